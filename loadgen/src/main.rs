@@ -1,0 +1,3 @@
+//! `corelane-loadgen`: drives a RESP server over io_uring.
+
+fn main() {}

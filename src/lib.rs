@@ -1,0 +1,5 @@
+//! Corelane: a Redis-Cluster-compatible in-memory storage engine for bare-metal Linux.
+//!
+//! ARCHITECTURE.md follows one request through these modules.
+
+pub mod slot;
