@@ -242,7 +242,8 @@ mod tests {
 
     #[test]
     fn only_what_a_server_sends_is_a_reply() {
-        let rows: &[(&[u8], Result<Option<Value>, ReplyError>)] = &[
+        type Parsed = Result<Option<Value>, ReplyError>;
+        let rows: &[(&[u8], Parsed)] = &[
             (b"", Ok(None)),
             (b"$-1\r\n", Ok(Some(Value::NullBulk))),
             (b"*-1\r\n", Ok(Some(Value::NullArray))),
