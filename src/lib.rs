@@ -2,4 +2,6 @@
 //!
 //! ARCHITECTURE.md follows one request through these modules.
 
+pub mod datatypes;
+pub mod resp;
 pub mod slot;
