@@ -1,0 +1,6 @@
+//! The value types that a key can hold, and the compact forms that they share.
+//!
+//! Nothing here knows of keys, clients or time: a type takes bytes and gives bytes, so that
+//! commands, snapshots and the journal use it alike.
+
+pub mod listpack;
