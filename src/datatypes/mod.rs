@@ -2,3 +2,9 @@
 //! here knows a key, a client or a command.
 
 pub mod glob;
+//! The value types that a key can hold, and the compact forms that they share.
+//!
+//! Nothing here knows of keys, clients or time: a type takes bytes and gives bytes, so that
+//! commands, snapshots and the journal use it alike.
+
+pub mod listpack;
