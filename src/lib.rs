@@ -2,4 +2,5 @@
 //!
 //! ARCHITECTURE.md follows one request through these modules.
 
+pub mod datatypes;
 pub mod slot;
