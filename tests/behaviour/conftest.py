@@ -44,8 +44,11 @@ def pytest_runtest_makereport(item, call):
         report.longrepr = f"{item.nodeid} was skipped: {report.longrepr}"
     if report.failed:
         for server in getattr(item, "servers", []):
-            state = "alive" if server.alive() else f"DEAD (status {server.process.returncode})"
-            report.sections.append((f"{server.describe()} is {state}", server.log_tail()))
+            if not server.alive():
+                title = f"{server.describe()} is DEAD (status {server.process.returncode})"
+                report.sections.append((title, server.log_tail()))
+            elif log := server.new_log():
+                report.sections.append((f"logged by {server.describe()} in this test", log))
     return report
 
 
@@ -82,6 +85,7 @@ def server(request, target):
             running.stop()
         running = _servers[target] = Server(target).start()
     request.node.servers = [*getattr(request.node, "servers", []), running]
+    running.panics()
     yield running
     if not running.alive():
         raise ServerDied(f"{running.describe()} DIED (status {running.process.returncode}) in this test")

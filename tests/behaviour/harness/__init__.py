@@ -46,3 +46,16 @@ NOT_A_FLOAT = Error("ERR value is not a valid float")
 def wrong_arity(command):
     """The error for a wrong number of arguments; the command's name in lower case."""
     return Error(f"ERR wrong number of arguments for '{command}' command")
+
+
+def help_of(command):
+    """The reply of a HELP subcommand: statuses, of which only the frame is Redis's promise."""
+    first = f"{command} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    return meeting(
+        f"help_of({command!r})",
+        lambda reply: type(reply) is list
+        and all(type(line) is Simple for line in reply)
+        and reply[0] == Simple(first)
+        and reply[-2] == Simple("HELP")
+        and reply[-1].startswith("    "),
+    )

@@ -186,6 +186,12 @@ class Server:
         if not self.alive():
             raise ServerDied(f"{self.describe()} DIED (status {self.process.returncode})\n{self.log_tail()}")
 
+    def new_log(self):
+        """What was logged since the last call of panics()."""
+        with open(self.log, "rb") as log:
+            log.seek(self.log_seen)
+            return log.read()[-LOG_TAIL_BYTES:].decode("utf-8", "replace")
+
     def panics(self):
         """Log lines since the last call that tell of a panic in some thread."""
         with open(self.log, "rb") as log:
