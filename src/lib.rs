@@ -2,4 +2,5 @@
 //!
 //! ARCHITECTURE.md follows one request through these modules.
 
+pub mod lanes;
 pub mod slot;
