@@ -3,4 +3,5 @@
 //! Nothing here knows of keys, clients or time: a type takes bytes and gives bytes, so that
 //! commands, snapshots and the journal use it alike.
 
+pub mod list;
 pub mod listpack;
