@@ -4,6 +4,7 @@
 //! the conversion points of Redis 7.0 and takes its limits as arguments, so that commands, snapshots
 //! and the journal use it alike.
 
+pub mod list;
 pub mod glob;
 pub mod hashing;
 pub mod listpack;
