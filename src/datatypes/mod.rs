@@ -5,6 +5,10 @@
 //! and the journal use it alike.
 
 pub mod list;
+pub mod arena;
+pub mod long_double;
+pub mod number;
+pub mod skiplist;
 pub mod glob;
 pub mod hashing;
 pub mod listpack;
