@@ -1,7 +1,12 @@
-//! The values that a key can have, each in the encodings that Redis 7.0 has for it.
+//! The value types that a key can hold, and the compact forms that they share.
 //!
-//! Nothing here knows of keys, commands or configuration: limits come in as arguments.
+//! Nothing here knows of keys, clients or time: a type takes bytes and gives bytes, so that
+//! commands, snapshots and the journal use it alike.
 
+pub mod hash;
 pub mod hashing;
+pub mod intset;
+pub mod listpack;
+pub mod set;
 pub mod small_bytes;
 pub mod table;
