@@ -10,3 +10,4 @@ pub mod listpack;
 pub mod set;
 pub mod small_bytes;
 pub mod table;
+pub mod listpack;
