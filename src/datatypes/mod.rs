@@ -10,4 +10,3 @@ pub mod listpack;
 pub mod set;
 pub mod small_bytes;
 pub mod table;
-pub mod listpack;
