@@ -3,4 +3,6 @@
 //! ARCHITECTURE.md follows one request through these modules.
 
 pub mod datatypes;
+pub mod lanes;
+pub mod resp;
 pub mod slot;
