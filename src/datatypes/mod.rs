@@ -1,13 +1,3 @@
-//! The value types that a key can hold, and the compact forms that they share.
-//!
-//! Nothing here knows of keys, clients or time: a type takes bytes and gives bytes, so that
-//! commands, snapshots and the journal use it alike.
-
-pub mod hash;
-pub mod hashing;
-pub mod intset;
-pub mod listpack;
-pub mod set;
 //! The values that keys hold, and the containers, encodings and texts that they are built of.
 //!
 //! Nothing here knows a key, a client, a command or a clock: a type is plain data with the encodings and
@@ -15,9 +5,12 @@ pub mod set;
 //! and the journal use it alike.
 
 pub mod glob;
+pub mod hash;
 pub mod hashing;
+pub mod intset;
 pub mod listpack;
 pub mod long_double;
 pub mod number;
+pub mod set;
 pub mod small_bytes;
 pub mod table;
