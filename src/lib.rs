@@ -2,4 +2,5 @@
 //!
 //! ARCHITECTURE.md follows one request through these modules.
 
+pub mod config;
 pub mod slot;
