@@ -5,4 +5,5 @@
 pub mod datatypes;
 pub mod lanes;
 pub mod resp;
+pub mod config;
 pub mod slot;
