@@ -44,17 +44,15 @@ impl CommandError {
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::WrongType => f.write_str(
-                "WRONGTYPE Operation against a key holding the wrong kind of value",
-            ),
+            Self::WrongType => {
+                f.write_str("WRONGTYPE Operation against a key holding the wrong kind of value")
+            }
             Self::Syntax => f.write_str("ERR syntax error"),
             Self::NotInteger => f.write_str("ERR value is not an integer or out of range"),
             Self::NotFloat => f.write_str("ERR value is not a valid float"),
             Self::NoSuchKey => f.write_str("ERR no such key"),
             Self::IndexOutOfRange => f.write_str("ERR index out of range"),
-            Self::OutOfRangePositive => {
-                f.write_str("ERR value is out of range, must be positive")
-            }
+            Self::OutOfRangePositive => f.write_str("ERR value is out of range, must be positive"),
             Self::WrongArity(name) => {
                 write!(f, "ERR wrong number of arguments for '{name}' command")
             }

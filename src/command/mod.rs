@@ -19,7 +19,9 @@ pub use context::{Changes, Class, Ctx};
 pub use error::{CommandError, CommandResult};
 pub use part::Part;
 pub use request::Request;
-pub use table::{Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run, SessionCommand};
+pub use table::{
+    Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run, SessionCommand,
+};
 
 /// The rows of all families.
 static FAMILIES: &[&[Command]] = &[keys::COMMANDS, strings::COMMANDS];
