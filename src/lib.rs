@@ -2,11 +2,15 @@
 //!
 //! ARCHITECTURE.md follows one request through these modules.
 
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod datatypes;
 pub mod keyspace;
 pub mod lanes;
+pub mod memory;
 pub mod resp;
+pub mod session;
 pub mod shard_map;
 pub mod slot;
+pub mod transaction;
