@@ -2,5 +2,6 @@
 //!
 //! ARCHITECTURE.md follows one request through these modules.
 
+pub mod boot;
 pub mod config;
 pub mod slot;
