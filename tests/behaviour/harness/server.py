@@ -1,0 +1,229 @@
+"""Starting, resetting and ending the servers under test.
+
+Each server runs in a directory of its own below one temporary directory, on a free port of the
+loopback, and is a child that the kernel ends together with the test run, so that nothing is left
+behind however the run ends. No server is ever ended by name.
+"""
+
+import contextlib
+import ctypes
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+
+from .resp import OK, Client, ConnectionLost, Error, NoReply
+from .waiting import eventually
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+START_SECONDS_MAX = 20.0
+LOG_TAIL_BYTES = 6000
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+_ports_given = set()
+
+
+class ServerDied(Exception):
+    """The process under test ended when it should not have."""
+
+
+def corelane_binary():
+    """What CORELANE_BIN names, else the debug build."""
+    return os.environ.get("CORELANE_BIN") or str(ROOT / "target" / "debug" / "corelane")
+
+
+TARGETS = {
+    "redis": lambda: ["redis-server", "--enable-debug-command", "yes"],
+    "corelane-1": lambda: [corelane_binary(), "--enable-debug-command", "yes", "--shards", "1", "--no-pin"],
+    "corelane-3": lambda: [corelane_binary(), "--enable-debug-command", "yes", "--shards", "3", "--no-pin"],
+}
+
+
+def chosen_targets():
+    """All targets, or those that CORELANE_TARGETS names: redis,corelane-3."""
+    names = [name for name in os.environ.get("CORELANE_TARGETS", "").split(",") if name]
+    unknown = set(names) - set(TARGETS)
+    assert not unknown, f"CORELANE_TARGETS names {unknown}; there are {list(TARGETS)}"
+    return names or list(TARGETS)
+
+
+def free_port():
+    """A port above 20000 on which nothing listens, and whose bus port (+10000) exists."""
+    for _ in range(1000):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = 20000 + probe.getsockname()[1] % 30000
+        if port in _ports_given:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _ports_given.add(port)
+        return port
+    raise AssertionError("no free port found")
+
+
+def _end_with_parent():
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Server:
+    """One server process: redis-server or corelane, told apart by `target`."""
+
+    def __init__(self, target, *arguments, directory=None):
+        self.target = target
+        self.arguments = [str(argument) for argument in arguments]
+        self.owns_directory = directory is None
+        self.directory = pathlib.Path(directory or tempfile.mkdtemp(prefix=f"{target}-"))
+        self.log = self.directory / "server.log"
+        self.port = free_port()
+        self.process = None
+        self.password = None
+        self.admin = None
+        self.log_seen = 0
+
+    @property
+    def is_redis(self):
+        """True for the real thing, for the few places where Corelane promises more."""
+        return self.target == "redis"
+
+    @property
+    def pid(self):
+        """The process id."""
+        return self.process.pid
+
+    def start(self, wait=True):
+        """Starts the process, and waits until it answers PING."""
+        command = TARGETS[self.target]() + [
+            "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory), "--save", "",
+        ]  # fmt: skip
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                command + self.arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                preexec_fn=_end_with_parent,
+            )
+        if wait:
+            eventually(self._answers, START_SECONDS_MAX)
+        return self
+
+    def _answers(self):
+        if self.process.poll() is not None:
+            raise ServerDied(f"{self.describe()} ended at start\n{self.log_tail()}")
+        try:
+            with Client(self.port, timeout=1) as client:
+                reply = client("PING")
+        except (ConnectionLost, NoReply):
+            return False
+        return not (isinstance(reply, Error) and reply.startswith("LOADING"))
+
+    def client(self, protocol=2, **options):
+        """A new connection, authenticated where the server wants that."""
+        options.setdefault("password", self.password)
+        try:
+            return Client(self.port, protocol, **options)
+        except ConnectionLost:
+            self.assert_alive()
+            raise
+
+    def reset(self):
+        """Empties the server: keys, scripts' effects and statistics."""
+        if self.admin is None:
+            self.admin = self.client()
+        replies = self.admin.pipeline("FLUSHALL", "CONFIG RESETSTAT")
+        assert replies == [OK, OK], f"reset of {self.target} answered {replies}"
+
+    @contextlib.contextmanager
+    def config(self, **settings):
+        """CONFIG SET for the length of a with-block; `-` in names is written `_`."""
+        with self.client() as client:
+            before = {}
+            for name in settings:
+                directive = name.replace("_", "-")
+                found = client("CONFIG", "GET", directive)
+                assert isinstance(found, list) and len(found) == 2, f"CONFIG GET {directive}: {found!r}"
+                before[directive] = found[1]
+            try:
+                for name, value in settings.items():
+                    directive = name.replace("_", "-")
+                    reply = client("CONFIG", "SET", directive, value)
+                    assert reply == OK, f"CONFIG SET {directive} {value}: {reply!r}"
+                yield
+            finally:
+                for directive, value in before.items():
+                    client("CONFIG", "SET", directive, value)
+
+    def info(self, section="everything"):
+        """INFO as a dict of strings."""
+        with self.client() as client:
+            text = client("INFO", section)
+        assert isinstance(text, bytes), f"INFO {section} answered {text!r}"
+        lines = [line for line in text.decode().split("\r\n") if ":" in line and not line.startswith("#")]
+        return dict(line.split(":", 1) for line in lines)
+
+    def resident_bytes(self):
+        """Memory of the process that is in RAM now."""
+        for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise ServerDied(f"{self.describe()} has no memory left to look at")
+
+    def alive(self):
+        """Whether the process still runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def assert_alive(self):
+        """Raises ServerDied, with the end of the log, if the process is gone."""
+        if not self.alive():
+            raise ServerDied(f"{self.describe()} DIED (status {self.process.returncode})\n{self.log_tail()}")
+
+    def new_log(self):
+        """What was logged since the last call of panics()."""
+        with open(self.log, "rb") as log:
+            log.seek(self.log_seen)
+            return log.read()[-LOG_TAIL_BYTES:].decode("utf-8", "replace")
+
+    def panics(self):
+        """Log lines since the last call that tell of a panic in some thread."""
+        with open(self.log, "rb") as log:
+            log.seek(self.log_seen)
+            new = log.read()
+        self.log_seen += len(new)
+        return [line for line in new.decode("utf-8", "replace").splitlines() if "panicked at" in line]
+
+    def log_tail(self):
+        """The end of the log."""
+        data = self.log.read_bytes() if self.log.exists() else b""
+        return f"--- end of {self.log} ---\n" + data[-LOG_TAIL_BYTES:].decode("utf-8", "replace")
+
+    def describe(self):
+        """Who this is, for messages."""
+        return f"{self.target} (port {self.port}, pid {self.process.pid if self.process else '-'})"
+
+    def stop(self):
+        """Ends the process for good and removes its directory."""
+        self.kill()
+        if self.owns_directory:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def kill(self, with_signal=signal.SIGKILL):
+        """Sends the signal and waits for the process; the directory stays."""
+        if self.admin is not None:
+            self.admin.close()
+            self.admin = None
+        if self.alive():
+            self.process.send_signal(with_signal)
+            try:
+                self.process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
