@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md follows one request through these modules.
 
 pub mod clock;
+pub mod boot;
 pub mod command;
 pub mod config;
 pub mod datatypes;
