@@ -3,4 +3,5 @@
 //! ARCHITECTURE.md follows one request through these modules.
 
 pub mod lanes;
+pub mod reactor;
 pub mod slot;
