@@ -13,5 +13,6 @@ pub mod memory;
 pub mod resp;
 pub mod session;
 pub mod shard_map;
+pub mod reactor;
 pub mod slot;
 pub mod transaction;
