@@ -4,9 +4,9 @@
 //! the conversion points of Redis 7.0 and takes its limits as arguments, so that commands, snapshots
 //! and the journal use it alike.
 
-pub mod list;
 pub mod glob;
 pub mod hashing;
+pub mod list;
 pub mod listpack;
 pub mod long_double;
 pub mod number;
