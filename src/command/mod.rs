@@ -11,6 +11,7 @@ pub mod spec;
 pub mod table;
 
 mod keys;
+mod lists;
 mod strings;
 #[cfg(test)]
 pub mod testing;
@@ -24,4 +25,4 @@ pub use table::{
 };
 
 /// The rows of all families.
-static FAMILIES: &[&[Command]] = &[keys::COMMANDS, strings::COMMANDS];
+static FAMILIES: &[&[Command]] = &[keys::COMMANDS, lists::COMMANDS, strings::COMMANDS];
