@@ -5,13 +5,12 @@
 //! and the journal use it alike.
 
 pub mod arena;
-pub mod long_double;
-pub mod number;
-pub mod skiplist;
 pub mod glob;
 pub mod hashing;
 pub mod listpack;
 pub mod long_double;
 pub mod number;
+pub mod skiplist;
 pub mod small_bytes;
 pub mod table;
+pub mod zset;
