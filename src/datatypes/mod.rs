@@ -6,10 +6,14 @@
 
 pub mod arena;
 pub mod glob;
+pub mod hash;
 pub mod hashing;
+pub mod intset;
+pub mod list;
 pub mod listpack;
 pub mod long_double;
 pub mod number;
+pub mod set;
 pub mod skiplist;
 pub mod small_bytes;
 pub mod table;

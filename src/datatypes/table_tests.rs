@@ -59,8 +59,7 @@ impl Tested {
 
     fn remove(&mut self, key: u32) {
         let hashing = self.hashing;
-        let removed =
-            self.table.remove(hash(hashing, key), |p| p.0 == key, |p| hash(hashing, p.0));
+        let removed = self.table.remove(hash(hashing, key), |p| p.0 == key, |p| hash(hashing, p.0));
         assert_eq!(removed.map(|pair| pair.1), self.model.remove(&key), "key {key}");
     }
 
