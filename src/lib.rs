@@ -2,7 +2,11 @@
 //!
 //! ARCHITECTURE.md follows one request through these modules.
 
+pub mod command;
+pub mod config;
 pub mod datatypes;
+pub mod keyspace;
 pub mod lanes;
 pub mod resp;
+pub mod shard_map;
 pub mod slot;

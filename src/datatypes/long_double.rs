@@ -245,7 +245,7 @@ fn round_small(digits: u64, exponent: i64) -> Option<(u64, i64)> {
     // remainder matters only as "a bit more".
     let shift = (digits as u128).leading_zeros();
     let dividend = u128::from(digits) << shift;
-    EXTENDED.round(dividend / fives, dividend % fives != 0, exponent - i64::from(shift))
+    EXTENDED.round(dividend / fives, !dividend.is_multiple_of(fives), exponent - i64::from(shift))
 }
 
 /// The same for any number of digits.

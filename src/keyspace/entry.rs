@@ -141,7 +141,13 @@ impl Entry {
     }
 
     /// `P` must be the payload type of `kind`: every caller is in this file and pairs them.
-    fn with_payload<P>(kind: Kind, key: &[u8], payload: P, expiry: Option<i64>, clock: u32) -> Self {
+    fn with_payload<P>(
+        kind: Kind,
+        key: &[u8],
+        payload: P,
+        expiry: Option<i64>,
+        clock: u32,
+    ) -> Self {
         assert_eq!(size_of::<P>(), kind.payload_bytes(), "the payload fits its kind");
         let entry = Self::allocate(kind, key, 0, expiry, clock);
         // SAFETY: the layout reserves size_of::<P>() bytes at an 8-aligned offset, and the payload
@@ -162,7 +168,9 @@ impl Entry {
         }
         let layout = layout_of(flags, key.len(), value_len);
         // SAFETY: the layout has a non-zero size (the header alone is 8 bytes).
-        let Some(start) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        let Some(start) = NonNull::new(unsafe { alloc(layout) }) else {
+            handle_alloc_error(layout)
+        };
         let [c0, c1, c2, _] = clock.to_le_bytes();
         let [k0, k1] = if wide { [0, 0] } else { (key.len() as u16).to_le_bytes() };
         let [v0, v1] = (value_len as u16).to_le_bytes();

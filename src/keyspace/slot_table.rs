@@ -374,7 +374,8 @@ impl SlotTable {
             Shape::Small(segment) => (Some(segment), None),
             Shape::Large(directory) => (None, Some(directory)),
         };
-        let segments = large.into_iter().flat_map(|d| d.segments.iter().map(|(segment, _)| segment));
+        let segments =
+            large.into_iter().flat_map(|d| d.segments.iter().map(|(segment, _)| segment));
         small.into_iter().chain(segments).flat_map(Segment::entries)
     }
 
