@@ -10,7 +10,12 @@ pub mod request;
 pub mod spec;
 pub mod table;
 
+mod collection;
+mod hashes;
 mod keys;
+mod random;
+mod sets;
+mod sets_algebra;
 mod strings;
 #[cfg(test)]
 pub mod testing;
@@ -24,4 +29,5 @@ pub use table::{
 };
 
 /// The rows of all families.
-static FAMILIES: &[&[Command]] = &[keys::COMMANDS, strings::COMMANDS];
+static FAMILIES: &[&[Command]] =
+    &[keys::COMMANDS, strings::COMMANDS, hashes::COMMANDS, sets::COMMANDS, sets_algebra::COMMANDS];
