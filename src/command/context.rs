@@ -1,0 +1,87 @@
+//! What a command's handler works with.
+//!
+//! A handler is `fn(&mut Ctx<'_>, &Request<'_>, &mut Reply<'_>) -> CommandResult`. It runs to
+//! completion on the shard that holds its keys; all keys that the command table finds in its
+//! arguments are there, on this shard, whichever shards they live on otherwise (the transaction layer
+//! sees to it). It never waits, and it knows neither socket nor session.
+//!
+//! How to write one:
+//! - `let db = &mut ctx.keyspace[ctx.db];` borrows only the keyspace, so `ctx.config` stays free.
+//! - Read with `db.read_str / read_as::<Hash> / read_entry` (counts a hit or miss); look at several
+//!   keys at once with `peek_as` after `expire_if_due` on each; change with `get_mut::<Set>`,
+//!   `get_or_insert`, `str_mut`, `set_str`, `set`, `insert`, `remove`, `set_expiry`, `take`.
+//!   `?` turns a wrong type into `WRONGTYPE`.
+//! - A collection that gets empty is removed by the handler.
+//! - After a change, `ctx.changed(&key, Event…)`: where Redis calls `signalModifiedKey` and
+//!   `notifyKeyspaceEvent`; a second event of the same change (`del` after the last `hdel`) goes
+//!   through `ctx.notify`. No change, no call.
+//! - Write the reply, or return an error; never both (a partial reply is taken back).
+
+use crate::config::Config;
+use crate::keyspace::{Key, Keyspace};
+use crate::shard_map::{ShardId, ShardMap};
+
+/// Event classes of keyspace notifications (`notify-keyspace-events`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // the classes, by their names in redis.conf
+pub enum Class {
+    Generic,
+    String,
+    List,
+    Set,
+    Hash,
+    ZSet,
+    Expired,
+    Evicted,
+    New,
+}
+
+/// What the handlers of one command have changed so far.
+#[derive(Default, Debug)]
+pub struct Changes {
+    /// Changed keys, as INFO's `rdb_changes_since_last_save` counts them.
+    pub dirty: u64,
+}
+
+/// What a handler works with; see the module.
+pub struct Ctx<'a> {
+    /// All databases of this shard.
+    pub keyspace: &'a mut Keyspace,
+    /// The database that the client selected.
+    pub db: usize,
+    /// The settings, fixed for the turn.
+    pub config: &'a Config,
+    /// Which shard this is.
+    pub shard: ShardId,
+    /// Which shard owns which slots.
+    pub shards: ShardMap,
+    /// What this command has changed.
+    pub changes: &'a mut Changes,
+}
+
+impl Ctx<'_> {
+    /// Notes that `key` of the selected database was changed by the event `event`.
+    pub fn changed(&mut self, key: &Key<'_>, class: Class, event: &'static str) {
+        self.changed_in(self.db, key, class, event);
+    }
+
+    /// As [`Ctx::changed`], in another database (MOVE, COPY … DB).
+    pub fn changed_in(&mut self, db: usize, key: &Key<'_>, class: Class, event: &'static str) {
+        self.changes.dirty += 1;
+        self.notify_in(db, key, class, event);
+    }
+
+    /// A further event of a change that was noted already.
+    pub fn notify(&mut self, key: &Key<'_>, class: Class, event: &'static str) {
+        self.notify_in(self.db, key, class, event);
+    }
+
+    fn notify_in(&mut self, db: usize, key: &Key<'_>, class: Class, event: &'static str) {
+        tracing::trace!(db, slot = key.slot.get(), ?class, event, "keyspace event");
+    }
+
+    /// Unix time in ms, the same for all commands of a turn.
+    pub fn now_ms(&self) -> i64 {
+        self.keyspace.now_ms()
+    }
+}

@@ -1,0 +1,27 @@
+//! The commands: one file per family, each with its rows of the command table and its handlers.
+//!
+//! A handler sees a [`context::Ctx`], the [`request::Request`] and a [`crate::resp::Reply`]; it
+//! knows no socket, session or lane. `context.rs` says how to write one.
+
+pub mod context;
+pub mod error;
+pub mod part;
+pub mod request;
+pub mod spec;
+pub mod table;
+
+mod keys;
+mod strings;
+#[cfg(test)]
+pub mod testing;
+
+pub use context::{Changes, Class, Ctx};
+pub use error::{CommandError, CommandResult};
+pub use part::Part;
+pub use request::Request;
+pub use table::{
+    Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run, SessionCommand,
+};
+
+/// The rows of all families.
+static FAMILIES: &[&[Command]] = &[keys::COMMANDS, strings::COMMANDS];

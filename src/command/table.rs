@@ -1,0 +1,269 @@
+//! The command table: every command is one row in the file of its family.
+//!
+//! Arity check, key extraction, routing, ACL categories, COMMAND INFO and the word list of the fuzzers
+//! are all computed from these rows. A fact about a command written elsewhere is a bug waiting.
+
+use std::sync::OnceLock;
+
+use super::context::Ctx;
+use super::error::CommandResult;
+use super::part::Part;
+use super::request::Request;
+use super::spec::{Arity, Flags, Group, KeySpec};
+use crate::resp::Reply;
+use crate::slot::Slot;
+
+/// What runs a command that works on keys, or on nothing but its arguments.
+pub type Handler = fn(&mut Ctx<'_>, &Request<'_>, &mut Reply<'_>) -> CommandResult;
+
+/// How a command is run.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// On the shard that owns its keys; without keys, where the connection lives.
+    Data(Handler),
+    /// On every shard, and the parts are put together where the connection lives.
+    EveryShard(EveryShard),
+    /// On the owner of the slot that this function reads out of the arguments (SCAN).
+    BySlot(fn(&Request<'_>) -> CommandResult<Slot>, Handler),
+    /// By the session or the process: it is about the connection, other connections, or the server.
+    Session(SessionCommand),
+    /// Never itself: its subcommands are rows of their own (`config|get`).
+    Container,
+}
+
+/// A command that asks or tells every shard.
+#[derive(Clone, Copy)]
+pub struct EveryShard {
+    /// The work of one shard.
+    pub part: fn(&mut Ctx<'_>, &Request<'_>) -> CommandResult<Part>,
+    /// Puts the parts of all shards, in the order of the shards, together. Never gets an error: the
+    /// first failing part is the reply.
+    pub merge: fn(&mut Ctx<'_>, &Request<'_>, Vec<Part>, &mut Reply<'_>) -> CommandResult,
+    /// Whether all shards must stand still meanwhile, so that no transaction sees one shard before
+    /// and another after (FLUSHALL).
+    pub exclusive: bool,
+}
+
+/// Commands that the session layer runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // the names of the commands
+pub enum SessionCommand {
+    Auth,
+    Hello,
+    Select,
+    Quit,
+    Reset,
+    ClientId,
+    ClientGetname,
+    ClientSetname,
+    ClientSetinfo,
+    ClientInfo,
+    ClientList,
+    ClientKill,
+    ClientNoEvict,
+    ClientNoTouch,
+    ClientReply,
+    ClientHelp,
+    Info,
+    ConfigSet,
+    ConfigResetstat,
+    ConfigRewrite,
+    Shutdown,
+    Slowlog,
+    Latency,
+    MemoryStats,
+}
+
+/// One command.
+pub struct Command {
+    /// Lower case; `config|get` for a subcommand.
+    pub name: &'static str,
+    /// How many arguments; of a subcommand both words count.
+    pub arity: Arity,
+    /// Its flags.
+    pub flags: Flags,
+    /// Its family.
+    pub group: Group,
+    /// Where its keys are.
+    pub keys: &'static [KeySpec],
+    /// ACL categories that do not follow from flags and group, e.g. `&["@dangerous"]`.
+    pub categories: &'static [&'static str],
+    /// How it is run.
+    pub run: Run,
+}
+
+/// A command's number in the table: fits a lane message and indexes statistics.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CommandId(pub u16);
+
+/// How many keys a command can have, for routing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyShape {
+    /// None.
+    None,
+    /// Exactly one, at this argument.
+    One(u8),
+    /// Several, or at places to be looked for.
+    Several,
+}
+
+/// All commands, found by name.
+pub struct CommandTable {
+    commands: Vec<&'static Command>,
+    shapes: Vec<KeyShape>,
+    /// Open addressing by [`name_hash`], a power of two long, at most a quarter full.
+    places: Vec<Option<CommandId>>,
+}
+
+/// Longest command name, subcommand included; longer words are unknown commands.
+const NAME_BYTES_MAX: usize = 64;
+
+impl CommandTable {
+    /// The table of this build.
+    pub fn get() -> &'static CommandTable {
+        static TABLE: OnceLock<CommandTable> = OnceLock::new();
+        TABLE.get_or_init(|| CommandTable::new(super::FAMILIES.iter().copied().flatten()))
+    }
+
+    fn new(rows: impl Iterator<Item = &'static Command>) -> Self {
+        let commands: Vec<_> = rows.collect();
+        let shapes = commands.iter().map(|command| shape_of(command.keys)).collect();
+        let mut places = vec![None; (commands.len() * 4).next_power_of_two()];
+        for (number, command) in commands.iter().enumerate() {
+            let mut place = name_hash(command.name.as_bytes()) & (places.len() - 1);
+            while let Some(CommandId(other)) = places[place] {
+                let other = commands[usize::from(other)].name;
+                assert_ne!(other, command.name, "a command is declared once");
+                place = (place + 1) & (places.len() - 1);
+            }
+            places[place] = Some(CommandId(number as u16));
+        }
+        Self { commands, shapes, places }
+    }
+
+    /// All commands, subcommands included, in the order of their families.
+    pub fn commands(&self) -> &[&'static Command] {
+        &self.commands
+    }
+
+    /// The command with this number.
+    pub fn command(&self, id: CommandId) -> &'static Command {
+        self.commands[usize::from(id.0)]
+    }
+
+    /// How many keys the command with this number can have.
+    pub fn shape(&self, id: CommandId) -> KeyShape {
+        self.shapes[usize::from(id.0)]
+    }
+
+    /// The command of this name, in any case; `config|get` finds a subcommand.
+    pub fn find(&self, name: &[u8]) -> Option<CommandId> {
+        let mut place = name_hash(name) & (self.places.len() - 1);
+        loop {
+            let id = self.places[place]?;
+            if self.command(id).name.as_bytes().eq_ignore_ascii_case(name) {
+                return Some(id);
+            }
+            place = (place + 1) & (self.places.len() - 1);
+        }
+    }
+
+    /// The subcommand of `container` that `word` names.
+    pub fn find_subcommand(&self, container: &Command, word: &[u8]) -> Option<CommandId> {
+        let mut name = [0_u8; NAME_BYTES_MAX];
+        let length = container.name.len() + 1 + word.len();
+        let name = name.get_mut(..length)?;
+        name[..container.name.len()].copy_from_slice(container.name.as_bytes());
+        name[container.name.len()] = b'|';
+        name[container.name.len() + 1..].copy_from_slice(word);
+        self.find(name)
+    }
+
+    /// The subcommands of `container`.
+    pub fn subcommands<'t>(
+        &'t self,
+        container: &'t Command,
+    ) -> impl Iterator<Item = (CommandId, &'static Command)> + 't {
+        self.commands.iter().enumerate().filter_map(move |(number, command)| {
+            let (parent, _) = command.name.split_once('|')?;
+            (parent == container.name).then_some((CommandId(number as u16), *command))
+        })
+    }
+}
+
+fn shape_of(keys: &[KeySpec]) -> KeyShape {
+    use super::spec::{Begin, Find};
+    match keys {
+        [] => KeyShape::None,
+        [KeySpec { begin: Begin::Index(at), find: Find::Range { last: 0, .. }, .. }] => {
+            KeyShape::One(*at)
+        }
+        _ => KeyShape::Several,
+    }
+}
+
+/// Mixes the first eight and last bytes and the length, in lower case. Names differ in those.
+fn name_hash(name: &[u8]) -> usize {
+    let mut head = [0_u8; 8];
+    let taken = name.len().min(8);
+    head[..taken].copy_from_slice(&name[..taken]);
+    let last = name.last().copied().unwrap_or(0) | 0x20;
+    let head = u64::from_le_bytes(head) | 0x2020_2020_2020_2020;
+    let mixed = (head ^ u64::from(last) << 40 ^ (name.len() as u64) << 56)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 40) as usize
+}
+
+impl Command {
+    /// The container that a subcommand belongs to, e.g. `config`.
+    pub fn container(&self) -> Option<&'static str> {
+        self.name.split_once('|').map(|(container, _)| container)
+    }
+
+    /// Calls `visit` with the place of each key in `args`.
+    pub fn for_each_key(&self, args: &[&[u8]], mut visit: impl FnMut(usize)) {
+        for spec in self.keys {
+            spec.for_each(args, &mut visit);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::spec::{READONLY, WRITE};
+
+    #[test]
+    fn commands_are_found_in_any_case_and_others_are_not() {
+        let table = CommandTable::get();
+        for (number, command) in table.commands().iter().enumerate() {
+            let id = CommandId(number as u16);
+            assert_eq!(table.find(command.name.as_bytes()), Some(id), "{}", command.name);
+            let upper = command.name.to_ascii_uppercase();
+            assert_eq!(table.find(upper.as_bytes()), Some(id), "{upper}");
+        }
+        for name in ["", "nosuch", "get ", "getx", "g", "\0\0\0"] {
+            assert_eq!(table.find(name.as_bytes()), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn every_row_makes_sense() {
+        let table = CommandTable::get();
+        for command in table.commands() {
+            let name = command.name;
+            assert_eq!(name, name.to_ascii_lowercase(), "names are in lower case");
+            assert!(
+                !(command.flags.has(WRITE) && command.flags.has(READONLY)),
+                "{name} cannot both write and not write"
+            );
+            if let Some(container) = command.container() {
+                let id = table.find(container.as_bytes()).expect("the container is a row");
+                assert!(matches!(table.command(id).run, Run::Container), "{name}");
+            }
+            if !command.keys.is_empty() {
+                assert!(matches!(command.run, Run::Data(_)), "{name}: keys need a data handler");
+            }
+        }
+    }
+}

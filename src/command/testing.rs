@@ -1,0 +1,85 @@
+//! Runs commands on one shard without sockets, for the tests of the handlers.
+
+use super::{Changes, CommandError, CommandTable, Ctx, Request, Run};
+use crate::config::Config;
+use crate::keyspace::Keyspace;
+use crate::resp::Reply;
+use crate::shard_map::{ShardId, ShardMap};
+
+/// A shard with nothing around it.
+pub struct TestShard {
+    /// Its keys.
+    pub keyspace: Keyspace,
+    /// Its settings.
+    pub config: Config,
+    /// Whether replies are in RESP3.
+    pub resp3: bool,
+    /// The selected database.
+    pub db: usize,
+    /// What the commands changed so far.
+    pub changes: Changes,
+}
+
+impl TestShard {
+    /// An empty shard with default settings; it is 2023-11-14 there.
+    pub fn new() -> Self {
+        Self {
+            keyspace: Keyspace::new(16, 1_700_000_000_000, 1),
+            config: Config::default(),
+            resp3: false,
+            db: 0,
+            changes: Changes::default(),
+        }
+    }
+
+    /// The reply, as text, to a command of words divided by spaces.
+    pub fn run(&mut self, words: &str) -> String {
+        let args: Vec<&[u8]> = words.split(' ').map(str::as_bytes).collect();
+        String::from_utf8_lossy(&self.run_args(&args)).into_owned()
+    }
+
+    /// The reply to a command.
+    pub fn run_args(&mut self, args: &[&[u8]]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut reply = Reply::new(&mut out, self.resp3);
+        let mark = reply.mark();
+        if let Err(error) = self.execute(args, &mut reply) {
+            reply.truncate(mark);
+            reply.error(error);
+        }
+        if cfg!(debug_assertions) {
+            self.keyspace.databases().iter().for_each(|database| database.check());
+        }
+        out
+    }
+
+    fn execute(&mut self, args: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), CommandError> {
+        let table = CommandTable::get();
+        let id = table.find(args[0]).expect("tests call commands that there are");
+        let mut command = table.command(id);
+        if matches!(command.run, Run::Container) {
+            let id = table.find_subcommand(command, args[1]);
+            command = table.command(id.expect("tests call subcommands that there are"));
+        }
+        if !command.arity.allows(args.len()) {
+            return Err(CommandError::WrongArity(command.name.to_owned()));
+        }
+        let request = Request::new(args);
+        let mut ctx = Ctx {
+            keyspace: &mut self.keyspace,
+            db: self.db,
+            config: &self.config,
+            shard: ShardId(0),
+            shards: ShardMap::new(1).expect("one shard is allowed"),
+            changes: &mut self.changes,
+        };
+        match command.run {
+            Run::Data(handler) | Run::BySlot(_, handler) => handler(&mut ctx, &request, reply),
+            Run::EveryShard(every) => {
+                let part = (every.part)(&mut ctx, &request)?;
+                (every.merge)(&mut ctx, &request, vec![part], reply)
+            }
+            Run::Session(_) | Run::Container => unreachable!("needs a session"),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! When keys expire: a hierarchical timing wheel per database.
+//!
+//! Why not sampling, as Redis does: a sample finds expired keys by luck, so memory of keys that nobody
+//! reads comes back late, and a wave of expiries makes long cycles. The wheel knows what is due, at
+//! 16 bytes a key and a constant cost to arm.
+//!
+//! An item holds the slot and hash of a key, not the key. It may be stale: the key may be gone or have
+//! another expiry by the time it fires. The database looks and decides; so nothing has to be
+//! taken out of the wheel when a key is deleted or persisted.
+//!
+//! Promise: every key with an expiry has an item that fires at or before it (at most one tick late).
+
+use crate::slot::Slot;
+
+/// Milliseconds of one tick of the finest wheel.
+const TICK_MS: i64 = 8;
+const WHEEL_BITS: u32 = 6;
+const WHEEL_SLOTS: usize = 1 << WHEEL_BITS;
+/// Six wheels of 64 ticks reach 17 years; what lies further is put at the end and armed again then.
+const WHEELS: usize = 6;
+/// A place of a wheel this long is freed of repeated items before it grows.
+const DEDUPLICATE_ITEMS_MIN: usize = 1024;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Item {
+    hash: u64,
+    /// Tick << 14 | slot.
+    tick_and_slot: u64,
+}
+
+impl Item {
+    fn tick(self) -> u64 {
+        self.tick_and_slot >> 14
+    }
+
+    fn slot(self) -> Slot {
+        Slot::new((self.tick_and_slot & 0x3fff) as u16).expect("14 bits are a slot")
+    }
+}
+
+/// The items of one database, by when they are due.
+pub struct ExpiryWheel {
+    /// Every item of an earlier tick has been moved to `due`.
+    now: u64,
+    wheels: Vec<Vec<Item>>,
+    /// Bit i of word w: place i of wheel w has items.
+    occupied: [u64; WHEELS],
+    /// Items on their way from a coarse wheel to a finer one.
+    moving: Vec<Item>,
+    due: Vec<Item>,
+}
+
+impl ExpiryWheel {
+    /// An empty wheel; `now_ms` is unix time.
+    pub fn new(now_ms: i64) -> Self {
+        Self {
+            now: tick_of(now_ms),
+            wheels: Vec::new(),
+            occupied: [0; WHEELS],
+            moving: Vec::new(),
+            due: Vec::new(),
+        }
+    }
+
+    /// Makes an item fire at `at_ms` (unix time).
+    pub fn arm(&mut self, slot: Slot, hash: u64, at_ms: i64) {
+        // Rounded up, so that the key has expired when its item fires.
+        let tick = tick_of(at_ms.saturating_add(TICK_MS - 1)).min((1 << 50) - 1);
+        self.place(Item { hash, tick_and_slot: tick << 14 | u64::from(slot.get()) });
+    }
+
+    fn place(&mut self, item: Item) {
+        if item.tick() <= self.now {
+            self.due.push(item);
+            return;
+        }
+        if self.wheels.is_empty() {
+            self.wheels.resize_with(WHEELS * WHEEL_SLOTS, Vec::new);
+        }
+        // The highest differing bit group says on which wheel the item and `now` part.
+        let differing = (item.tick() ^ self.now).ilog2() / WHEEL_BITS;
+        let (wheel, at) = if differing as usize >= WHEELS {
+            // Beyond the reach: as far ahead as the last wheel goes.
+            let last = WHEELS as u32 - 1;
+            let current = (self.now >> (last * WHEEL_BITS)) as usize % WHEEL_SLOTS;
+            (last as usize, (current + WHEEL_SLOTS - 1) % WHEEL_SLOTS)
+        } else {
+            let shift = differing * WHEEL_BITS;
+            (differing as usize, (item.tick() >> shift) as usize % WHEEL_SLOTS)
+        };
+        self.occupied[wheel] |= 1 << at;
+        let items = &mut self.wheels[wheel * WHEEL_SLOTS + at];
+        if items.len() == items.capacity() && items.len() >= DEDUPLICATE_ITEMS_MIN {
+            // A key that is set again and again with an expiry leaves an item each time; keep the
+            // earliest of each, so that the garbage stays below the live items.
+            items.sort_unstable_by_key(|item| {
+                (item.hash, item.tick_and_slot & 0x3fff, item.tick_and_slot)
+            });
+            items.dedup_by_key(|item| (item.hash, item.tick_and_slot & 0x3fff));
+        }
+        items.push(item);
+    }
+
+    /// The next item that is due at `now_ms`, or `None` when all are handed out. Does a bounded
+    /// piece of moving between wheels per call; `Some(None)` means "call again".
+    pub fn pop_due(&mut self, now_ms: i64) -> Option<Option<(Slot, u64)>> {
+        let target = tick_of(now_ms);
+        for _ in 0..256 {
+            if let Some(item) = self.moving.pop() {
+                self.place(item);
+            } else if let Some(item) = self.due.pop() {
+                return Some(Some((item.slot(), item.hash)));
+            } else if self.now < target {
+                self.advance(target);
+            } else {
+                return None;
+            }
+        }
+        Some(None)
+    }
+
+    /// Moves `now` to the next tick with something to do, at most to `target`.
+    fn advance(&mut self, target: u64) {
+        if self.occupied.iter().all(|word| *word == 0) {
+            self.now = target;
+            return;
+        }
+        // The next occupied place of the finest wheel within this turn of it, or its end.
+        let place = self.now as usize % WHEEL_SLOTS;
+        let ahead = if place + 1 == WHEEL_SLOTS { 0 } else { self.occupied[0] >> (place + 1) };
+        let step = if ahead != 0 {
+            u64::from(ahead.trailing_zeros()) + 1
+        } else {
+            (WHEEL_SLOTS - place) as u64
+        };
+        let next = self.now + step;
+        if next > target {
+            self.now = target;
+            return;
+        }
+        self.now = next;
+        // Entering a new turn of a wheel empties the coarser wheel's place for it, coarsest last.
+        for wheel in 1..WHEELS {
+            if !self.now.is_multiple_of(1 << (wheel as u32 * WHEEL_BITS)) {
+                break;
+            }
+            self.empty(wheel);
+        }
+        self.empty(0);
+    }
+
+    fn empty(&mut self, wheel: usize) {
+        let place = (self.now >> (wheel as u32 * WHEEL_BITS)) as usize % WHEEL_SLOTS;
+        if self.occupied[wheel] & (1 << place) == 0 {
+            return;
+        }
+        self.occupied[wheel] &= !(1 << place);
+        let items = std::mem::take(&mut self.wheels[wheel * WHEEL_SLOTS + place]);
+        let target = if wheel == 0 { &mut self.due } else { &mut self.moving };
+        if target.is_empty() {
+            *target = items;
+        } else {
+            target.extend(items);
+        }
+    }
+
+    /// When something may be due next, unix ms: never later than it is.
+    pub fn next_due_ms(&self) -> Option<i64> {
+        if !self.due.is_empty() || !self.moving.is_empty() {
+            return Some(self.now as i64 * TICK_MS);
+        }
+        let mut earliest: Option<u64> = None;
+        for wheel in 0..WHEELS {
+            if self.occupied[wheel] == 0 {
+                continue;
+            }
+            let shift = wheel as u32 * WHEEL_BITS;
+            let place = (self.now >> shift) as u32 % WHEEL_SLOTS as u32;
+            let ahead = self.occupied[wheel].rotate_right(place).trailing_zeros();
+            let ahead = if ahead == 0 { WHEEL_SLOTS as u32 } else { ahead };
+            let tick = ((self.now >> shift) + u64::from(ahead)) << shift;
+            earliest = Some(earliest.map_or(tick, |e| e.min(tick)));
+        }
+        earliest.map(|tick| tick as i64 * TICK_MS)
+    }
+
+    /// Bytes that the wheel holds.
+    pub fn allocated_bytes(&self) -> usize {
+        let items: usize = self.wheels.iter().map(Vec::capacity).sum();
+        (items + self.moving.capacity() + self.due.capacity()) * size_of::<Item>()
+            + self.wheels.capacity() * size_of::<Vec<Item>>()
+    }
+}
+
+fn tick_of(ms: i64) -> u64 {
+    (ms.max(0) / TICK_MS) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn drain(wheel: &mut ExpiryWheel, now_ms: i64) -> Vec<u64> {
+        let mut fired = Vec::new();
+        while let Some(step) = wheel.pop_due(now_ms) {
+            fired.extend(step.map(|(_, hash)| hash));
+        }
+        fired
+    }
+
+    proptest! {
+        #[test]
+        fn every_item_fires_once_and_at_most_a_tick_late(
+            start in 0_i64..4_000_000_000_000,
+            items in prop::collection::vec((0_i64..4_000_000, 0_u32..20), 1..200),
+        ) {
+            let mut wheel = ExpiryWheel::new(start);
+            let slot = Slot::new(77).unwrap();
+            let due: Vec<i64> =
+                items.iter().map(|(base, shift)| start + (base << shift) / 1000).collect();
+            for (number, at) in due.iter().enumerate() {
+                wheel.arm(slot, number as u64, *at);
+            }
+            let mut fired = vec![None; due.len()];
+            let mut now = start;
+            let mut steps = 0;
+            while let Some(next) = wheel.next_due_ms() {
+                prop_assert!(next >= now - TICK_MS, "time goes forward");
+                let late: Vec<_> = due.iter().zip(&fired)
+                    .filter(|(at, fired)| fired.is_none() && **at + 2 * TICK_MS < next).collect();
+                prop_assert!(late.is_empty(), "next_due_ms passed {late:?}");
+                now = next.max(now);
+                for number in drain(&mut wheel, now) {
+                    let number = number as usize;
+                    prop_assert!(fired[number].is_none(), "fires once");
+                    prop_assert!(now >= due[number] - TICK_MS, "not early");
+                    fired[number] = Some(now);
+                }
+                steps += 1;
+                prop_assert!(steps < 100_000);
+            }
+            prop_assert!(fired.iter().all(Option::is_some));
+        }
+    }
+
+    #[test]
+    fn what_lies_beyond_the_reach_is_armed_again_and_not_early_by_much() {
+        let mut wheel = ExpiryWheel::new(0);
+        wheel.arm(Slot::new(1).unwrap(), 9, i64::MAX);
+        assert!(drain(&mut wheel, 1_000_000_000_000).is_empty());
+    }
+
+    #[test]
+    fn setting_the_same_key_again_and_again_keeps_the_wheel_small() {
+        let mut wheel = ExpiryWheel::new(0);
+        for round in 0..1_000_000 {
+            wheel.arm(Slot::new(1).unwrap(), round % 10, 3_600_000);
+        }
+        assert!(wheel.allocated_bytes() < 200_000, "{}", wheel.allocated_bytes());
+    }
+}

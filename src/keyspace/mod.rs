@@ -1,0 +1,142 @@
+//! The keys of one shard, in their databases.
+//!
+//! For each database and slot a small hash table of its own ([`slot_table`]): growth moves a few dozen
+//! keys at a time (one table of 10 M keys stalled for 1.0 s), and a slot changes owner by handing over one
+//! pointer. An entry is one allocation ([`entry`]). What takes long (expiry, freeing) is a
+//! slice that the shard calls between turns.
+//!
+//! Promise: nothing here knows a client, a socket or another shard; time comes in by
+//! [`Keyspace::set_now`] and stands still in between.
+
+pub mod access;
+pub mod database;
+pub mod entry;
+pub mod expiry;
+mod garbage;
+pub mod key;
+pub mod slot_index;
+pub mod slot_table;
+pub mod value;
+
+pub use access::AccessClock;
+pub use database::{Database, DatabaseStats, NewExpiry, ScanCursor, WrongType};
+pub use entry::{Entry, Kind};
+pub use key::Key;
+pub use value::{Collection, StrRef, TypeName, Value, ValueMut, ValueRef};
+
+use std::ops::{Index, IndexMut};
+
+/// The databases of one shard.
+pub struct Keyspace {
+    databases: Vec<Database>,
+    now_ms: i64,
+    random: u64,
+}
+
+impl Keyspace {
+    /// `databases` empty databases; `now_ms` is unix time, `seed` for everything drawn at random.
+    pub fn new(databases: usize, now_ms: i64, seed: u64) -> Self {
+        let mut access = AccessClock::new(seed);
+        access.set_now(now_ms);
+        let databases = (0..databases).map(|_| Database::new(now_ms, access.clone())).collect();
+        Self { databases, now_ms, random: seed | 1 }
+    }
+
+    /// Number of databases.
+    pub fn database_count(&self) -> usize {
+        self.databases.len()
+    }
+
+    /// The databases in order.
+    pub fn databases(&self) -> &[Database] {
+        &self.databases
+    }
+
+    /// The databases in order, to change.
+    pub fn databases_mut(&mut self) -> &mut [Database] {
+        &mut self.databases
+    }
+
+    /// The time of this turn, unix ms.
+    pub fn now_ms(&self) -> i64 {
+        self.now_ms
+    }
+
+    /// Starts a turn: the time stands still until the next call.
+    pub fn set_now(&mut self, now_ms: i64) {
+        if now_ms == self.now_ms {
+            return;
+        }
+        self.now_ms = now_ms;
+        for database in &mut self.databases {
+            database.now_ms = now_ms;
+            database.access.set_now(now_ms);
+        }
+    }
+
+    /// How accesses are noted, from `maxmemory-policy`, `lfu-log-factor` and `lfu-decay-time`.
+    pub fn set_access_policy(&mut self, lfu: bool, log_factor: u32, decay_minutes: u32) {
+        for database in &mut self.databases {
+            database.access.lfu = lfu;
+            database.access.lfu_log_factor = log_factor;
+            database.access.lfu_decay_minutes = decay_minutes;
+        }
+    }
+
+    /// The access clock, for OBJECT IDLETIME and FREQ and for eviction.
+    pub fn access(&self) -> &AccessClock {
+        &self.databases[0].access
+    }
+
+    /// Exchanges the contents of two databases (SWAPDB).
+    pub fn swap(&mut self, a: usize, b: usize) {
+        self.databases.swap(a, b);
+    }
+
+    /// A uniform 64-bit number (xorshift64*; not for secrets).
+    pub fn draw(&mut self) -> u64 {
+        let mut x = self.random;
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.random = x;
+        x.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Removes keys whose time has come, up to about `items` of each database; true if more are due.
+    pub fn expire_slice(&mut self, items: usize) -> bool {
+        let mut more = false;
+        for database in &mut self.databases {
+            more |= database.expire_slice(items);
+        }
+        more
+    }
+
+    /// When the next key may expire, unix ms.
+    pub fn next_expiry_ms(&self) -> Option<i64> {
+        self.databases.iter().filter_map(Database::next_expiry_ms).min()
+    }
+
+    /// Frees about `elements` elements of deleted values of each database; true if more is left.
+    pub fn free_slice(&mut self, elements: usize) -> bool {
+        let mut more = false;
+        for database in &mut self.databases {
+            more |= database.free_slice(elements);
+        }
+        more
+    }
+}
+
+impl Index<usize> for Keyspace {
+    type Output = Database;
+
+    fn index(&self, database: usize) -> &Database {
+        &self.databases[database]
+    }
+}
+
+impl IndexMut<usize> for Keyspace {
+    fn index_mut(&mut self, database: usize) -> &mut Database {
+        &mut self.databases[database]
+    }
+}
