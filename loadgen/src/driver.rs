@@ -168,12 +168,12 @@ impl Driver {
         if self.failure.is_some() {
             return ControlFlow::Break(());
         }
-        let deadline = self.deadline();
-        if deadline.is_some_and(|deadline| now >= deadline) {
-            self.is_stopping = true;
-        }
+        let deadline = self.deadline().unwrap_or(u64::MAX);
+        let is_over = now >= deadline;
+        // A schedule's last requests fell due before the deadline and leave even if we woke late.
+        self.is_stopping |= is_over && self.job.schedule.is_none();
         if !self.is_stopping {
-            self.list_due(now);
+            self.list_due(now.min(deadline.saturating_sub(1)));
         }
         let mut turn = mem::replace(&mut self.listed, mem::take(&mut self.listed_before));
         for index in turn.drain(..) {
@@ -182,10 +182,13 @@ impl Driver {
             self.flush(index, ring);
         }
         self.listed_before = turn;
-        let drained = self.in_flight == 0 && (self.is_stopping || !self.has_more_to_ask());
-        let out_of_patience =
-            deadline.is_some_and(|deadline| now >= deadline.saturating_add(DRAIN_NANOS_MAX));
-        if drained || out_of_patience { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        self.is_stopping |= is_over;
+        let is_drained = self.in_flight == 0 && (self.is_stopping || !self.has_more_to_ask());
+        if is_drained || now >= deadline.saturating_add(DRAIN_NANOS_MAX) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 
     fn deadline(&self) -> Option<u64> {

@@ -20,7 +20,7 @@ impl Random {
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         let [a, b, c, d] = self.state;
         let result = a.wrapping_add(d).rotate_left(23).wrapping_add(a);
         let (c, d) = (c ^ a, d ^ b);
@@ -31,13 +31,13 @@ impl Random {
     /// A number from 0 up to, not including, `bound`; 0 if `bound` is 0. The bias of not rejecting
     /// is below `bound / 2^64`, which no run is long enough to see.
     pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A number from 0 up to, not including, 1.
     pub fn unit(&mut self) -> f64 {
         // 53 bits are what a double holds exactly.
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn the_generator_follows_the_published_xoshiro_sequence() {
         let mut random = Random { state: [1, 2, 3, 4] };
-        let first: Vec<u64> = (0..4).map(|_| random.next()).collect();
+        let first: Vec<u64> = (0..4).map(|_| random.bits()).collect();
         assert_eq!(first, [41_943_041, 58_720_359, 3_588_806_011_781_223, 3_591_011_842_654_386]);
     }
 
@@ -83,7 +83,7 @@ mod tests {
     fn a_seed_repeats_its_stream_and_its_neighbour_differs() {
         let stream = |seed| {
             let mut random = Random::new(seed);
-            [random.next(), random.next()]
+            [random.bits(), random.bits()]
         };
         assert_eq!(stream(1), stream(1));
         assert_ne!(stream(1), stream(2));

@@ -162,10 +162,9 @@ fn split_words(text: &str) -> Result<Vec<String>, TemplateError> {
 }
 
 /// One argument with its holes blank, and the holes by offset.
-fn parse_word(
-    word: &str,
-    shape: Shape<'_>,
-) -> Result<(Vec<u8>, Vec<(usize, Hole)>), TemplateError> {
+type ParsedWord = (Vec<u8>, Vec<(usize, Hole)>);
+
+fn parse_word(word: &str, shape: Shape<'_>) -> Result<ParsedWord, TemplateError> {
     let (mut argument, mut holes) = (Vec::new(), Vec::new());
     let mut rest = word;
     while let Some(open) = rest.find("__") {
