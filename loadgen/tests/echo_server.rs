@@ -3,13 +3,17 @@
 //! The server counts what it is asked, so that the numbers in the JSON report can be compared with
 //! what really crossed the wire. The program runs as a user runs it: by its command line.
 
-use std::io::{BufRead, BufReader, Write};
+mod wire;
+
+use std::io::{BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use wire::{field, integer, number, read_command, stderr, stdout};
 
 /// What a server has seen, beside the `PING` that greets each connection.
 #[derive(Default)]
@@ -95,56 +99,12 @@ fn serve_connection(stream: TcpStream, behaviour: Behaviour, seen: &Seen) -> Opt
     Some(())
 }
 
-/// One command and how many bytes it was; `None` at the end of the stream.
-fn read_command(reader: &mut impl BufRead) -> Option<(Vec<String>, u64)> {
-    let mut bytes = 0;
-    let mut number = |reader: &mut dyn BufRead, mark: &str| {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok().filter(|&count| count > 0)?;
-        bytes += line.len() as u64;
-        line.trim_end().strip_prefix(mark)?.parse::<usize>().ok()
-    };
-    let count = number(reader, "*")?;
-    let mut words = Vec::new();
-    let mut payload_bytes = 0;
-    for _ in 0..count {
-        let mut payload = vec![0; number(reader, "$")? + 2];
-        reader.read_exact(&mut payload).ok()?;
-        payload_bytes += payload.len() as u64;
-        payload.truncate(payload.len() - 2);
-        words.push(String::from_utf8(payload).ok()?);
-    }
-    Some((words, bytes + payload_bytes))
-}
-
 fn run(port: u16, options: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_corelane-loadgen"))
         .args(["--port", &port.to_string(), "--json", "-"])
         .args(options.split_whitespace())
         .output()
         .unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// The text of `"name": value` in a report, up to the next separator.
-fn field<'a>(json: &'a str, name: &str) -> &'a str {
-    let (_, after) = json.split_once(&format!("\"{name}\": ")).unwrap_or_else(|| panic!("{json}"));
-    after.split([',', '}']).next().unwrap()
-}
-
-fn number(json: &str, name: &str) -> f64 {
-    field(json, name).parse().unwrap_or_else(|_| panic!("{name} in {json}"))
-}
-
-fn integer(json: &str, name: &str) -> u64 {
-    number(json, name) as u64
 }
 
 #[test]
