@@ -30,4 +30,11 @@ pub use table::{
 };
 
 /// The rows of all families.
-static FAMILIES: &[&[Command]] = &[hashes::COMMANDS, keys::COMMANDS, lists::COMMANDS, sets::COMMANDS, sets_algebra::COMMANDS, strings::COMMANDS];
+static FAMILIES: &[&[Command]] = &[
+    hashes::COMMANDS,
+    keys::COMMANDS,
+    lists::COMMANDS,
+    sets::COMMANDS,
+    sets_algebra::COMMANDS,
+    strings::COMMANDS,
+];
