@@ -80,6 +80,11 @@ impl Doorbell {
         self.bell.as_raw_fd()
     }
 
+    /// Another descriptor of the same eventfd, for what outlives the doorbell (signal handlers).
+    pub fn clone_fd(&self) -> io::Result<OwnedFd> {
+        self.bell.try_clone().map(OwnedFd::from)
+    }
+
     /// Rings with a system call of its own: for threads without a ring.
     pub fn ring(&self) -> io::Result<()> {
         (&self.bell).write_all(&1u64.to_ne_bytes())
