@@ -10,8 +10,13 @@ pub mod request;
 pub mod spec;
 pub mod table;
 
+mod bitfield;
+mod bits;
+mod byte_range;
+mod counters;
 mod keys;
 mod strings;
+mod substrings;
 #[cfg(test)]
 pub mod testing;
 
@@ -24,4 +29,11 @@ pub use table::{
 };
 
 /// The rows of all families.
-static FAMILIES: &[&[Command]] = &[keys::COMMANDS, strings::COMMANDS];
+static FAMILIES: &[&[Command]] = &[
+    keys::COMMANDS,
+    strings::COMMANDS,
+    counters::COMMANDS,
+    substrings::COMMANDS,
+    bits::COMMANDS,
+    bitfield::COMMANDS,
+];
