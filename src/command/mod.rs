@@ -13,8 +13,14 @@ pub mod table;
 mod bitfield;
 mod bits;
 mod byte_range;
+mod collection;
 mod counters;
+mod hashes;
 mod keys;
+mod lists;
+mod random;
+mod sets;
+mod sets_algebra;
 mod strings;
 mod substrings;
 #[cfg(test)]
@@ -30,10 +36,14 @@ pub use table::{
 
 /// The rows of all families.
 static FAMILIES: &[&[Command]] = &[
-    keys::COMMANDS,
-    strings::COMMANDS,
-    counters::COMMANDS,
-    substrings::COMMANDS,
-    bits::COMMANDS,
     bitfield::COMMANDS,
+    bits::COMMANDS,
+    counters::COMMANDS,
+    hashes::COMMANDS,
+    keys::COMMANDS,
+    lists::COMMANDS,
+    sets::COMMANDS,
+    sets_algebra::COMMANDS,
+    strings::COMMANDS,
+    substrings::COMMANDS,
 ];
