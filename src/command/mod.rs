@@ -10,10 +10,15 @@ pub mod request;
 pub mod spec;
 pub mod table;
 
+mod collection;
 mod keys;
+mod random;
 mod strings;
 #[cfg(test)]
 pub mod testing;
+mod zsets;
+mod zsets_algebra;
+mod zsets_range;
 
 pub use context::{Changes, Class, Ctx};
 pub use error::{CommandError, CommandResult};
@@ -24,4 +29,4 @@ pub use table::{
 };
 
 /// The rows of all families.
-static FAMILIES: &[&[Command]] = &[keys::COMMANDS, strings::COMMANDS];
+static FAMILIES: &[&[Command]] = &[keys::COMMANDS, strings::COMMANDS, zsets::COMMANDS];
