@@ -309,10 +309,9 @@ fn pop_command(
             .and_then(|count| usize::try_from(count).ok())
             .ok_or(CommandError::OutOfRangePositive)?,
     };
-    // Redis answers a count of 0 before it looks at the key.
     let nested = reply.resp3() && request.len() == 3;
     let header = |reply: &mut Reply<'_>, count| reply.array(if nested { count } else { count * 2 });
-    if count == 0 || !pop(ctx, &request.key(1), order, count, nested, header, reply)? {
+    if !pop(ctx, &request.key(1), order, count, nested, header, reply)? {
         reply.array(0);
     }
     Ok(())

@@ -347,7 +347,9 @@ fn run(
         return Ok(());
     }
     let limits = limits(ctx.config);
-    let (mut result, mut digits) = (ZSet::default(), itoa::Buffer::new());
+    let longest_bytes = members.iter().map(|(member, _)| member.len()).max().unwrap_or(0);
+    let mut result = ZSet::for_members(members.len(), longest_bytes, limits);
+    let mut digits = itoa::Buffer::new();
     for (member, score) in members {
         result.insert(member.as_bytes(&mut digits), score, limits);
     }

@@ -224,9 +224,12 @@ pub(super) fn zrangestore(
     let limits = limits(ctx.config);
     let mut result = ZSet::default();
     if let Some(source) = ctx.keyspace[ctx.db].read_as::<ZSet>(&request.key(2))? {
+        let members = source.iter(query.ranks(source), query.order);
+        // Redis knows the length beforehand only if the range is of ranks.
+        let known = if matches!(query.span, Span::Ranks(..)) { members.len() } else { 0 };
+        result = ZSet::for_members(known, 0, limits);
         let mut digits = itoa::Buffer::new();
-        // The order of a reply does not matter here, and ascending members are stored faster.
-        for (member, score) in source.iter(query.ranks(source), Order::Ascending) {
+        for (member, score) in members {
             result.insert(member.as_bytes(&mut digits), score, limits);
         }
     }

@@ -138,6 +138,17 @@ impl ZSet {
         Packed::from_listpack(listpack).map(|packed| Self(Form::Packed(packed)))
     }
 
+    /// An empty sorted set that will get `members`, the longest of `longest_bytes`: one that would not
+    /// stay a listpack does not begin as one. A listpack on the way would show, for it forgets the
+    /// sign of a zero.
+    pub fn for_members(members: usize, longest_bytes: usize, limits: ZSetLimits) -> Self {
+        if members > limits.entries_max || longest_bytes > limits.value_bytes_max {
+            Self(Form::Indexed(Box::default()))
+        } else {
+            Self::default()
+        }
+    }
+
     /// The listpack, while it is one.
     pub fn as_listpack(&self) -> Option<&Listpack> {
         match &self.0 {
