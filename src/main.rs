@@ -1,6 +1,10 @@
 //! The `corelane` server.
 
-#[global_allocator]
-static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use std::process::ExitCode;
 
-fn main() {}
+#[global_allocator]
+static GLOBAL: corelane::memory::Allocator = corelane::memory::Allocator;
+
+fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

@@ -11,8 +11,11 @@ pub mod spec;
 pub mod table;
 
 mod collection;
+mod hashes;
 mod keys;
 mod random;
+mod sets;
+mod sets_algebra;
 mod strings;
 #[cfg(test)]
 pub mod testing;
@@ -29,4 +32,11 @@ pub use table::{
 };
 
 /// The rows of all families.
-static FAMILIES: &[&[Command]] = &[keys::COMMANDS, strings::COMMANDS, zsets::COMMANDS];
+static FAMILIES: &[&[Command]] = &[
+    keys::COMMANDS,
+    strings::COMMANDS,
+    hashes::COMMANDS,
+    sets::COMMANDS,
+    sets_algebra::COMMANDS,
+    zsets::COMMANDS,
+];

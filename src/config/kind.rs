@@ -145,6 +145,25 @@ impl Kind<u32> for Hertz {
     }
 }
 
+/// The size of the replication backlog: small ones are brought up to 16 kB (Redis 7.0
+/// `replication.c`, CONFIG_REPL_BACKLOG_MIN_SIZE).
+pub struct BacklogSize;
+
+impl Kind<u64> for BacklogSize {
+    fn parse(&self, old: &u64, words: &[Vec<u8>]) -> Result<u64, String> {
+        let asked: u64 = memory(1, BYTES.max).parse(old, words)?;
+        Ok(asked.max(16 * 1024))
+    }
+
+    fn render(&self, value: &u64) -> Vec<u8> {
+        value.to_string().into_bytes()
+    }
+
+    fn file_lines(&self, value: &u64) -> Vec<Vec<u8>> {
+        BYTES.file_lines(value)
+    }
+}
+
 /// A size in bytes between two bounds.
 pub struct Memory {
     min: u64,
@@ -380,7 +399,7 @@ impl Kind<BufferLimitsByClass> for OutputBufferLimits {
         words: &[Vec<u8>],
     ) -> Result<BufferLimitsByClass, String> {
         let mut limits = *old;
-        if words.is_empty() || !words.len().is_multiple_of(4) {
+        if !words.len().is_multiple_of(4) {
             return Err("Wrong number of arguments in buffer limit configuration.".to_owned());
         }
         for group in words.chunks_exact(4) {

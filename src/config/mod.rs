@@ -8,10 +8,16 @@
 //! `Arc<Config>` and CONFIG SET makes a new one ([`Config::set`]) that is sent to all of them.
 
 mod directive;
+pub mod file;
+pub mod get_set;
 mod kind;
+pub mod load;
 pub mod quoting;
+pub mod rewrite;
 mod table;
 pub mod values;
 
 pub use directive::{Directive, Mutability};
+pub use get_set::SetError;
+pub use load::{Invocation, LoadError};
 pub use table::{Config, DIRECTIVES, directive_named};

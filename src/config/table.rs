@@ -10,9 +10,9 @@ use super::directive::{
     Directive, HIDDEN, IMMUTABLE, IMMUTABLE_LIST, PROTECTED, RUNTIME, RUNTIME_LIST, directives,
 };
 use super::kind::{
-    Addresses, BYTES, COUNT, Cpu, Cpus, Directory, EventClasses, Hertz, LONG_COUNT, Master,
-    MemoryOrPercent, Octal, OomScores, OutputBufferLimits, PORT, Percentiles, SavePoints, Secret,
-    ShutdownWords, TEXT, Word, YesNo, int, memory, text,
+    Addresses, BYTES, BacklogSize, COUNT, Cpu, Cpus, Directory, EventClasses, Hertz, LONG_COUNT,
+    Master, MemoryOrPercent, Octal, OomScores, OutputBufferLimits, PORT, Percentiles, SavePoints,
+    Secret, ShutdownWords, TEXT, Word, YesNo, int, memory, text,
 };
 use super::values::*;
 
@@ -194,7 +194,7 @@ directives! {
     repl_disable_tcp_nodelay: bool, YesNo, false, RUNTIME, "repl-disable-tcp-nodelay", "Fewer, larger packets to replicas";
     repl_ping_replica_period: u32, int(1, INT_MAX), 10, RUNTIME, "repl-ping-replica-period" | "repl-ping-slave-period", "Seconds between pings to replicas";
     repl_timeout: u32, int(1, INT_MAX), 60, RUNTIME, "repl-timeout", "Seconds of silence that end a replication link";
-    repl_backlog_size: u64, memory(1, LONG_MAX), MB, RUNTIME, "repl-backlog-size", "Bytes of the stream kept for partial syncs";
+    repl_backlog_size: u64, BacklogSize, MB, RUNTIME, "repl-backlog-size", "Bytes of the stream kept for partial syncs";
     repl_backlog_ttl: u64, LONG_COUNT, 3600, RUNTIME, "repl-backlog-ttl", "Seconds without replicas after which the backlog is freed";
     min_replicas_to_write: u32, COUNT, 0, RUNTIME, "min-replicas-to-write" | "min-slaves-to-write", "Good replicas that a write needs";
     min_replicas_max_lag: u32, COUNT, 10, RUNTIME, "min-replicas-max-lag" | "min-slaves-max-lag", "Seconds of silence of a good replica";
@@ -291,7 +291,7 @@ fn proc_title(template: &str) -> Result<(), &'static str> {
     const KNOWN: [&str; 7] =
         ["title", "listen-addr", "server-mode", "port", "tls-port", "unixsocket", "config-file"];
     let known = |piece: &str| piece.split_once('}').is_some_and(|(name, _)| KNOWN.contains(&name));
-    if template.split('{').skip(1).all(known) {
+    if !template.is_empty() && template.split('{').skip(1).all(known) {
         Ok(())
     } else {
         Err("template format is invalid or contains unknown variables")

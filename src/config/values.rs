@@ -420,9 +420,12 @@ pub struct ShutdownFlags {
 }
 
 impl ShutdownFlags {
-    /// The flags that `words` name; `None` if one is unknown.
+    /// The flags that `words` name; `None` if one is unknown, or there is none.
     pub(super) fn from_words(words: &[Vec<u8>]) -> Option<Self> {
         let mut flags = Self::default();
+        if words.is_empty() {
+            return None;
+        }
         for word in words {
             match word.to_ascii_lowercase().as_slice() {
                 b"default" => {}

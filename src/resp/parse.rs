@@ -154,8 +154,8 @@ type Header = (i64, usize);
 impl Parser {
     /// Reads the command that `input` begins with.
     ///
-    /// On [`Step::Command`] its arguments have been put into `args`, which the caller hands over
-    /// empty; in all other cases `args` is empty. After [`Step::Incomplete`] the next call's
+    /// On [`Step::Command`] its arguments have been appended to `args`; in all other cases `args` is
+    /// as it was. So the arguments of a pipeline stand one after the other. After [`Step::Incomplete`] the next call's
     /// input must begin with the same bytes. After an error the connection is to be closed.
     #[inline]
     pub fn next<'b>(
@@ -191,9 +191,10 @@ impl Parser {
             *self = Self::default();
             return Ok(Step::Nothing { consumed: start });
         };
+        let before = args.len();
         let step = self.arguments(input, start, count, limits, args);
         if !matches!(step, Ok(Step::Command { .. })) {
-            args.clear();
+            args.truncate(before);
         }
         step
     }
@@ -210,8 +211,9 @@ impl Parser {
         if input.len() < self.need {
             return Ok(Step::Incomplete { need: self.need });
         }
+        let before = args.len();
         let step = self.arguments(input, self.position, self.remaining, limits, args);
-        args.clear();
+        args.truncate(before);
         match step? {
             Step::Command { .. } => self.multibulk(input, &Limits::NONE, args),
             other => Ok(other),

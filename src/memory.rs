@@ -1,0 +1,81 @@
+//! How much memory the process has allocated: the figure behind `used_memory` and `maxmemory`.
+//!
+//! The allocator proper is mimalloc; this wrapper counts. Each thread counts into a cache line of its
+//! own, so that counting costs a load and a store; readers sum up.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+
+use crossbeam::utils::CachePadded;
+use mimalloc::MiMalloc;
+
+/// Threads that count alone; all later ones share the last counter.
+const COUNTERS: usize = 128;
+
+static COUNTS: [CachePadded<AtomicIsize>; COUNTERS] =
+    [const { CachePadded::new(AtomicIsize::new(0)) }; COUNTERS];
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// The number of this thread's counter; `usize::MAX` until its first allocation.
+    static MINE: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// mimalloc, counted.
+pub struct Allocator;
+
+fn count(bytes: isize) {
+    // A thread that is ending has no thread-locals any more; it uses the shared counter.
+    let mine = MINE
+        .try_with(|mine| {
+            if mine.get() == usize::MAX {
+                mine.set(NEXT.fetch_add(1, Ordering::Relaxed).min(COUNTERS - 1));
+            }
+            mine.get()
+        })
+        .unwrap_or(COUNTERS - 1);
+    let counter = &COUNTS[mine];
+    if mine == COUNTERS - 1 {
+        counter.fetch_add(bytes, Ordering::Relaxed);
+    } else {
+        counter.store(counter.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: every call is handed to mimalloc unchanged; counting neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promises are mimalloc's conditions.
+        unsafe { MiMalloc.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's promises are mimalloc's conditions.
+        unsafe { MiMalloc.dealloc(ptr, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promises are mimalloc's conditions.
+        unsafe { MiMalloc.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count(new_size as isize - layout.size() as isize);
+        // SAFETY: the caller's promises are mimalloc's conditions.
+        unsafe { MiMalloc.realloc(ptr, layout, new_size) }
+    }
+}
+
+/// Bytes that all threads have allocated and not freed.
+pub fn used_bytes() -> usize {
+    let threads = NEXT.load(Ordering::Relaxed).min(COUNTERS - 1);
+    let shared = COUNTS[COUNTERS - 1].load(Ordering::Relaxed);
+    let sum: isize =
+        COUNTS[..threads].iter().map(|count| count.load(Ordering::Relaxed)).sum::<isize>() + shared;
+    sum.max(0) as usize
+}

@@ -1,0 +1,214 @@
+//! The replies of one connection, in the order of its commands.
+//!
+//! A reply that is made on this shard is appended to the output at once, unless an earlier command is
+//! still at work on another shard; then it is held back. A reply that comes from elsewhere fills the
+//! place that was kept for it.
+//!
+//! Promise: bytes leave in the order of the commands, each reply whole.
+
+use std::collections::VecDeque;
+
+/// The place of a reply that is still to come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place(u32);
+
+enum Pending {
+    /// The reply is being made elsewhere.
+    Expected,
+    /// The reply is being made elsewhere and nobody wants it (CLIENT REPLY OFF).
+    Unwanted,
+    /// The reply came before its turn.
+    Filled(Box<[u8]>),
+    /// This many bytes of `held`.
+    Held(usize),
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct ReplyQueue {
+    /// In order and ready to go.
+    out: Vec<u8>,
+    pending: VecDeque<Pending>,
+    /// The place of the first of `pending`; places count on and wrap.
+    first: u32,
+    /// Local replies behind an expected one, one after the other.
+    held: Vec<u8>,
+    held_start: usize,
+}
+
+impl ReplyQueue {
+    /// Whether no reply is expected from elsewhere.
+    pub fn is_clear(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Bytes that are ready or held.
+    pub fn len(&self) -> usize {
+        self.out.len() + self.held.len() - self.held_start
+    }
+
+    /// Whether no bytes are ready or held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether bytes are ready to be sent.
+    pub fn has_output(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// Where a local reply is to be appended; call [`ReplyQueue::end_local`] with its former length.
+    #[inline]
+    pub fn local(&mut self) -> &mut Vec<u8> {
+        if self.pending.is_empty() { &mut self.out } else { &mut self.held }
+    }
+
+    /// A local reply was appended to [`ReplyQueue::local`], which had `before` bytes.
+    #[inline]
+    pub fn end_local(&mut self, before: usize) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let length = self.held.len() - before;
+        match self.pending.back_mut() {
+            Some(Pending::Held(last)) => *last += length,
+            _ => self.pending.push_back(Pending::Held(length)),
+        }
+    }
+
+    /// Keeps the next place for a reply from elsewhere.
+    pub fn expect(&mut self, wanted: bool) -> Place {
+        let place = Place(self.first.wrapping_add(self.pending.len() as u32));
+        self.pending.push_back(if wanted { Pending::Expected } else { Pending::Unwanted });
+        place
+    }
+
+    /// The reply for `place` has come.
+    pub fn fill(&mut self, place: Place, reply: &[u8]) {
+        let index = place.0.wrapping_sub(self.first) as usize;
+        let Some(pending) = self.pending.get_mut(index) else {
+            debug_assert!(false, "a reply came for a place that nobody kept");
+            return;
+        };
+        let wanted = !matches!(pending, Pending::Unwanted);
+        if index > 0 {
+            *pending = Pending::Filled(if wanted { reply.into() } else { Box::default() });
+            return;
+        }
+        if wanted {
+            self.out.extend_from_slice(reply);
+        }
+        self.pending.pop_front();
+        self.first = self.first.wrapping_add(1);
+        self.release();
+    }
+
+    /// Moves what is in order now to the output.
+    fn release(&mut self) {
+        loop {
+            match self.pending.front() {
+                Some(Pending::Filled(reply)) => self.out.extend_from_slice(reply),
+                Some(Pending::Held(length)) => {
+                    let end = self.held_start + length;
+                    self.out.extend_from_slice(&self.held[self.held_start..end]);
+                    self.held_start = end;
+                }
+                Some(Pending::Expected | Pending::Unwanted) => return,
+                None => {
+                    self.held.clear();
+                    self.held_start = 0;
+                    if self.held.capacity() > 4096 {
+                        self.held = Vec::new();
+                    }
+                    return;
+                }
+            }
+            self.pending.pop_front();
+            self.first = self.first.wrapping_add(1);
+        }
+    }
+
+    /// Takes the bytes that are ready.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Gives a free buffer to write replies into, so that the next reply need not allocate one.
+    pub fn lend(&mut self, buffer: impl FnOnce() -> Vec<u8>) {
+        if self.out.capacity() == 0 {
+            self.out = buffer();
+        }
+    }
+
+    /// Bytes allocated for replies.
+    pub fn allocated_bytes(&self) -> usize {
+        self.out.capacity() + self.held.capacity()
+    }
+
+    /// Forgets what is pending and ready (the connection is being cut).
+    pub fn clear(&mut self) {
+        *self = Self { first: self.first, ..Self::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn local(queue: &mut ReplyQueue, text: &str) {
+        let buffer = queue.local();
+        let before = buffer.len();
+        buffer.extend_from_slice(text.as_bytes());
+        queue.end_local(before);
+    }
+
+    proptest! {
+        #[test]
+        fn replies_leave_in_the_order_of_their_commands(
+            kinds in prop::collection::vec(any::<bool>(), 1..40),
+            order in prop::collection::vec(any::<prop::sample::Index>(), 40),
+            cut in 0_usize..40,
+        ) {
+            let mut queue = ReplyQueue::default();
+            let (mut expected, mut places, mut got) = (String::new(), Vec::new(), Vec::new());
+            for (number, is_local) in kinds.iter().enumerate() {
+                let text = format!("<{number}>");
+                expected += &text;
+                if *is_local {
+                    local(&mut queue, &text);
+                } else {
+                    places.push((queue.expect(true), text));
+                }
+                if number == cut && !places.is_empty() {
+                    let (place, text) = places.remove(order[number].index(places.len()));
+                    queue.fill(place, text.as_bytes());
+                    got.extend(queue.take_output());
+                }
+            }
+            for pick in order {
+                if places.is_empty() {
+                    break;
+                }
+                let (place, text) = places.remove(pick.index(places.len()));
+                queue.fill(place, text.as_bytes());
+                got.extend(queue.take_output());
+            }
+            got.extend(queue.take_output());
+            prop_assert_eq!(String::from_utf8(got).unwrap(), expected);
+            prop_assert!(queue.is_clear() && queue.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_unwanted_reply_takes_its_place_and_leaves_nothing() {
+        let mut queue = ReplyQueue::default();
+        let unwanted = queue.expect(false);
+        let wanted = queue.expect(true);
+        local(&mut queue, "c");
+        queue.fill(wanted, b"b");
+        assert_eq!(queue.take_output(), b"");
+        queue.fill(unwanted, b"a");
+        assert_eq!(queue.take_output(), b"bc");
+    }
+}
