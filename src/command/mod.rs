@@ -23,6 +23,9 @@ mod sets;
 mod sets_algebra;
 mod strings;
 mod substrings;
+mod zsets;
+mod zsets_algebra;
+mod zsets_range;
 #[cfg(test)]
 pub mod testing;
 
@@ -35,15 +38,4 @@ pub use table::{
 };
 
 /// The rows of all families.
-static FAMILIES: &[&[Command]] = &[
-    bitfield::COMMANDS,
-    bits::COMMANDS,
-    counters::COMMANDS,
-    hashes::COMMANDS,
-    keys::COMMANDS,
-    lists::COMMANDS,
-    sets::COMMANDS,
-    sets_algebra::COMMANDS,
-    strings::COMMANDS,
-    substrings::COMMANDS,
-];
+static FAMILIES: &[&[Command]] = &[bitfield::COMMANDS, bits::COMMANDS, counters::COMMANDS, hashes::COMMANDS, keys::COMMANDS, lists::COMMANDS, sets::COMMANDS, sets_algebra::COMMANDS, strings::COMMANDS, substrings::COMMANDS, zsets::COMMANDS];
