@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod boot;
+pub mod clock;
 pub mod command;
 pub mod clock;
 pub mod config;

@@ -10,7 +10,13 @@ pub mod request;
 pub mod spec;
 pub mod table;
 
+mod collection;
+mod hashes;
 mod keys;
+mod lists;
+mod random;
+mod sets;
+mod sets_algebra;
 mod strings;
 #[cfg(test)]
 pub mod testing;
@@ -24,4 +30,11 @@ pub use table::{
 };
 
 /// The rows of all families.
-static FAMILIES: &[&[Command]] = &[keys::COMMANDS, strings::COMMANDS];
+static FAMILIES: &[&[Command]] = &[
+    hashes::COMMANDS,
+    keys::COMMANDS,
+    lists::COMMANDS,
+    sets::COMMANDS,
+    sets_algebra::COMMANDS,
+    strings::COMMANDS,
+];

@@ -131,19 +131,6 @@ impl Hash {
         self.set_in_table(field, value)
     }
 
-    /// Leaves the listpack if one of these texts, which are about to be set, is too long for it.
-    pub fn convert_if_too_long<'t>(
-        &mut self,
-        texts: impl IntoIterator<Item = &'t [u8]>,
-        limits: HashLimits,
-    ) {
-        if let Form::Listpack(_) = self.0
-            && texts.into_iter().any(|text| text.len() > limits.listpack_value_bytes_max)
-        {
-            self.convert();
-        }
-    }
-
     /// Takes `field` out; `false` if it was not there.
     pub fn remove(&mut self, field: &[u8]) -> bool {
         match &mut self.0 {
@@ -399,11 +386,6 @@ mod tests {
         let mut hash = of_fields(8);
         hash.set(b"1", b"w", HashLimits { listpack_entries_max: 3, ..LIMITS });
         assert_eq!((hash.encoding(), hash.len()), ("hashtable", 8));
-        let mut hash = of_fields(2);
-        hash.convert_if_too_long([&b"short"[..], b"0123456789"], LIMITS);
-        assert_eq!(hash.encoding(), "listpack");
-        hash.convert_if_too_long([&b"short"[..], b"0123456789a"], LIMITS);
-        assert_eq!(hash.encoding(), "hashtable");
     }
 
     #[test]

@@ -78,6 +78,11 @@ impl LongDouble {
         Some(Self { negative: literal.negative, magnitude })
     }
 
+    /// Whether this is one of the infinities, which parse but may not be added.
+    pub fn is_infinite(self) -> bool {
+        self.finite().is_none()
+    }
+
     /// The sum, or `None` if it is an infinity or not a number.
     pub fn checked_add(self, other: Self) -> Option<Self> {
         let (Some(mut high), Some(mut low)) = (self.finite(), other.finite()) else { return None };
