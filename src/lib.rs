@@ -2,9 +2,11 @@
 //!
 //! ARCHITECTURE.md follows one request through these modules.
 
+pub mod admin;
 pub mod boot;
 pub mod clock;
 pub mod command;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod datatypes;
