@@ -6,7 +6,6 @@ pub mod admin;
 pub mod boot;
 pub mod clock;
 pub mod command;
-pub mod clock;
 pub mod config;
 pub mod control;
 pub mod datatypes;

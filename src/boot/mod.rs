@@ -57,9 +57,8 @@ pub fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
     for line in banner::banner(&config, &placement) {
         tracing::info!("{line}");
     }
-    let doorbells = (0..=placement.shards())
-        .map(|_| reactor::doorbell())
-        .collect::<Result<Vec<_>, _>>()?;
+    let doorbells =
+        (0..=placement.shards()).map(|_| reactor::doorbell()).collect::<Result<Vec<_>, _>>()?;
     let control_bell = &doorbells[placement.shards()];
     let signals = signals::Signals::install(control_bell.clone_fd()?)?;
     let mut ports = lanes::mesh::<Message>(&doorbells, LANE_MESSAGES_MAX);
@@ -155,11 +154,8 @@ fn open_listeners(config: &Config) -> Result<Vec<OwnedFd>, Box<dyn Error>> {
         listeners.extend(sockets.into_iter().map(OwnedFd::from));
     }
     if !config.unixsocket.is_empty() {
-        let socket = listen::listen_unix(
-            &config.unixsocket,
-            config.unixsocketperm,
-            config.tcp_backlog,
-        )?;
+        let socket =
+            listen::listen_unix(&config.unixsocket, config.unixsocketperm, config.tcp_backlog)?;
         listeners.push(socket.into());
     }
     if listeners.is_empty() {

@@ -93,7 +93,10 @@ impl Control {
             },
             ControlRequest::ConfigRewrite => {
                 let result = self.config.rewrite(&[]);
-                self.answer(asker, result.map_err(|error| CommandError::owned(format!("ERR {error}"))));
+                self.answer(
+                    asker,
+                    result.map_err(|error| CommandError::owned(format!("ERR {error}"))),
+                );
             }
             ControlRequest::Shutdown(words) => match shutdown_options(&words) {
                 Ok(()) => self.stop(),
@@ -131,8 +134,7 @@ impl Control {
         if config.port == 0 {
             return Ok(());
         }
-        let options =
-            ListenOptions { backlog: config.tcp_backlog, mark: config.socket_mark_id };
+        let options = ListenOptions { backlog: config.tcp_backlog, mark: config.socket_mark_id };
         let listeners = listen_tcp(&config.bind, config.port, options)
             .map_err(|_| "Unable to listen on this port".to_owned())?;
         self.actions.extend(listeners.into_iter().map(|socket| Action::Listen(socket.into())));

@@ -75,7 +75,6 @@ impl Doorbell {
         self.handshake.needs_ring()
     }
 
-<<<<<<< HEAD
     /// The eventfd, for the ring that watches it and for rings that write to it within a submit.
     pub fn fd(&self) -> RawFd {
         self.bell.as_raw_fd()
@@ -86,8 +85,6 @@ impl Doorbell {
         self.bell.try_clone().map(OwnedFd::from)
     }
 
-=======
->>>>>>> reactor
     /// Rings with a system call of its own: for threads without a ring.
     pub fn ring(&self) -> io::Result<()> {
         (&self.bell).write_all(&1u64.to_ne_bytes())

@@ -126,8 +126,7 @@ impl Shard {
         let mut best: Option<(u64, usize, Vec<u8>)> = None;
         for db in 0..self.engine.keyspace.database_count() {
             let database = &self.engine.keyspace[db];
-            let eligible =
-                if policy.is_volatile() { database.expiring() } else { database.len() };
+            let eligible = if policy.is_volatile() { database.expiring() } else { database.len() };
             if eligible == 0 {
                 continue;
             }

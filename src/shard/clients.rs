@@ -149,9 +149,7 @@ pub fn line(conn: ConnId, session: &Session, now_ms: i64) -> String {
     if flags.is_empty() {
         flags.push('N');
     }
-    let command = session
-        .last_command
-        .map_or("NULL", |id| CommandTable::get().command(id).name);
+    let command = session.last_command.map_or("NULL", |id| CommandTable::get().command(id).name);
     format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 \
          ssub=0 multi=-1 qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs={} rbp=0 obl={} oll=0 \

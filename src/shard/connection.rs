@@ -140,12 +140,13 @@ impl Shard {
             Err(error) => return self.complete(conn, |_, reply| reply.error(error)),
         };
         let work = PartWork::ClientKill(std::sync::Arc::new(filter));
-        let merge = move |_: &mut Shard, _: ConnId, parts: Vec<Part>, reply: &mut Reply<'_>| {
-            match (old_form, Part::sum(&parts)) {
-                (true, 0) => reply.error("ERR No such client"),
-                (true, _) => reply.ok(),
-                (false, killed) => reply.integer(killed as i64),
-            }
+        let merge = move |_: &mut Shard, _: ConnId, parts: Vec<Part>, reply: &mut Reply<'_>| match (
+            old_form,
+            Part::sum(&parts),
+        ) {
+            (true, 0) => reply.error("ERR No such client"),
+            (true, _) => reply.ok(),
+            (false, killed) => reply.integer(killed as i64),
         };
         self.gather(conn, work, Box::new(merge));
     }
@@ -188,9 +189,8 @@ impl Shard {
     }
 }
 
-const WRONG_PASSWORD: CommandError = CommandError::text(
-    "WRONGPASS invalid username-password pair or user is disabled.",
-);
+const WRONG_PASSWORD: CommandError =
+    CommandError::text("WRONGPASS invalid username-password pair or user is disabled.");
 
 /// Compares without telling by its time how much of the password was right.
 fn same_secret(a: &[u8], b: &[u8]) -> bool {
@@ -252,9 +252,8 @@ fn hello(
 ) -> CommandResult {
     let mut version = None;
     if let Some(word) = words.get(1) {
-        let number = parse_i64(word).ok_or(CommandError::text(
-            "ERR Protocol version is not an integer or out of range",
-        ))?;
+        let number = parse_i64(word)
+            .ok_or(CommandError::text("ERR Protocol version is not an integer or out of range"))?;
         if number != 2 && number != 3 {
             return Err(CommandError::text("NOPROTO unsupported protocol version"));
         }
@@ -272,9 +271,7 @@ fn hello(
             at += 2;
         } else {
             let word = String::from_utf8_lossy(word).into_owned();
-            return Err(CommandError::owned(format!(
-                "ERR Syntax error in HELLO option '{word}'"
-            )));
+            return Err(CommandError::owned(format!("ERR Syntax error in HELLO option '{word}'")));
         }
     }
     if let Some((user, given)) = login {
