@@ -14,6 +14,7 @@ mod bitfield;
 mod bits;
 mod byte_range;
 mod collection;
+mod connection;
 mod counters;
 mod hashes;
 mod keys;
@@ -41,6 +42,7 @@ pub use table::{
 static FAMILIES: &[&[Command]] = &[
     bitfield::COMMANDS,
     bits::COMMANDS,
+    connection::COMMANDS,
     counters::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
