@@ -2,17 +2,17 @@
 //!
 //! ARCHITECTURE.md follows one request through these modules.
 
-pub mod clock;
 pub mod boot;
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod datatypes;
 pub mod keyspace;
 pub mod lanes;
 pub mod memory;
+pub mod reactor;
 pub mod resp;
 pub mod session;
 pub mod shard_map;
-pub mod reactor;
 pub mod slot;
 pub mod transaction;

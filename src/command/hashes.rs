@@ -7,8 +7,9 @@ use super::random::{Draws, REPEATED_DRAWS_MAX, draw_distinct, draws_pay_off, pic
 use super::spec::*;
 use super::{Class, Command, CommandError, CommandResult, Ctx, Request, Run};
 use crate::datatypes::hash::{Entry, Hash, HashLimits};
-use crate::datatypes::listpack::{Element, parse_int};
+use crate::datatypes::listpack::Element;
 use crate::datatypes::long_double::LongDouble;
+use crate::datatypes::number::parse_i64;
 use crate::resp::Reply;
 
 const NOT_INTEGER: CommandError = CommandError::text("ERR hash value is not an integer");
@@ -132,7 +133,7 @@ fn hincrby(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> C
         let value = match hash.get(field) {
             None => 0,
             Some(Element::Int(value)) => value,
-            Some(Element::Bytes(text)) => parse_int(text).ok_or(NOT_INTEGER)?,
+            Some(Element::Bytes(text)) => parse_i64(text).ok_or(NOT_INTEGER)?,
         };
         let sum = value.checked_add(increment).ok_or(OVERFLOW)?;
         hash.set(field, itoa::Buffer::new().format(sum).as_bytes(), limits);

@@ -13,6 +13,7 @@ pub mod table;
 mod collection;
 mod hashes;
 mod keys;
+mod lists;
 mod random;
 mod sets;
 mod sets_algebra;
@@ -33,10 +34,11 @@ pub use table::{
 
 /// The rows of all families.
 static FAMILIES: &[&[Command]] = &[
-    keys::COMMANDS,
-    strings::COMMANDS,
     hashes::COMMANDS,
+    keys::COMMANDS,
+    lists::COMMANDS,
     sets::COMMANDS,
     sets_algebra::COMMANDS,
+    strings::COMMANDS,
     zsets::COMMANDS,
 ];

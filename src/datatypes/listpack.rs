@@ -18,7 +18,7 @@ use std::ops::Range;
 use self::encoding::{
     END, Encoded, backlen_bytes, checked_len, decode, encoded_len, le_u32, len_from_backlen,
 };
-pub use self::encoding::{Element, Needle, parse_int};
+pub use self::encoding::{Element, Needle};
 
 /// Bytes of the header: total bytes and element count.
 const HEADER_BYTES: usize = 6;

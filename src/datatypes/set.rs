@@ -10,7 +10,8 @@ use std::fmt;
 
 use super::hashing::hash_bytes;
 use super::intset::{self, Intset};
-use super::listpack::{Element, parse_int};
+use super::listpack::Element;
+use super::number::parse_i64;
 use super::small_bytes::SmallBytes;
 use super::table::{self, Table};
 
@@ -117,7 +118,7 @@ impl Set {
     #[inline]
     pub fn insert(&mut self, member: &[u8], limits: SetLimits) -> bool {
         if let Form::Ints(_) = &self.0 {
-            match parse_int(member) {
+            match parse_i64(member) {
                 Some(value) => return self.insert_int(value, limits),
                 None => self.convert(),
             }
@@ -137,7 +138,7 @@ impl Set {
     #[inline]
     pub fn contains(&self, member: &[u8]) -> bool {
         match &self.0 {
-            Form::Ints(ints) => parse_int(member).is_some_and(|value| ints.contains(value)),
+            Form::Ints(ints) => parse_i64(member).is_some_and(|value| ints.contains(value)),
             Form::Table(table) => {
                 table.find(hash_bytes(member), |known| known.as_slice() == member).is_some()
             }
@@ -155,7 +156,7 @@ impl Set {
     /// Takes `member` out; `false` if it was not there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
         match &mut self.0 {
-            Form::Ints(ints) => parse_int(member).is_some_and(|value| ints.remove(value)),
+            Form::Ints(ints) => parse_i64(member).is_some_and(|value| ints.remove(value)),
             Form::Table(table) => {
                 let is_member = |known: &SmallBytes| known.as_slice() == member;
                 table.remove(hash_bytes(member), is_member, hash_member).is_some()

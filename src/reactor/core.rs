@@ -75,6 +75,12 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self(error)
+    }
+}
+
 struct Listener {
     socket: OwnedFd,
     armed: bool,
@@ -111,7 +117,7 @@ impl<S: Service> Reactor<S> {
             buffer_bytes: options.buffer_bytes,
         };
         let mut reactor = Self {
-            ring: Ring::new(&sizes).map_err(StartError)?,
+            ring: Ring::new(&sizes)?,
             service,
             connections: Connections::default(),
             listeners: Vec::new(),

@@ -1,5 +1,173 @@
 //! One connection: what it sent, what it is owed, and who it is.
+//!
+//! Nothing here knows a socket or a shard: bytes come in through [`Session::parser`] and
+//! [`Session::query`], and leave through [`Session::replies`].
 
 pub mod replies;
 
 pub use replies::{Place, ReplyQueue};
+
+use crate::command::CommandId;
+use crate::resp::Parser;
+
+/// Why a connection's further commands have to wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Hold {
+    /// They have not.
+    #[default]
+    None,
+    /// The next command has a wide effect and waits for the replies of all earlier ones.
+    Drain,
+    /// A command is at work on several shards or cores.
+    Operation,
+}
+
+/// Which replies a client wants (CLIENT REPLY).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ReplyMode {
+    /// All.
+    #[default]
+    On,
+    /// None.
+    Off,
+    /// Not the next command's.
+    SkipNext,
+}
+
+/// Where a client connects from, as CLIENT LIST shows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// `addr=`: the client's address, or the path of the unix socket.
+    pub remote: String,
+    /// `laddr=`: our address.
+    pub local: String,
+    /// Whether it came through the unix socket.
+    pub unix: bool,
+}
+
+/// See the module.
+pub struct Session {
+    /// The number that CLIENT ID shows: unique in the process, greater for later connections.
+    pub id: u64,
+    /// Where it connects from.
+    pub endpoint: Endpoint,
+    /// CLIENT SETNAME.
+    pub name: Vec<u8>,
+    /// CLIENT SETINFO lib-name.
+    pub library_name: Vec<u8>,
+    /// CLIENT SETINFO lib-ver.
+    pub library_version: Vec<u8>,
+    /// The selected database.
+    pub db: usize,
+    /// Whether it speaks RESP3.
+    pub resp3: bool,
+    /// Whether it may run commands that need authentication.
+    pub authenticated: bool,
+    /// CLIENT NO-EVICT.
+    pub no_evict: bool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+    /// Which replies it wants.
+    pub reply_mode: ReplyMode,
+    /// Where the parser stands in the command that begins `query`, or in the next input.
+    pub parser: Parser,
+    /// Input that is not run yet.
+    pub query: Vec<u8>,
+    /// What it is owed.
+    pub replies: ReplyQueue,
+    /// Why its next commands wait.
+    pub hold: Hold,
+    /// Nothing more is run; it is closed as soon as its replies are out.
+    pub closing: bool,
+    /// The peer sends no more.
+    pub input_ended: bool,
+    /// Reading is stopped because too much input waits.
+    pub paused: bool,
+    /// It is in the list of sessions that the end of the turn looks at.
+    pub touched: bool,
+    /// Bytes that were handed to the kernel and are not sent yet.
+    pub in_flight: usize,
+    /// Since when, in unix ms, its output has been over the soft limit.
+    pub over_soft_limit_since: Option<i64>,
+    /// When it connected, unix ms.
+    pub created_ms: i64,
+    /// When it last sent something, unix ms.
+    pub active_ms: i64,
+    /// What it ran last.
+    pub last_command: Option<CommandId>,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Bytes of replies handed out for sending.
+    pub sent_bytes: u64,
+    /// Commands run.
+    pub commands: u64,
+}
+
+impl Session {
+    /// A fresh connection.
+    pub fn new(id: u64, endpoint: Endpoint, now_ms: i64, authenticated: bool) -> Self {
+        Self {
+            id,
+            endpoint,
+            name: Vec::new(),
+            library_name: Vec::new(),
+            library_version: Vec::new(),
+            db: 0,
+            resp3: false,
+            authenticated,
+            no_evict: false,
+            no_touch: false,
+            reply_mode: ReplyMode::On,
+            parser: Parser::default(),
+            query: Vec::new(),
+            replies: ReplyQueue::default(),
+            hold: Hold::None,
+            closing: false,
+            input_ended: false,
+            paused: false,
+            touched: false,
+            in_flight: 0,
+            over_soft_limit_since: None,
+            created_ms: now_ms,
+            active_ms: now_ms,
+            last_command: None,
+            received_bytes: 0,
+            sent_bytes: 0,
+            commands: 0,
+        }
+    }
+
+    /// RESET: back to how a fresh connection is.
+    pub fn reset(&mut self, authenticated: bool) {
+        self.name.clear();
+        self.db = 0;
+        self.resp3 = false;
+        self.authenticated = authenticated;
+        self.no_evict = false;
+        self.no_touch = false;
+        self.reply_mode = ReplyMode::On;
+    }
+
+    /// Whether input may be run now.
+    pub fn may_run(&self) -> bool {
+        self.hold == Hold::None && !self.closing
+    }
+
+    /// Bytes of output that the client has not taken yet.
+    pub fn unsent_bytes(&self) -> usize {
+        self.in_flight + self.replies.len()
+    }
+
+    /// Memory that the connection holds, in bytes (CLIENT LIST tot-mem).
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.query.capacity()
+            + self.replies.allocated_bytes()
+            + self.in_flight
+            + self.name.capacity()
+            + self.library_name.capacity()
+            + self.library_version.capacity()
+            + self.endpoint.remote.capacity()
+            + self.endpoint.local.capacity()
+    }
+}

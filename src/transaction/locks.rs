@@ -135,7 +135,8 @@ impl LockTable {
         }
         if released.whole {
             self.wholes.remove(&tx);
-            let later: Vec<_> = self.scheduled.keys().filter(|other| **other > tx).copied().collect();
+            let later: Vec<_> =
+                self.scheduled.keys().filter(|other| **other > tx).copied().collect();
             later.into_iter().for_each(|other| self.one_less(other, granted));
         } else {
             let later: Vec<_> = self.wholes.range(tx..).copied().collect();

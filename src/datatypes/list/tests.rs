@@ -241,8 +241,8 @@ proptest! {
         }
         prop_assert!(texts(list.iter()).iter().eq(&model));
         prop_assert!(texts(list.walk(End::Tail)).iter().eq(model.iter().rev()));
-        for index in 0..model.len() {
-            prop_assert!(list.get(index as i64).is_some_and(|element| element.equals(&model[index])));
+        for (index, text) in model.iter().enumerate() {
+            prop_assert!(list.get(index as i64).is_some_and(|element| element.equals(text)));
         }
         prop_assert!(list.get(model.len() as i64).is_none());
         prop_assert!(list.get(-(model.len() as i64) - 1).is_none());

@@ -8,11 +8,10 @@
 //! Promise: [`checked_len`] looks at bytes of unknown origin and never panics; the other readers
 //! are for bytes that it has accepted.
 
+use crate::datatypes::number::parse_i64;
+
 /// The byte after the last element.
 pub(super) const END: u8 = 0xFF;
-
-/// Longest decimal text of an `i64`, in bytes: a sign and 19 digits.
-const INT_TEXT_BYTES_MAX: usize = 20;
 
 /// Longest encoding byte plus length or integer, in bytes: `F4` and 8 bytes of integer.
 const HEAD_BYTES_MAX: usize = 9;
@@ -60,7 +59,7 @@ impl<'a> Element<'a> {
     /// Whether the text of the element is `text`. To compare many, see [`Needle`].
     pub fn equals(&self, text: &[u8]) -> bool {
         match *self {
-            Self::Int(value) => parse_int(text) == Some(value),
+            Self::Int(value) => parse_i64(text) == Some(value),
             Self::Bytes(bytes) => bytes == text,
         }
     }
@@ -85,7 +84,7 @@ pub struct Needle<'a> {
 impl<'a> Needle<'a> {
     /// Prepares to look for `text`.
     pub fn new(text: &'a [u8]) -> Self {
-        Self { text, int: parse_int(text) }
+        Self { text, int: parse_i64(text) }
     }
 
     /// Whether the text of `element` is the one looked for.
@@ -98,29 +97,6 @@ impl<'a> Needle<'a> {
     }
 }
 
-/// The integer whose canonical decimal text is `text`: no plus sign, no leading zero, no `-0`.
-pub fn parse_int(text: &[u8]) -> Option<i64> {
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        digits => (false, digits),
-    };
-    match digits {
-        [] => return None,
-        [b'0'] => return (!negative).then_some(0),
-        [b'1'..=b'9', ..] if text.len() <= INT_TEXT_BYTES_MAX => {}
-        _ => return None,
-    }
-    let mut magnitude: u64 = 0;
-    for &digit in digits {
-        let value = digit.wrapping_sub(b'0');
-        if value > 9 {
-            return None;
-        }
-        magnitude = magnitude.checked_mul(10)?.checked_add(u64::from(value))?;
-    }
-    if negative { 0i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
-}
-
 /// An element on its way into a listpack.
 pub(super) struct Encoded<'a> {
     head: [u8; HEAD_BYTES_MAX],
@@ -131,7 +107,7 @@ pub(super) struct Encoded<'a> {
 impl<'a> Encoded<'a> {
     /// Encodes `text`, as an integer if it is the canonical text of one.
     pub(super) fn text(text: &'a [u8]) -> Self {
-        match parse_int(text) {
+        match parse_i64(text) {
             Some(value) => Self::int(value),
             None => Self::string(text),
         }
@@ -311,30 +287,6 @@ pub(super) fn len_from_backlen(bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_canonical_decimal_text_is_an_integer() {
-        for (text, value) in [
-            ("0", Some(0)),
-            ("-1", Some(-1)),
-            ("9223372036854775807", Some(i64::MAX)),
-            ("-9223372036854775808", Some(i64::MIN)),
-            ("9223372036854775808", None),
-            ("-9223372036854775809", None),
-            ("99999999999999999999", None),
-            ("", None),
-            ("-", None),
-            ("-0", None),
-            ("00", None),
-            ("+1", None),
-            ("1 ", None),
-            (" 1", None),
-            ("1a", None),
-            ("-01", None),
-        ] {
-            assert_eq!(parse_int(text.as_bytes()), value, "{text:?}");
-        }
-    }
 
     #[test]
     fn every_encoding_border_survives_the_round_trip_with_its_redis_width() {

@@ -137,30 +137,37 @@ class Server:
 
     def reset(self):
         """Empties the server: keys, scripts' effects and statistics."""
-        if self.admin is None:
+        commands = ("FLUSHALL", "CONFIG RESETSTAT")
+        try:
+            self.admin = self.admin or self.client()
+            replies = self.admin.pipeline(*commands)
+        except ConnectionLost:  # a test about timeouts or CLIENT KILL took the connection with it
             self.admin = self.client()
-        replies = self.admin.pipeline("FLUSHALL", "CONFIG RESETSTAT")
+            replies = self.admin.pipeline(*commands)
         assert replies == [OK, OK], f"reset of {self.target} answered {replies}"
 
     @contextlib.contextmanager
     def config(self, **settings):
         """CONFIG SET for the length of a with-block; `-` in names is written `_`."""
+        before = {}
         with self.client() as client:
-            before = {}
             for name in settings:
                 directive = name.replace("_", "-")
                 found = client("CONFIG", "GET", directive)
                 assert isinstance(found, list) and len(found) == 2, f"CONFIG GET {directive}: {found!r}"
                 before[directive] = found[1]
-            try:
-                for name, value in settings.items():
-                    directive = name.replace("_", "-")
-                    reply = client("CONFIG", "SET", directive, value)
-                    assert reply == OK, f"CONFIG SET {directive} {value}: {reply!r}"
-                yield
-            finally:
-                for directive, value in before.items():
-                    client("CONFIG", "SET", directive, value)
+        try:
+            self._set({name.replace("_", "-"): value for name, value in settings.items()})
+            yield
+        finally:
+            if self.alive():
+                self._set(before)
+
+    def _set(self, settings):
+        with self.client() as client:
+            for directive, value in settings.items():
+                reply = client("CONFIG", "SET", directive, value)
+                assert reply == OK, f"CONFIG SET {directive} {value}: {reply!r}"
 
     def info(self, section="everything"):
         """INFO as a dict of strings."""

@@ -1,0 +1,620 @@
+//! From the bytes of a connection to commands that run.
+//!
+//! The commands of one read are parsed first, as many as [`GROUP_COMMANDS_MAX`]; then the places of
+//! their keys are prefetched in three steps (slot table, bucket, entry), so that the cache misses of
+//! a pipeline overlap; then they run in order.
+
+use super::Shard;
+use super::batch::{Batch, Item};
+use super::engine::Engine;
+use super::message::{Origin, OwnedCommand};
+use crate::command::spec::{DENYOOM, NO_AUTH};
+use crate::command::{CommandError, CommandId, CommandTable, KeyShape, Request, Run};
+use crate::keyspace::Key;
+use crate::reactor::ConnId;
+use crate::resp::{Limits, ProtocolError, Reply, Step};
+use crate::session::{Hold, ReplyMode, Session};
+use crate::shard_map::ShardId;
+use crate::transaction::KeyLock;
+
+/// Commands that are parsed before the first of them runs: enough to overlap cache misses, few enough
+/// that what was prefetched is still in the first-level cache when it is used.
+const GROUP_COMMANDS_MAX: usize = 64;
+/// Input that may wait behind a held command before reading stops.
+const HELD_INPUT_BYTES_MAX: usize = 256 * 1024;
+
+/// One parsed command of a group.
+struct Parsed<'a> {
+    /// Its arguments in the group's.
+    first_arg: usize,
+    end_arg: usize,
+    /// Where it ends in the input of the group.
+    end: usize,
+    id: Result<CommandId, CommandError>,
+    /// Its only key, for commands that have exactly one.
+    key: Option<(u8, Key<'a>)>,
+}
+
+/// Vectors that are used again for every group.
+#[derive(Default)]
+pub struct Scratch {
+    args: Vec<&'static [u8]>,
+    group: Vec<Parsed<'static>>,
+}
+
+/// The same allocation for elements of another lifetime. The vector is empty, so there is nothing to
+/// convert, and the standard library reuses the allocation of such an iterator.
+fn recycle_args<'b>(mut args: Vec<&[u8]>) -> Vec<&'b [u8]> {
+    args.clear();
+    args.into_iter().map(|_| -> &'b [u8] { unreachable!("it is empty") }).collect()
+}
+
+fn recycle_group<'b>(mut group: Vec<Parsed<'_>>) -> Vec<Parsed<'b>> {
+    group.clear();
+    group.into_iter().map(|_| -> Parsed<'b> { unreachable!("it is empty") }).collect()
+}
+
+/// What became of one command.
+enum Outcome {
+    /// It ran, or its reply is under way: go on.
+    Done,
+    /// It ran, or is at work, and the next one has to wait or will never run.
+    Stop,
+    /// It has not started; it is the first to go on with.
+    NotYet,
+}
+
+impl Shard {
+    /// Bytes came from `conn`.
+    pub(super) fn feed(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.open_turn();
+        let now_ms = self.engine.keyspace.now_ms();
+        let query_limit = self.engine.config.client_query_buffer_limit as usize;
+        self.counters.input_bytes += bytes.len() as u64;
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        session.active_ms = now_ms;
+        session.received_bytes += bytes.len() as u64;
+        if session.closing {
+            return;
+        }
+        if session.query.is_empty() && session.may_run() {
+            let used = self.run_input(conn, bytes);
+            if let Some(session) = self.sessions.get_mut(conn)
+                && !session.closing
+            {
+                session.query.extend_from_slice(&bytes[used..]);
+            }
+        } else {
+            session.query.extend_from_slice(bytes);
+            self.run_query(conn);
+        }
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        if session.query.len() > query_limit {
+            tracing::warn!(client = session.id, "closing client: query buffer limit reached");
+            self.counters.query_limit_closed += 1;
+            self.cut(conn);
+        } else if session.hold != Hold::None
+            && session.query.len() > HELD_INPUT_BYTES_MAX
+            && !session.paused
+        {
+            session.paused = true;
+            self.actions.push(crate::reactor::Action::PauseReading(conn));
+        }
+    }
+
+    /// Runs what the query buffer of `conn` holds, as far as it goes.
+    pub(super) fn run_query(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        if session.query.is_empty() || !session.may_run() {
+            return;
+        }
+        let mut query = std::mem::take(&mut session.query);
+        let used = self.run_input(conn, &query);
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        if session.closing || used == query.len() {
+            return;
+        }
+        query.drain(..used);
+        session.query = query;
+    }
+
+    /// Runs the commands at the start of `input` and returns how many bytes they took.
+    fn run_input(&mut self, conn: ConnId, input: &[u8]) -> usize {
+        let mut args = recycle_args(std::mem::take(&mut self.scratch.args));
+        let mut group = recycle_group(std::mem::take(&mut self.scratch.group));
+        let mut used = 0;
+        while used < input.len() {
+            let Some(session) = self.sessions.get_mut(conn).filter(|s| s.may_run()) else { break };
+            args.clear();
+            group.clear();
+            let rest = &input[used..];
+            let stop = parse_group(&self.engine, session, rest, &mut args, &mut group);
+            let db = session.db;
+            if group.len() > 1 {
+                prefetch(&self.engine, self.engine.id, db, &group);
+            }
+            match self.run_group(conn, &args, &group) {
+                Some(taken) => {
+                    used += taken;
+                    if let Some(session) = self.sessions.get_mut(conn) {
+                        session.parser = Default::default();
+                    }
+                    continue;
+                }
+                None => used += group.last().map_or(0, |last| last.end).max(stop.skipped),
+            }
+            match stop.why {
+                Why::Full => {}
+                Why::NeedsMore => break,
+                Why::Inline(consumed, words) => {
+                    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                    match self.run_alone(conn, &words) {
+                        Outcome::NotYet => break,
+                        Outcome::Done | Outcome::Stop => used += consumed,
+                    }
+                }
+                Why::Error(error) => {
+                    self.protocol_error(conn, error);
+                    used = input.len();
+                }
+            }
+        }
+        self.scratch.args = recycle_args(args);
+        self.scratch.group = recycle_group(group);
+        self.touch(conn);
+        used
+    }
+
+    /// Runs a group; `Some(bytes)` if it stopped early after so many bytes of input.
+    fn run_group(&mut self, conn: ConnId, args: &[&[u8]], group: &[Parsed<'_>]) -> Option<usize> {
+        let mut start = 0;
+        for parsed in group {
+            let words = &args[parsed.first_arg..parsed.end_arg];
+            let outcome = match &parsed.id {
+                Ok(id) => self.run_command(conn, *id, words, parsed.key),
+                Err(error) => self.refuse(conn, None, error),
+            };
+            match outcome {
+                Outcome::Done => start = parsed.end,
+                Outcome::Stop => return Some(parsed.end),
+                Outcome::NotYet => return Some(start),
+            }
+        }
+        None
+    }
+
+    fn run_alone(&mut self, conn: ConnId, words: &[&[u8]]) -> Outcome {
+        match identify(words) {
+            Ok(id) => {
+                let key = single_key(id, words);
+                self.run_command(conn, id, words, key)
+            }
+            Err(error) => self.refuse(conn, None, &error),
+        }
+    }
+
+    fn run_command(
+        &mut self,
+        conn: ConnId,
+        id: CommandId,
+        words: &[&[u8]],
+        key: Option<(u8, Key<'_>)>,
+    ) -> Outcome {
+        let table = CommandTable::get();
+        let command = table.command(id);
+        let Some(session) = self.sessions.get_mut(conn) else { return Outcome::Stop };
+        session.commands += 1;
+        session.last_command = Some(id);
+        if !session.authenticated && !command.flags.has(NO_AUTH) {
+            let error = CommandError::text("NOAUTH Authentication required.");
+            return self.refuse(conn, Some(id), &error);
+        }
+        if self.engine.out_of_memory && command.flags.has(DENYOOM) {
+            let error = CommandError::text(
+                "OOM command not allowed when used memory > 'maxmemory'.",
+            );
+            return self.refuse(conn, Some(id), &error);
+        }
+        match (command.run, key) {
+            (Run::Data(handler), Some((at, key))) => {
+                let owner = self.engine.shards.owner(key.slot);
+                if owner != self.engine.id {
+                    return self.send_across(conn, id, words, (at, key), owner);
+                }
+                let lock = KeyLock { db: session.db as u16, hash: key.hash };
+                if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
+                    return self.wait_in_line(conn, id, words, vec![lock]);
+                }
+                let request = Request::with_key(words, usize::from(at), key);
+                let state = (session.db, session.resp3);
+                let plain = session.reply_mode == ReplyMode::On;
+                let out = session.replies.local();
+                let before = out.len();
+                self.engine.run(id, handler, &request, state, out);
+                if plain {
+                    session.replies.end_local(before);
+                } else {
+                    self.apply_reply_mode(conn, before);
+                }
+                Outcome::Done
+            }
+            (Run::Data(handler), None) if table.shape(id) == KeyShape::None => {
+                self.run_here(conn, |engine, state, out| {
+                    engine.run(id, handler, &Request::new(words), state, out);
+                })
+            }
+            (Run::Data(_), None) => self.run_many_keys(conn, id, words),
+            (Run::BySlot(..) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
+            (Run::Session(which), _) => self.run_session_command(conn, id, which, words),
+            (Run::Container, _) => unreachable!("identify resolves containers"),
+        }
+    }
+
+    /// Runs something that appends one reply to the output of `conn`.
+    fn run_here(
+        &mut self,
+        conn: ConnId,
+        run: impl FnOnce(&mut Engine, (usize, bool), &mut Vec<u8>),
+    ) -> Outcome {
+        let Some(session) = self.sessions.get_mut(conn) else { return Outcome::Stop };
+        let state = (session.db, session.resp3);
+        let out = session.replies.local();
+        let before = out.len();
+        run(&mut self.engine, state, out);
+        self.apply_reply_mode(conn, before);
+        Outcome::Done
+    }
+
+    /// Answers an error to a command that does not run.
+    #[cold]
+    fn refuse(&mut self, conn: ConnId, id: Option<CommandId>, error: &CommandError) -> Outcome {
+        self.engine.rejected(id, error);
+        self.run_here(conn, |_, (_, resp3), out| Reply::new(out, resp3).error(error))
+    }
+
+    /// A local reply was appended behind `before` bytes: drops it if the client does not want it.
+    pub(super) fn apply_reply_mode(&mut self, conn: ConnId, before: usize) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        match session.reply_mode {
+            ReplyMode::On => {}
+            ReplyMode::Off => session.replies.local().truncate(before),
+            ReplyMode::SkipNext => {
+                session.replies.local().truncate(before);
+                session.reply_mode = ReplyMode::On;
+            }
+        }
+        session.replies.end_local(before);
+    }
+
+    /// Keeps a place for a reply that is made elsewhere or later.
+    fn expect_reply(session: &mut Session) -> crate::session::Place {
+        let wanted = session.reply_mode == ReplyMode::On;
+        if session.reply_mode == ReplyMode::SkipNext {
+            session.reply_mode = ReplyMode::On;
+        }
+        session.replies.expect(wanted)
+    }
+
+    /// Puts a command with one key into this turn's batch for the owner of the key.
+    fn send_across(
+        &mut self,
+        conn: ConnId,
+        id: CommandId,
+        words: &[&[u8]],
+        (key_at, key): (u8, Key<'_>),
+        owner: ShardId,
+    ) -> Outcome {
+        let Some(session) = self.sessions.get_mut(conn) else { return Outcome::Stop };
+        let item = Item {
+            conn,
+            place: Self::expect_reply(session),
+            id,
+            db: session.db as u16,
+            resp3: session.resp3,
+            key_at,
+            slot: key.slot,
+            hash: key.hash,
+            arg_count: words.len() as u32,
+            reply_end: None,
+        };
+        let spare = &mut self.spare_batches;
+        let batch = self.outgoing[owner.index()]
+            .get_or_insert_with(|| spare.pop().unwrap_or_else(|| Box::new(Batch::default())));
+        batch.push(item, words);
+        self.counters.crossed += 1;
+        Outcome::Done
+    }
+
+    /// A command for keys of this shard has to wait for a transaction that holds some of them.
+    fn wait_in_line(
+        &mut self,
+        conn: ConnId,
+        id: CommandId,
+        words: &[&[u8]],
+        locks: Vec<KeyLock>,
+    ) -> Outcome {
+        let shard = self.id();
+        let Some(session) = self.sessions.get_mut(conn) else { return Outcome::Stop };
+        let place = Self::expect_reply(session);
+        let command = OwnedCommand {
+            id,
+            db: session.db,
+            resp3: session.resp3,
+            args: words.iter().map(|word| word.to_vec()).collect(),
+        };
+        self.line_up(command, Origin { shard, conn, place }, locks);
+        Outcome::Done
+    }
+
+    /// A command with several keys: here if all are this shard's, else as a transaction.
+    fn run_many_keys(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Outcome {
+        let command = CommandTable::get().command(id);
+        let Run::Data(handler) = command.run else { unreachable!("only data commands have keys") };
+        let mut all_here = true;
+        if self.engine.shards.len() > 1 {
+            let (shards, id) = (self.engine.shards, self.id());
+            command.for_each_key(words, |at| {
+                all_here &= shards.owner(crate::slot::slot_of(words[at])) == id;
+            });
+        }
+        if !all_here {
+            return self.when_drained(conn, |shard| shard.start_transaction(conn, id, words));
+        }
+        if !self.engine.locks.is_idle() {
+            let db = self.sessions.get(conn).map_or(0, |session| session.db) as u16;
+            let mut locks = Vec::new();
+            command.for_each_key(words, |at| {
+                locks.push(KeyLock { db, hash: Key::new(words[at]).hash });
+            });
+            if locks.iter().any(|lock| self.engine.locks.is_wanted(*lock)) {
+                return self.wait_in_line(conn, id, words, locks);
+            }
+        }
+        self.run_here(conn, |engine, state, out| {
+            engine.run(id, handler, &Request::new(words), state, out);
+        })
+    }
+
+    fn run_in_parts(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Outcome {
+        self.when_drained(conn, |shard| shard.start_parts(conn, id, words))
+    }
+
+    fn run_session_command(
+        &mut self,
+        conn: ConnId,
+        id: CommandId,
+        which: crate::command::SessionCommand,
+        words: &[&[u8]],
+    ) -> Outcome {
+        let outcome = self.session_command(conn, id, which, words);
+        self.engine.account(id, words);
+        match outcome {
+            super::connection::SessionOutcome::Done => Outcome::Done,
+            super::connection::SessionOutcome::Closing => Outcome::Stop,
+            super::connection::SessionOutcome::Operation(start) => {
+                self.when_drained(conn, |shard| start(shard, conn, words))
+            }
+        }
+    }
+
+    /// Starts a command with a wide effect once all earlier replies of the connection have come.
+    fn when_drained(&mut self, conn: ConnId, start: impl FnOnce(&mut Self)) -> Outcome {
+        let Some(session) = self.sessions.get_mut(conn) else { return Outcome::Stop };
+        if !session.replies.is_clear() {
+            session.hold = Hold::Drain;
+            return Outcome::NotYet;
+        }
+        session.hold = Hold::Operation;
+        start(self);
+        // Many operations are over at once: those that found all they need on this shard.
+        match self.sessions.get_mut(conn) {
+            Some(session) if session.may_run() => Outcome::Done,
+            _ => Outcome::Stop,
+        }
+    }
+
+    fn protocol_error(&mut self, conn: ConnId, error: ProtocolError) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let resp3 = session.resp3;
+        let out = session.replies.local();
+        let before = out.len();
+        let mut text = b"ERR ".to_vec();
+        text.extend_from_slice(&error.text());
+        Reply::new(out, resp3).error_bytes(&text);
+        session.replies.end_local(before);
+        self.close_after_replies(conn);
+    }
+
+    // ---- batches from other shards ----
+
+    /// Runs the commands of a batch and leaves their replies in it.
+    pub(super) fn run_batch(&mut self, batch: &mut Batch) {
+        let home = batch.home.expect("a batch on its way knows its home");
+        let mut args = recycle_args(std::mem::take(&mut self.scratch.args));
+        let mut replies = std::mem::take(&mut batch.replies);
+        let mut items = std::mem::take(&mut batch.items);
+        batch.args(&mut args);
+        self.prefetch_items(&items, &args);
+        let mut first_arg = 0;
+        for item in &mut items {
+            let words = &args[first_arg..first_arg + item.arg_count as usize];
+            first_arg += item.arg_count as usize;
+            let lock = KeyLock { db: item.db, hash: item.hash };
+            let (db, resp3) = (usize::from(item.db), item.resp3);
+            if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
+                let args = words.iter().map(|word| word.to_vec()).collect();
+                let command = OwnedCommand { id: item.id, db, resp3, args };
+                let origin = Origin { shard: home, conn: item.conn, place: item.place };
+                self.line_up(command, origin, vec![lock]);
+                continue;
+            }
+            let Run::Data(handler) = CommandTable::get().command(item.id).run else {
+                unreachable!("only data commands cross in batches")
+            };
+            let at = usize::from(item.key_at);
+            let key = Key { bytes: words[at], hash: item.hash, slot: item.slot };
+            let request = Request::with_key(words, at, key);
+            self.engine.run(item.id, handler, &request, (db, resp3), &mut replies);
+            item.reply_end = Some(replies.len() as u32);
+        }
+        self.scratch.args = recycle_args(args);
+        batch.items = items;
+        batch.replies = replies;
+    }
+
+    fn prefetch_items(&self, items: &[Item], args: &[&[u8]]) {
+        let keyspace = &self.engine.keyspace;
+        let keys = |visit: &dyn Fn(usize, &Key<'_>)| {
+            let mut first_arg = 0;
+            for item in items {
+                let bytes = args[first_arg + usize::from(item.key_at)];
+                visit(usize::from(item.db), &Key { bytes, hash: item.hash, slot: item.slot });
+                first_arg += item.arg_count as usize;
+            }
+        };
+        keys(&|db, key| keyspace[db].prefetch_slot(key));
+        keys(&|db, key| keyspace[db].prefetch_bucket(key));
+        keys(&|db, key| keyspace[db].prefetch_entry(key));
+    }
+
+    /// Hands the replies of a batch that came home to their connections.
+    pub(super) fn take_replies(&mut self, mut batch: Box<Batch>) {
+        let mut start = 0;
+        for item in std::mem::take(&mut batch.items) {
+            let Some(end) = item.reply_end else { continue };
+            let reply = &batch.replies[start..end as usize];
+            start = end as usize;
+            if let Some(session) = self.sessions.get_mut(item.conn) {
+                session.replies.fill(item.place, reply);
+                self.after_fill(item.conn);
+            }
+        }
+        if batch.reset() {
+            self.spare_batches.push(batch);
+        }
+    }
+}
+
+/// Why parsing a group ended.
+enum Why {
+    /// The group is full.
+    Full,
+    /// The next command is not whole.
+    NeedsMore,
+    /// An inline command follows, of so many bytes and these words.
+    Inline(usize, Vec<Vec<u8>>),
+    /// What follows is no command.
+    Error(ProtocolError),
+}
+
+struct Stop {
+    why: Why,
+    /// Input taken by the group and by empty lines after it.
+    skipped: usize,
+}
+
+fn parse_group<'b>(
+    engine: &Engine,
+    session: &mut Session,
+    input: &'b [u8],
+    args: &mut Vec<&'b [u8]>,
+    group: &mut Vec<Parsed<'b>>,
+) -> Stop {
+    let limits = Limits {
+        bulk_bytes_max: engine.config.proto_max_bulk_len as usize,
+        unauthenticated: !session.authenticated,
+    };
+    // AUTH lifts limits that apply to what follows it, so until then one command at a time.
+    let most = if session.authenticated { GROUP_COMMANDS_MAX } else { 1 };
+    let mut end = 0;
+    while group.len() < most {
+        if end == input.len() {
+            return Stop { why: Why::NeedsMore, skipped: end };
+        }
+        let first_arg = args.len();
+        match session.parser.next(&input[end..], &limits, args) {
+            Ok(Step::Command { consumed }) => {
+                end += consumed;
+                let words = &args[first_arg..];
+                let id = identify(words);
+                let key = id.as_ref().ok().and_then(|id| single_key(*id, words));
+                group.push(Parsed { first_arg, end_arg: args.len(), end, id, key });
+            }
+            Ok(Step::Nothing { consumed }) => end += consumed,
+            Ok(Step::Inline { consumed, args }) => {
+                return Stop { why: Why::Inline(consumed, args), skipped: end };
+            }
+            Ok(Step::Incomplete { .. }) => return Stop { why: Why::NeedsMore, skipped: end },
+            Err(error) => return Stop { why: Why::Error(error), skipped: end },
+        }
+    }
+    Stop { why: Why::Full, skipped: end }
+}
+
+/// Which command this is, if it exists and its arity is right.
+fn identify(words: &[&[u8]]) -> Result<CommandId, CommandError> {
+    let table = CommandTable::get();
+    let mut id = table.find(words[0]).ok_or_else(|| unknown_command(words))?;
+    let mut command = table.command(id);
+    if matches!(command.run, Run::Container) {
+        let Some(word) = words.get(1) else {
+            return Err(CommandError::WrongArity(command.name.to_owned()));
+        };
+        id = table
+            .find_subcommand(command, word)
+            .ok_or_else(|| unknown_subcommand(command.name, word))?;
+        command = table.command(id);
+    }
+    if !command.arity.allows(words.len()) {
+        return Err(CommandError::WrongArity(command.name.to_owned()));
+    }
+    Ok(id)
+}
+
+fn single_key<'b>(id: CommandId, words: &[&'b [u8]]) -> Option<(u8, Key<'b>)> {
+    match CommandTable::get().shape(id) {
+        KeyShape::One(at) => words.get(usize::from(at)).map(|bytes| (at, Key::new(bytes))),
+        KeyShape::None | KeyShape::Several => None,
+    }
+}
+
+/// Most bytes of the arguments that an unknown command's error repeats (Redis 7.0 `server.c`).
+const UNKNOWN_ARGS_BYTES_MAX: usize = 128;
+
+#[cold]
+fn unknown_command(words: &[&[u8]]) -> CommandError {
+    let text = |bytes: &[u8]| {
+        let cut = &bytes[..bytes.len().min(UNKNOWN_ARGS_BYTES_MAX)];
+        String::from_utf8_lossy(cut).into_owned()
+    };
+    let mut args = String::new();
+    for word in &words[1..] {
+        if args.len() >= UNKNOWN_ARGS_BYTES_MAX {
+            break;
+        }
+        let left = UNKNOWN_ARGS_BYTES_MAX - args.len();
+        let cut = &word[..word.len().min(left)];
+        args.push_str(&format!("'{}' ", String::from_utf8_lossy(cut)));
+    }
+    let name = text(words[0]);
+    CommandError::owned(format!("ERR unknown command '{name}', with args beginning with: {args}"))
+}
+
+#[cold]
+fn unknown_subcommand(container: &str, word: &[u8]) -> CommandError {
+    let word = String::from_utf8_lossy(&word[..word.len().min(128)]).into_owned();
+    let container = container.to_ascii_uppercase();
+    CommandError::owned(format!("ERR unknown subcommand '{word}'. Try {container} HELP."))
+}
+
+/// Asks for what the commands of the group will look at, level by level.
+fn prefetch(engine: &Engine, shard: ShardId, db: usize, group: &[Parsed<'_>]) {
+    let Some(database) = engine.keyspace.databases().get(db) else { return };
+    let keys = || {
+        let keys = group.iter().filter_map(|parsed| parsed.key.as_ref().map(|(_, key)| key));
+        keys.filter(|key| engine.shards.owner(key.slot) == shard)
+    };
+    keys().for_each(|key| database.prefetch_slot(key));
+    keys().for_each(|key| database.prefetch_bucket(key));
+    keys().for_each(|key| database.prefetch_entry(key));
+}

@@ -1,0 +1,171 @@
+//! What crosses a lane between two cores.
+//!
+//! A message is a word or two: what is large is boxed and owned, so that sending moves a pointer and
+//! nothing is shared.
+
+use std::sync::Arc;
+
+use super::batch::Batch;
+use crate::command::{CommandError, CommandId, CommandResult, Part};
+use crate::config::Config;
+use crate::keyspace::Entry;
+use crate::reactor::{Adoption, ConnId};
+use crate::session::Place;
+use crate::shard_map::ShardId;
+use crate::transaction::TxId;
+
+/// Where a reply is owed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// The home shard of the connection.
+    pub shard: ShardId,
+    /// The connection.
+    pub conn: ConnId,
+    /// The place among its replies.
+    pub place: Place,
+}
+
+/// A command with owned arguments: it crosses a lane or waits.
+#[derive(Clone, Debug)]
+pub struct OwnedCommand {
+    /// Which command.
+    pub id: CommandId,
+    /// The selected database.
+    pub db: usize,
+    /// Whether the reply is to be in RESP3.
+    pub resp3: bool,
+    /// Its arguments, the name included.
+    pub args: Vec<Vec<u8>>,
+}
+
+/// An operation of a coordinator: unique on its shard.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Ticket(pub u64);
+
+/// "Schedule this transaction for these keys of yours."
+pub struct Schedule {
+    /// The transaction.
+    pub tx: TxId,
+    /// Who coordinates it.
+    pub coordinator: ShardId,
+    /// The keys, by database; `None` for the whole shard.
+    pub keys: Option<Vec<(usize, Vec<u8>)>>,
+}
+
+/// An entry on loan, and its database.
+pub type Loan = (usize, Entry);
+
+/// "The transaction holds its keys here; these are their entries."
+pub struct Grant {
+    /// The transaction.
+    pub tx: TxId,
+    /// Who grants.
+    pub shard: ShardId,
+    /// The entries of those keys that exist.
+    pub entries: Vec<Loan>,
+}
+
+/// "The transaction is over; take your entries back."
+pub struct Conclusion {
+    /// The transaction.
+    pub tx: TxId,
+    /// The entries as they are now; a key that is not among them is gone.
+    pub entries: Vec<Loan>,
+}
+
+/// What one shard is to do for a command that concerns all.
+#[derive(Clone)]
+pub enum PartWork {
+    /// The shard's part of a command of the table.
+    Command(Arc<OwnedCommand>),
+    /// Figures for INFO.
+    Stats,
+    /// Lines of CLIENT LIST.
+    ClientList(Arc<super::clients::ClientFilter>),
+    /// Close the matching clients and count them; never the one with this id if it is to be skipped.
+    ClientKill(Arc<super::clients::ClientFilter>),
+    /// Set all counters to zero.
+    ResetStats,
+}
+
+/// "Do your part."
+pub struct PartRequest {
+    /// Whose operation.
+    pub coordinator: ShardId,
+    /// Which one.
+    pub ticket: Ticket,
+    /// What to do.
+    pub work: PartWork,
+    /// The transaction that holds this shard for it, to be ended by it.
+    pub tx: Option<TxId>,
+}
+
+/// "My part is done."
+pub struct PartDone {
+    /// Which operation.
+    pub ticket: Ticket,
+    /// Whose part.
+    pub shard: ShardId,
+    /// The outcome.
+    pub result: CommandResult<Part>,
+}
+
+/// What a shard asks the control core to do.
+pub enum ControlRequest {
+    /// CONFIG SET: the words after it.
+    ConfigSet(Vec<Vec<u8>>),
+    /// CONFIG REWRITE.
+    ConfigRewrite,
+    /// SHUTDOWN: its options.
+    Shutdown(Vec<Vec<u8>>),
+}
+
+/// A request to the control core, with the operation that waits for it.
+pub struct ControlCall {
+    /// Who asks.
+    pub shard: ShardId,
+    /// For which operation.
+    pub ticket: Ticket,
+    /// What.
+    pub request: ControlRequest,
+}
+
+/// See the module.
+pub enum Message {
+    /// Control core to shard: a connection that is yours.
+    Connection(Box<Adoption>),
+    /// Run these commands.
+    Commands(Box<Batch>),
+    /// They have run.
+    Replies(Box<Batch>),
+    /// A reply that was left out of its batch because the command had to wait.
+    LateReply(Box<(Origin, Vec<u8>)>),
+    /// See [`Schedule`].
+    Schedule(Box<Schedule>),
+    /// See [`Grant`].
+    Grant(Box<Grant>),
+    /// A greater number is in line for one of the keys: give up and come back.
+    Refusal(TxId),
+    /// See [`Conclusion`].
+    Conclusion(Box<Conclusion>),
+    /// The transaction gives up; if it holds its keys, its entries are on their way back.
+    GiveUp(TxId),
+    /// See [`PartRequest`].
+    Part(Box<PartRequest>),
+    /// See [`PartDone`].
+    PartDone(Box<PartDone>),
+    /// Shard to control core.
+    Control(Box<ControlCall>),
+    /// Control core to shard: the outcome of a [`ControlCall`].
+    ControlDone(Box<(Ticket, Result<(), CommandError>)>),
+    /// Control core to shard: the settings from now on. Answered by [`Message::SettingsDone`].
+    Settings(Arc<Config>),
+    /// Shard to control core: the settings are in force here.
+    SettingsDone(ShardId),
+    /// Shard to control core: a connection is gone.
+    Disconnected,
+    /// Control core to shard: end.
+    Stop,
+}
+
+const _: () = assert!(size_of::<Message>() <= 64, "a lane message is at most one cache line");

@@ -1,0 +1,217 @@
+//! One data core without its sockets: sessions, keys, and the lanes to the other cores.
+//!
+//! A turn: input is parsed and run ([`input`]); what belongs to other shards goes into a batch for each
+//! ([`batch`]) and crosses once; commands with keys on several shards become transactions
+//! ([`transactions`]); commands that concern all shards are asked in parts ([`parts`]). Between turns,
+//! slices of background work ([`background`]).
+//!
+//! Promise: everything here runs to completion and never waits; what is not done yet is an
+//! operation with a ticket, and the connection is held until it is.
+
+mod background;
+pub mod batch;
+pub mod clients;
+mod connection;
+pub mod engine;
+mod input;
+pub mod message;
+mod parts;
+pub mod process;
+mod server_commands;
+mod service;
+pub mod sessions;
+mod transactions;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use batch::Batch;
+use engine::Engine;
+use input::Scratch;
+use message::{Message, Origin, OwnedCommand, PartRequest, Schedule, Ticket};
+use process::Process;
+use sessions::Sessions;
+
+use crate::clock;
+use crate::config::Config;
+use crate::lanes::Ports;
+use crate::reactor::{Action, BufferPool, ConnId};
+use crate::session::Hold;
+use crate::shard_map::{ShardId, ShardMap};
+use crate::transaction::TxId;
+
+/// What stands in a line of the lock table until it is its turn.
+enum Waiting {
+    /// A command for keys of this shard alone.
+    Command(OwnedCommand, Origin),
+    /// A transaction of another coordinator.
+    Scheduled(Box<Schedule>),
+    /// A transaction that this shard coordinates.
+    Own,
+    /// A part that needs every key to be at home.
+    Part(Box<PartRequest>),
+}
+
+/// See the module.
+pub struct Shard {
+    engine: Engine,
+    sessions: Sessions,
+    ports: Ports<Message>,
+    process: Arc<Process>,
+    actions: Vec<Action>,
+    buffers: BufferPool,
+    /// Connections with something to send or to decide at the end of the turn.
+    touched: Vec<ConnId>,
+    /// Connections whose held input may go on.
+    resumable: VecDeque<ConnId>,
+    /// This turn's commands for each other shard.
+    outgoing: Vec<Option<Box<Batch>>>,
+    spare_batches: Vec<Box<Batch>>,
+    waiting: HashMap<TxId, Waiting, ahash::RandomState>,
+    operations: HashMap<Ticket, parts::Operation, ahash::RandomState>,
+    transactions: HashMap<TxId, transactions::Transaction, ahash::RandomState>,
+    next_ticket: u64,
+    scratch: Scratch,
+    background: background::Background,
+    /// The time was taken for this turn.
+    turn_open: bool,
+    stopping: bool,
+    counters: Counters,
+}
+
+/// What INFO shows of this shard's connections.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Counters {
+    /// Connections accepted.
+    pub connections: u64,
+    /// Bytes received.
+    pub input_bytes: u64,
+    /// Bytes sent.
+    pub output_bytes: u64,
+    /// Clients closed for their output.
+    pub output_limit_closed: u64,
+    /// Clients closed for their input.
+    pub query_limit_closed: u64,
+    /// Commands that crossed a lane.
+    pub crossed: u64,
+    /// Transactions over several shards.
+    pub transactions: u64,
+    /// Transactions that were refused once and came back.
+    pub retries: u64,
+    /// Keys evicted.
+    pub evicted: u64,
+}
+
+impl Shard {
+    /// An empty shard at the end of its lanes.
+    pub fn new(
+        id: ShardId,
+        shards: ShardMap,
+        config: Arc<Config>,
+        process: Arc<Process>,
+        ports: Ports<Message>,
+    ) -> Self {
+        let seed = clock::unix_us() as u64 ^ (u64::from(id.0) << 48);
+        Self {
+            engine: Engine::new(id, shards, config, seed),
+            sessions: Sessions::default(),
+            outgoing: (0..shards.len()).map(|_| None).collect(),
+            ports,
+            process,
+            actions: Vec::new(),
+            buffers: BufferPool::default(),
+            touched: Vec::new(),
+            resumable: VecDeque::new(),
+            spare_batches: Vec::new(),
+            waiting: HashMap::default(),
+            operations: HashMap::default(),
+            transactions: HashMap::default(),
+            next_ticket: 0,
+            scratch: Scratch::default(),
+            background: background::Background::default(),
+            turn_open: false,
+            stopping: false,
+            counters: Counters::default(),
+        }
+    }
+
+    fn id(&self) -> ShardId {
+        self.engine.id
+    }
+
+    fn control_core(&self) -> usize {
+        self.engine.shards.len()
+    }
+
+    fn send(&mut self, core: usize, message: Message) {
+        self.ports.to[core].send(message);
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
+    /// Takes the time, once a turn.
+    fn open_turn(&mut self) {
+        if !self.turn_open {
+            self.turn_open = true;
+            self.engine.keyspace.set_now(clock::unix_ms());
+            self.engine.start_timing();
+            self.refresh_memory();
+        }
+    }
+
+    /// Notes that the end of the turn has to look at `conn`.
+    fn touch(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(conn)
+            && !session.touched
+        {
+            session.touched = true;
+            self.touched.push(conn);
+        }
+    }
+
+    /// The reply at `origin` is made: delivers it, here or to the home shard.
+    fn deliver(&mut self, origin: Origin, reply: Vec<u8>) {
+        if origin.shard != self.id() {
+            self.send(origin.shard.index(), Message::LateReply(Box::new((origin, reply))));
+            return;
+        }
+        if let Some(session) = self.sessions.get_mut(origin.conn) {
+            session.replies.fill(origin.place, &reply);
+            self.after_fill(origin.conn);
+        }
+    }
+
+    /// A reply came in for `conn`: what waited for it may go on.
+    fn after_fill(&mut self, conn: ConnId) {
+        self.touch(conn);
+        if let Some(session) = self.sessions.get_mut(conn)
+            && session.hold == Hold::Drain
+            && session.replies.is_clear()
+        {
+            session.hold = Hold::None;
+            self.resumable.push_back(conn);
+        }
+    }
+
+    /// An operation of `conn` is over: `write` appends its reply, and its input goes on.
+    fn complete(
+        &mut self,
+        conn: ConnId,
+        write: impl FnOnce(&mut Engine, &mut crate::resp::Reply<'_>),
+    ) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let resp3 = session.resp3;
+        let out = session.replies.local();
+        let before = out.len();
+        write(&mut self.engine, &mut crate::resp::Reply::new(out, resp3));
+        self.apply_reply_mode(conn, before);
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.hold = Hold::None;
+            self.resumable.push_back(conn);
+        }
+        self.touch(conn);
+    }
+}

@@ -1,0 +1,276 @@
+//! Commands with keys on several shards: who schedules, who lends, who runs.
+//!
+//! The connection's shard coordinates. It schedules the keys on every shard that owns some
+//! ([`crate::transaction`]); a shard on which they are free lends their entries, a pointer each; when
+//! all have granted, the command runs here as if all keys were at home, and the entries go back.
+//! Three messages for each foreign shard; no value is copied.
+//!
+//! While entries are away their keys are held, so whoever looks for them waits in line. What looks
+//! at all keys (SCAN, KEYS, DBSIZE) waits until none is away.
+
+use super::message::{Conclusion, Grant, Loan, Message, Origin, OwnedCommand, Schedule};
+use super::{Shard, Waiting};
+use crate::command::{CommandId, CommandTable, Request, Run};
+use crate::keyspace::Key;
+use crate::reactor::ConnId;
+use crate::shard_map::ShardId;
+use crate::transaction::{KeyLock, TxId, Verdict};
+
+/// What a transaction does once it holds everything.
+pub(super) enum Purpose {
+    /// Runs a command with keys on several shards.
+    Command(OwnedCommand),
+    /// Has every shard, standing still, do its part of a command.
+    Parts(OwnedCommand),
+}
+
+/// A transaction that this shard coordinates.
+pub(super) struct Transaction {
+    conn: ConnId,
+    purpose: Purpose,
+    /// The keys of each shard that takes part; `None` for the whole shard.
+    participants: Vec<(ShardId, Option<Vec<(usize, Vec<u8>)>>)>,
+    /// Participants that have not granted yet.
+    missing: usize,
+    /// What was lent, by whom.
+    granted: Vec<(ShardId, Vec<Loan>)>,
+}
+
+impl Shard {
+    /// Starts a command with keys on several shards.
+    pub(super) fn start_transaction(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) {
+        let Some(session) = self.sessions.get(conn) else { return };
+        let (db, resp3) = (session.db, session.resp3);
+        let mut participants: Vec<(ShardId, Option<Vec<(usize, Vec<u8>)>>)> = Vec::new();
+        CommandTable::get().command(id).for_each_key(words, |at| {
+            let owner = self.engine.shards.owner(crate::slot::slot_of(words[at]));
+            let key = (db, words[at].to_vec());
+            match participants.iter_mut().find(|(shard, _)| *shard == owner) {
+                Some((_, keys)) => keys.get_or_insert_default().push(key),
+                None => participants.push((owner, Some(vec![key]))),
+            }
+        });
+        let args = words.iter().map(|word| word.to_vec()).collect();
+        let purpose = Purpose::Command(OwnedCommand { id, db, resp3, args });
+        self.schedule_transaction(conn, purpose, participants);
+    }
+
+    /// Starts a command that needs every shard to stand still.
+    pub(super) fn start_exclusive(&mut self, conn: ConnId, command: OwnedCommand) {
+        let participants = self.engine.shards.iter().map(|shard| (shard, None)).collect();
+        self.schedule_transaction(conn, Purpose::Parts(command), participants);
+    }
+
+    fn schedule_transaction(
+        &mut self,
+        conn: ConnId,
+        purpose: Purpose,
+        participants: Vec<(ShardId, Option<Vec<(usize, Vec<u8>)>>)>,
+    ) {
+        self.counters.transactions += 1;
+        let me = self.id();
+        let mut missing = participants.len();
+        let mine = participants.iter().find(|(shard, _)| *shard == me);
+        // Here first: a refusal by this shard's own line costs nothing yet.
+        let tx = loop {
+            let tx = self.process.tx();
+            let verdict = match mine {
+                Some((_, keys)) => self.schedule_keys(tx, keys.as_deref()),
+                None => break tx,
+            };
+            match verdict {
+                Verdict::Granted => missing -= 1,
+                Verdict::Queued => _ = self.waiting.insert(tx, Waiting::Own),
+                Verdict::Refused => continue,
+            }
+            break tx;
+        };
+        for (shard, keys) in participants.iter().filter(|(shard, _)| *shard != me) {
+            let schedule = Schedule { tx, coordinator: me, keys: keys.clone() };
+            self.send(shard.index(), Message::Schedule(Box::new(schedule)));
+        }
+        let transaction = Transaction { conn, purpose, participants, missing, granted: Vec::new() };
+        self.transactions.insert(tx, transaction);
+        self.run_if_complete(tx);
+    }
+
+    fn schedule_keys(&mut self, tx: TxId, keys: Option<&[(usize, Vec<u8>)]>) -> Verdict {
+        match keys {
+            Some(keys) => self.engine.locks.schedule(tx, key_locks(keys)),
+            None => self.engine.locks.schedule_whole(tx),
+        }
+    }
+
+    // ---- as a participant ----
+
+    /// Another shard schedules a transaction here.
+    pub(super) fn on_schedule(&mut self, schedule: Box<Schedule>) {
+        let tx = schedule.tx;
+        match self.schedule_keys(tx, schedule.keys.as_deref()) {
+            Verdict::Granted => self.lend(&schedule),
+            Verdict::Queued => {
+                self.waiting.insert(tx, Waiting::Scheduled(schedule));
+            }
+            Verdict::Refused => self.send(schedule.coordinator.index(), Message::Refusal(tx)),
+        }
+    }
+
+    fn lend(&mut self, schedule: &Schedule) {
+        let mut entries = Vec::new();
+        for (db, bytes) in schedule.keys.iter().flatten() {
+            if let Some(entry) = self.engine.keyspace[*db].take(&Key::new(bytes)) {
+                entries.push((*db, entry));
+            }
+        }
+        let grant = Grant { tx: schedule.tx, shard: self.id(), entries };
+        self.send(schedule.coordinator.index(), Message::Grant(Box::new(grant)));
+    }
+
+    /// A transaction is over, or was given up after it was granted: its entries come back.
+    pub(super) fn on_conclusion(&mut self, conclusion: Conclusion) {
+        for (db, entry) in conclusion.entries {
+            self.engine.keyspace[db].adopt(entry);
+        }
+        self.release(conclusion.tx);
+    }
+
+    /// A coordinator gives up. If this shard has granted, the entries are under way to the coordinator,
+    /// who will send them back with a conclusion.
+    pub(super) fn on_give_up(&mut self, tx: TxId) {
+        if self.waiting.remove(&tx).is_some() {
+            self.release(tx);
+        }
+    }
+
+    /// Ends a transaction on this shard and lets those go on that are first in line now.
+    pub(super) fn release(&mut self, tx: TxId) {
+        let mut granted = Vec::new();
+        self.engine.locks.release(tx, &mut granted);
+        let mut next = 0;
+        while next < granted.len() {
+            let tx = granted[next];
+            next += 1;
+            match self.waiting.remove(&tx) {
+                Some(Waiting::Command(command, origin)) => {
+                    let reply = self.run_owned(&command);
+                    self.engine.locks.release(tx, &mut granted);
+                    self.deliver(origin, reply);
+                }
+                Some(Waiting::Part(request)) => {
+                    self.run_part(&request);
+                    self.engine.locks.release(tx, &mut granted);
+                }
+                Some(Waiting::Scheduled(schedule)) => self.lend(&schedule),
+                Some(Waiting::Own) => {
+                    if let Some(transaction) = self.transactions.get_mut(&tx) {
+                        transaction.missing -= 1;
+                    }
+                    self.run_if_complete(tx);
+                }
+                None => unreachable!("who is in line waits"),
+            }
+        }
+    }
+
+    /// Puts a command in line for keys that are held, or that others wait for.
+    pub(super) fn line_up(&mut self, command: OwnedCommand, origin: Origin, locks: Vec<KeyLock>) {
+        let tx = self.process.tx();
+        match self.engine.locks.schedule(tx, locks.clone()) {
+            Verdict::Queued => {
+                self.waiting.insert(tx, Waiting::Command(command, origin));
+            }
+            Verdict::Granted => {
+                let reply = self.run_owned(&command);
+                self.deliver(origin, reply);
+                self.release(tx);
+            }
+            // Someone took a later number meanwhile and is in line already: take a later one still.
+            Verdict::Refused => self.line_up(command, origin, locks),
+        }
+    }
+
+    /// Runs a command whose keys are all here, and returns its reply.
+    fn run_owned(&mut self, command: &OwnedCommand) -> Vec<u8> {
+        let Run::Data(handler) = CommandTable::get().command(command.id).run else {
+            unreachable!("only data commands wait in line")
+        };
+        let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
+        let mut reply = Vec::new();
+        let state = (command.db, command.resp3);
+        self.engine.run(command.id, handler, &Request::new(&words), state, &mut reply);
+        reply
+    }
+
+    // ---- as the coordinator ----
+
+    /// A participant granted.
+    pub(super) fn on_grant(&mut self, grant: Grant) {
+        let Some(transaction) = self.transactions.get_mut(&grant.tx) else {
+            // Given up meanwhile: everything goes back as it came.
+            let conclusion = Conclusion { tx: grant.tx, entries: grant.entries };
+            return self.send(grant.shard.index(), Message::Conclusion(Box::new(conclusion)));
+        };
+        transaction.granted.push((grant.shard, grant.entries));
+        transaction.missing -= 1;
+        self.run_if_complete(grant.tx);
+    }
+
+    /// A participant refused: give up everywhere and come back with a later number.
+    pub(super) fn on_refusal(&mut self, tx: TxId) {
+        let Some(transaction) = self.transactions.remove(&tx) else { return };
+        self.counters.retries += 1;
+        let me = self.id();
+        let Transaction { conn, purpose, participants, granted, .. } = transaction;
+        for (shard, _) in participants.iter().filter(|(shard, _)| *shard != me) {
+            if !granted.iter().any(|(granting, _)| granting == shard) {
+                self.send(shard.index(), Message::GiveUp(tx));
+            }
+        }
+        for (shard, entries) in granted {
+            let conclusion = Conclusion { tx, entries };
+            self.send(shard.index(), Message::Conclusion(Box::new(conclusion)));
+        }
+        self.waiting.remove(&tx);
+        self.release(tx);
+        self.schedule_transaction(conn, purpose, participants);
+    }
+
+    fn run_if_complete(&mut self, tx: TxId) {
+        if self.transactions.get(&tx).is_none_or(|transaction| transaction.missing > 0) {
+            return;
+        }
+        let Some(transaction) = self.transactions.remove(&tx) else { return };
+        match transaction.purpose {
+            Purpose::Parts(command) => self.run_exclusive_parts(transaction.conn, command, tx),
+            Purpose::Command(command) => {
+                let Transaction { conn, participants, granted, .. } = transaction;
+                for (db, entry) in granted.into_iter().flat_map(|(_, entries)| entries) {
+                    self.engine.keyspace[db].adopt(entry);
+                }
+                let reply = self.run_owned(&command);
+                self.give_back(tx, &participants);
+                self.complete(conn, |_, out| out.raw(&reply));
+                self.release(tx);
+            }
+        }
+    }
+
+    /// Sends every foreign key home, with whatever it holds now.
+    fn give_back(&mut self, tx: TxId, participants: &[(ShardId, Option<Vec<(usize, Vec<u8>)>>)]) {
+        let me = self.id();
+        for (shard, keys) in participants.iter().filter(|(shard, _)| *shard != me) {
+            let mut entries = Vec::new();
+            for (db, bytes) in keys.iter().flatten() {
+                if let Some(entry) = self.engine.keyspace[*db].take(&Key::new(bytes)) {
+                    entries.push((*db, entry));
+                }
+            }
+            let conclusion = Conclusion { tx, entries };
+            self.send(shard.index(), Message::Conclusion(Box::new(conclusion)));
+        }
+    }
+}
+
+fn key_locks(keys: &[(usize, Vec<u8>)]) -> Vec<KeyLock> {
+    keys.iter().map(|(db, key)| KeyLock { db: *db as u16, hash: Key::new(key).hash }).collect()
+}

@@ -1,0 +1,370 @@
+"""The same random commands go to the server under test and to a real redis-server: replies must agree.
+
+Tables say what somebody thought of; this asks about the rest. A mismatch prints the seed, the command,
+both replies and what had been done to its keys before. Against the target `redis` it proves
+that the commands themselves are deterministic.
+"""
+
+import random
+
+import pytest
+
+from harness import *
+from harness import NIL, OK, Server
+from harness.grammar import expand, parse
+from harness.table import _shown as shown
+
+BATCHES, BATCH_COMMANDS, MISMATCHES_SHOWN = 60, 40, 12
+
+VALUES = ["", "a", "b", "abc", "5", "-7", "10", "3.25", "foobar", "x" * 50, "x" * 70, b"\x00\xff\x80", "9223372036854775800", "hello world"]
+INTEGERS = ["0", "1", "2", "3", "-1", "-2", "-3", "5", "10", "100", "-100", "9223372036854775807", "-9223372036854775808", "x", "1.5", ""]
+FLOATS = ["0", "1", "-1", "1.5", "3.0", "0.1", "-2.75", "1e5", "1e-7", "1e20", "123456789.123", "inf", "-inf", "nan", "x", "5"]
+MEMBERS = ["a", "b", "c", "d", "e", "1", "2", "3", "100", "-5", "abc", "x" * 70, ""]
+SCORES = ["-inf", "+inf", "inf", "0", "1", "2", "(1", "(2", "1.5", "(0.1", "-1", "100", "x"]
+LEXES = ["-", "+", "[a", "(a", "[b", "(c", "[", "(", "[abc", "x"]
+IDS = ["0", "0-1", "1-1", "1-2", "2", "2-5", "5-0", "9-9", "20-1", "-", "+", "$", "(1-1", "(2", "x", "0-0", "18446744073709551615-18446744073709551615"]
+
+
+def pick(words):
+    return lambda rng: rng.choice(words)
+
+
+def key_of(own):
+    """Mostly a key of the family, sometimes any key, so that WRONGTYPE is seen as well."""
+    kinds = {"s": "s", "l": "l", "h": "h", "e": "e", "z": "z", "x": "x", "g": "z", "p": "s", "k": "slhezx"}[own]
+
+    def choose(rng):
+        kind = rng.choice(kinds) if rng.random() < 0.92 else rng.choice("slhezx")
+        return f"{kind}{rng.randrange(3)}"
+
+    return choose
+
+
+VOCABULARY = {
+    "v": pick(VALUES), "i": pick(INTEGERS), "f": pick(FLOATS), "m": pick(MEMBERS), "sc": pick(SCORES), "lx": pick(LEXES), "id": pick(IDS),
+    "n": lambda rng: rng.choice(["0", "1", "2", "2", "3", "-1", "x"]),
+    "c": lambda rng: rng.choice(["0", "1", "2", "3", "10"]),
+    "p": lambda rng: rng.choice(["0", "1", "2", "-1", "-2", "5", "100", "-100"]),
+    "bit": lambda rng: rng.choice(["0", "1", "2", "7", "8", "9", "100", "-1", "4294967296", "x"]),
+    "at": lambda rng: rng.choice(["33177117420", "33177117421", "1", "-1"]),
+    "ttl": lambda rng: rng.choice(["100000", "200000", "0", "-1", "x", "", "9223372036854775807", "-9223372036854775808"]),
+    "bf": lambda rng: rng.choice(["u8", "i8", "u1", "i64", "u63", "i5", "u64", "x8", "u3"]),
+    "lon": lambda rng: rng.choice(["13.361389", "15.087269", "13.5", "0", "-122.4", "200", "x"]),
+    "lat": lambda rng: rng.choice(["38.115556", "37.502669", "37.7", "0", "90", "x"]),
+    "place": lambda rng: rng.choice(["Palermo", "Catania", "Rome", "a"]),
+    "d": lambda rng: rng.choice(["0", "10", "100", "200", "100000", "-1", "x"]),
+    "unit": lambda rng: rng.choice(["m", "km", "ft", "mi", "KM", "x"]),
+    "enc": lambda rng: rng.choice(["ENCODING", "ENCODING", "REFCOUNT", "encoding"]),
+    **{f"k{kind}": key_of(kind) for kind in "slhezxgpk"},
+}  # fmt: skip
+
+FAMILIES = {
+    "strings": """
+        SET <ks> <v> [NX|XX] [GET] [KEEPTTL|EXAT <at>|EX <ttl>|PX <ttl>]
+        GET <ks>
+        GETSET <ks> <v>
+        GETDEL <ks>
+        GETEX <ks> [PERSIST|EXAT <at>|EX <ttl>]
+        SETNX <ks> <v>
+        SETEX <ks> <ttl> <v>
+        PSETEX <ks> <ttl> <v>
+        APPEND <ks> <v>
+        STRLEN <ks>
+        INCR <ks>
+        DECR <ks>
+        INCRBY <ks> <i>
+        DECRBY <ks> <i>
+        INCRBYFLOAT <ks> <f>
+        GETRANGE <ks> <i> <i>
+        SUBSTR <ks> <p> <p>
+        SETRANGE <ks> <p> <v>
+        MGET (<ks>)*
+        MSET (<ks> <v>)*
+        MSETNX (<ks> <v>)*
+        LCS <ks> <ks> [LEN|IDX] [MINMATCHLEN <c>] [WITHMATCHLEN]
+        OBJECT <enc> <ks>
+        DEL <ks>
+    """,
+    "bits": """
+        SETBIT <ks> <bit> {0|1|2}
+        GETBIT <ks> <bit>
+        BITCOUNT <ks> [<p> <p> [BIT|BYTE|x]|<i>]
+        BITPOS <ks> {0|1|2} [<p> [<p> [BIT|BYTE]]]
+        BITOP {AND|OR|XOR|NOT} <ks> (<ks>)*
+        BITFIELD <ks> (GET <bf> {<bit>|#1}|SET <bf> {<bit>|#2} <i>|INCRBY <bf> <bit> <i>|OVERFLOW {WRAP|SAT|FAIL|x})*
+        BITFIELD_RO <ks> (GET <bf> <bit>)*
+        SET <ks> <v>
+        GET <ks>
+        STRLEN <ks>
+        APPEND <ks> <v>
+    """,
+    "lists": """
+        {LPUSH|RPUSH|LPUSHX|RPUSHX} <kl> (<v>)*
+        {LPUSH|RPUSH} <kl> a b c d e f
+        {LPOP|RPOP} <kl> [<c>|<i>]
+        LLEN <kl>
+        LRANGE <kl> <i> <i>
+        LINDEX <kl> <i>
+        LSET <kl> <i> <v>
+        LINSERT <kl> {BEFORE|AFTER|x} <v> <v>
+        LREM <kl> <i> <v>
+        LTRIM <kl> <p> <p>
+        LPOS <kl> <v> [RANK <i>] [COUNT <i>] [MAXLEN <c>]
+        LMOVE <kl> <kl> {LEFT|RIGHT|x} {LEFT|RIGHT}
+        RPOPLPUSH <kl> <kl>
+        LMPOP <n> (<kl>)* {LEFT|RIGHT} [COUNT <c>]
+        SORT <kl> [BY nosort|BY s*] [LIMIT <p> <c>] [GET s*|GET #] [ASC|DESC] [ALPHA] [STORE <kl>]
+        SORT_RO <kl> [ALPHA] [DESC]
+        OBJECT <enc> <kl>
+        DEL <kl>
+    """,
+    "hashes": """
+        HSET <kh> (<m> <v>)*
+        HMSET <kh> (<m> <v>)*
+        HSETNX <kh> <m> <v>
+        HGET <kh> <m>
+        HMGET <kh> (<m>)*
+        HDEL <kh> (<m>)*
+        HLEN <kh>
+        HEXISTS <kh> <m>
+        HSTRLEN <kh> <m>
+        HGETALL <kh>
+        HKEYS <kh>
+        HVALS <kh>
+        HINCRBY <kh> <m> <i>
+        HINCRBYFLOAT <kh> <m> <f>
+        HSCAN <kh> 0 COUNT 1000 [MATCH {a*|*}]
+        HRANDFIELD <kh> {0|x|9223372036854775807 x}
+        OBJECT <enc> <kh>
+        DEL <kh>
+    """,
+    "sets": """
+        SADD <ke> (<m>)*
+        SREM <ke> (<m>)*
+        SCARD <ke>
+        SISMEMBER <ke> <m>
+        SMISMEMBER <ke> (<m>)*
+        SMEMBERS <ke>
+        SMOVE <ke> <ke> <m>
+        {SUNION|SINTER|SDIFF} (<ke>)*
+        {SUNIONSTORE|SINTERSTORE|SDIFFSTORE} <ke> (<ke>)*
+        SINTERCARD <n> (<ke>)* [LIMIT <i>]
+        SPOP <ke> {0|-1|x}
+        SRANDMEMBER <ke> {0|x|1.5}
+        SSCAN <ke> 0 COUNT 1000 [MATCH {1*|*}]
+        SORT <ke> [ALPHA] [DESC] [LIMIT 0 3]
+        OBJECT <enc> <ke>
+        DEL <ke>
+    """,
+    "zsets": """
+        ZADD <kz> [NX|XX] [GT|LT] [CH] [INCR] (<f> <m>)*
+        ZADD <kz> 1 a 2 b 3 c 4 d
+        ZADD <kz> 0 a 0 b 0 c 0 abc
+        ZINCRBY <kz> <f> <m>
+        ZREM <kz> (<m>)*
+        ZCARD <kz>
+        ZSCORE <kz> <m>
+        ZMSCORE <kz> (<m>)*
+        {ZRANK|ZREVRANK} <kz> <m>
+        ZCOUNT <kz> <sc> <sc>
+        ZLEXCOUNT <kz> <lx> <lx>
+        ZRANGE <kz> <i> <i> [REV] [WITHSCORES]
+        ZRANGE <kz> <sc> <sc> BYSCORE [REV] [LIMIT <p> <p>] [WITHSCORES]
+        ZRANGE <kz> <lx> <lx> BYLEX [REV] [LIMIT <p> <p>]
+        ZREVRANGE <kz> <p> <p> [WITHSCORES]
+        {ZRANGEBYSCORE|ZREVRANGEBYSCORE} <kz> <sc> <sc> [WITHSCORES] [LIMIT <p> <p>]
+        {ZRANGEBYLEX|ZREVRANGEBYLEX} <kz> <lx> <lx> [LIMIT <p> <p>]
+        ZRANGESTORE <kz> <kz> {<p> <p>|<sc> <sc> BYSCORE|<lx> <lx> BYLEX} [REV] [LIMIT <p> <p>]
+        ZREMRANGEBYRANK <kz> <p> <p>
+        ZREMRANGEBYSCORE <kz> <sc> <sc>
+        ZREMRANGEBYLEX <kz> <lx> <lx>
+        {ZPOPMIN|ZPOPMAX} <kz> [<c>|<i>]
+        ZMPOP <n> (<kz>)* {MIN|MAX|x} [COUNT <c>]
+        {ZUNION|ZINTER} <n> (<kz>)* [WEIGHTS (<f>)*] [AGGREGATE {SUM|MIN|MAX|x}] [WITHSCORES]
+        ZDIFF <n> (<kz>)* [WITHSCORES]
+        {ZUNIONSTORE|ZINTERSTORE} <kz> <n> (<kz>)* [WEIGHTS (<f>)*] [AGGREGATE {SUM|MIN|MAX}]
+        ZDIFFSTORE <kz> <n> (<kz>)*
+        ZINTERCARD <n> (<kz>)* [LIMIT <i>]
+        ZRANDMEMBER <kz> {0|x|2 x}
+        ZSCAN <kz> 0 COUNT 1000
+        OBJECT <enc> <kz>
+        DEL <kz>
+    """,
+    "streams": """
+        XADD <kx> [NOMKSTREAM] [MAXLEN [=|~] <c>|MINID <id>] <id> (<m> <v>)*
+        XADD <kx> {1-*|5-1|7-1|8-*|30-1|31-*} f v
+        XLEN <kx>
+        {XRANGE|XREVRANGE} <kx> <id> <id> [COUNT <i>]
+        XREAD [COUNT <c>] STREAMS <kx> <id>
+        XREAD [COUNT <c>] STREAMS <kx> <kx> <id> <id>
+        XDEL <kx> (<id>)*
+        XTRIM <kx> {MAXLEN|MINID} [=|~] {<c>|<id>} [LIMIT <c>]
+        XSETID <kx> <id>
+        XGROUP CREATE <kx> {g|q} {<id>|$} [MKSTREAM] [ENTRIESREAD <i>]
+        XGROUP SETID <kx> {g|q} <id>
+        XGROUP DESTROY <kx> {g|q}
+        XGROUP {CREATECONSUMER|DELCONSUMER} <kx> {g|q} {me|you}
+        XREADGROUP GROUP {g|q} {me|you} [COUNT <c>] [NOACK] STREAMS <kx> {>|<id>}
+        XACK <kx> {g|q} (<id>)*
+        XPENDING <kx> {g|q}
+        XINFO STREAM <kx>
+        XINFO GROUPS <kx>
+        DEL <kx>
+    """,
+    "geo": """
+        GEOADD <kg> [NX|XX] [CH] (<lon> <lat> <place>)*
+        GEOADD <kg> 13.361389 38.115556 Palermo 15.087269 37.502669 Catania
+        GEOPOS <kg> (<place>)*
+        GEODIST <kg> <place> <place> [<unit>]
+        GEOHASH <kg> (<place>)*
+        GEOSEARCH <kg> {FROMMEMBER <place>|FROMLONLAT <lon> <lat>} {BYRADIUS <d> <unit>|BYBOX <d> <d> <unit>} {ASC|DESC} [COUNT <i> [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]
+        GEOSEARCHSTORE <kg> <kg> {FROMMEMBER <place>|FROMLONLAT <lon> <lat>} BYRADIUS <d> <unit> [ASC] [STOREDIST]
+        {GEORADIUS|GEORADIUS_RO} <kg> <lon> <lat> <d> <unit> {ASC|DESC} [WITHDIST] [WITHCOORD] [COUNT <c>]
+        GEORADIUSBYMEMBER <kg> <place> <d> <unit> ASC [WITHHASH]
+        ZRANGE <kg> 0 -1 WITHSCORES
+        DEL <kg>
+    """,
+    "hyperloglogs": """
+        PFADD <kp> (<m>)*
+        PFADD <kp>
+        PFCOUNT (<kp>)*
+        PFMERGE <kp> (<kp>)*
+        GET <kp>
+        SET <kp> <v>
+        DEL <kp>
+    """,
+    "keys": """
+        SET <ks> <v>
+        RPUSH <kl> <v>
+        HSET <kh> <m> <v>
+        SADD <ke> 1 2 3
+        ZADD <kz> 1 a
+        {DEL|UNLINK|EXISTS|TOUCH} (<kk>)*
+        TYPE <kk>
+        {RENAME|RENAMENX} <kk> <kk>
+        COPY <kk> <kk> [REPLACE] [DB {0|1|99|x}]
+        MOVE <kk> {1|0|99|x}
+        {EXPIREAT|PEXPIREAT} <kk> <at> [NX|XX|GT|LT|NX XX|GT LT]
+        {EXPIRE|PEXPIRE} <kk> <ttl> [NX|XX|GT|LT]
+        {EXPIRETIME|PEXPIRETIME} <kk>
+        PERSIST <kk>
+        OBJECT <enc> <kk>
+        DUMP <ks>
+        DBSIZE
+        KEYS {*|s*|?1|[a-k]*|x}
+        SCAN 0 COUNT 1000 [MATCH {s*|*}] [TYPE {string|hash|x}]
+        SELECT {0|0|1|99|x}
+        SWAPDB {0|1} {0|1|99}
+        FLUSHDB
+    """,
+}  # fmt: skip
+TEMPLATES = {
+    family: [parse(line) for line in text.strip().splitlines() if line.strip()] for family, text in FAMILIES.items()
+}
+for _text in FAMILIES.values():
+    for _line in _text.strip().splitlines():
+        _first = _line.split()[0]
+        covers(*_first.strip("{}").split("|"))
+
+IN_ANY_ORDER = {"SMEMBERS", "SUNION", "SINTER", "SDIFF", "HKEYS", "HVALS", "KEYS"}
+PAIRS_IN_ANY_ORDER = {"HGETALL"}
+SCANS = {"SCAN": 1, "SSCAN": 1, "HSCAN": 2, "ZSCAN": 2}
+EXPIRY_TIMES = {"EXPIRETIME", "PEXPIRETIME"}
+SET_FROM_NOW_MAX = 33_177_117_000
+"""Templates set absolute expiries above this, in seconds; what is below was counted from now on."""
+
+
+def canonical(command, reply):
+    """The reply with what Redis leaves open put in order: the order of unordered things."""
+    verb = command[0]
+    if isinstance(reply, (Error, type(NIL))):
+        return reply
+    if verb in EXPIRY_TIMES and reply > 0:
+        limit = SET_FROM_NOW_MAX * (1000 if verb == "PEXPIRETIME" else 1)
+        return reply if reply > limit else "some time from now"
+    if verb in IN_ANY_ORDER and isinstance(reply, list):
+        return type(reply)(sorted(reply))
+    if verb in PAIRS_IN_ANY_ORDER:
+        pairs = reply.pairs if isinstance(reply, Map) else list(zip(reply[::2], reply[1::2]))
+        return (type(reply).__name__, sorted(pairs))
+    if verb in SCANS and isinstance(reply, list) and isinstance(reply[1], list):
+        step = SCANS[verb]
+        return [reply[0], sorted(tuple(reply[1][i : i + step]) for i in range(0, len(reply[1]), step))]
+    return reply
+
+
+def same(command, ours, theirs):
+    ours, theirs = canonical(command, ours), canonical(command, theirs)
+    return type(ours) is type(theirs) and ours == theirs
+
+
+READERS = {
+    b"string": [("GET",)],
+    b"list": [("LRANGE", 0, -1)],
+    b"hash": [("HGETALL",)],
+    b"set": [("SMEMBERS",)],
+    b"zset": [("ZRANGE", 0, -1, "WITHSCORES")],
+    b"stream": [("XRANGE", "-", "+"), ],
+}  # fmt: skip
+
+
+def state(client):
+    """Everything that a client can read of the current database."""
+    found = {}
+    for key in sorted(client("KEYS *")):
+        kind = str(client("TYPE", key)).encode()
+        reads = [(verb, key, *rest) for verb, *rest in READERS[kind]] + [("OBJECT", "ENCODING", key), ("PEXPIRETIME", key)]
+        found[key] = [canonical(read, client(*read)) for read in reads]
+    return found
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """A real redis-server beside the one under test."""
+    server = Server("redis").start()
+    yield server
+    server.stop()
+
+
+def compare(ours, theirs, batch):
+    """The first mismatch within the batch, or None."""
+    for number, (command, got, wanted) in enumerate(zip(batch, ours.pipeline(*batch), theirs.pipeline(*batch))):
+        if not same(command, got, wanted):
+            keys = set(command[1:])
+            before = [shown(earlier) for earlier in batch[:number] if keys & set(earlier[1:])][-8:]
+            history = "".join(f"\n        after   {line}" for line in before)
+            return command, f"{shown(command)}\n        redis   {wanted!r:.600}\n        got     {got!r:.600}{history}"
+    return None
+
+
+@pytest.mark.parametrize("protocol", [2, 3], ids=["RESP2", "RESP3"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_random_commands_are_answered_as_by_redis(server, reference, family, protocol):
+    seed = random.randrange(1 << 32)
+    rng = random.Random(seed)
+    mismatches = {}
+    with server.client(protocol) as ours, reference.client(protocol) as theirs:
+
+        def fresh():
+            for client in (ours, theirs):
+                assert client.pipeline("SELECT 0", "FLUSHALL") == [OK, OK]
+
+        fresh()
+        for _ in range(BATCHES):
+            batch = [expand(rng.choice(TEMPLATES[family]), rng, VOCABULARY) for _ in range(BATCH_COMMANDS)]
+            if found := compare(ours, theirs, batch):
+                # Both begin anew, or one difference would be reported as a hundred.
+                command, story = found
+                mismatches.setdefault((command[0], len(story.split("redis   ")[1].split("\n")[0]) // 20), story)
+                fresh()
+                if len(mismatches) >= MISMATCHES_SHOWN:
+                    break
+            elif (got := state(ours)) != (wanted := state(theirs)):
+                key = next(key for key in sorted({*got, *wanted}) if got.get(key) != wanted.get(key))
+                history = "".join(f"\n        after   {shown(line)}" for line in batch if key.decode() in line)
+                mismatches.setdefault(
+                    ("state", key[:1]),
+                    f"the state of {key} differs\n        redis   {wanted.get(key)!r:.600}\n        got     {got.get(key)!r:.600}{history}",
+                )
+                fresh()
+    assert not mismatches, f"seed {seed}, RESP{protocol}\n    " + "\n    ".join(mismatches.values())
