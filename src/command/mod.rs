@@ -14,6 +14,7 @@ mod bitfield;
 mod bits;
 mod byte_range;
 mod collection;
+mod connection;
 mod counters;
 mod hashes;
 mod keys;
@@ -25,6 +26,9 @@ mod strings;
 mod substrings;
 #[cfg(test)]
 pub mod testing;
+mod zsets;
+mod zsets_algebra;
+mod zsets_range;
 
 pub use context::{Changes, Class, Ctx};
 pub use error::{CommandError, CommandResult};
@@ -38,6 +42,7 @@ pub use table::{
 static FAMILIES: &[&[Command]] = &[
     bitfield::COMMANDS,
     bits::COMMANDS,
+    connection::COMMANDS,
     counters::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
@@ -46,4 +51,5 @@ static FAMILIES: &[&[Command]] = &[
     sets_algebra::COMMANDS,
     strings::COMMANDS,
     substrings::COMMANDS,
+    zsets::COMMANDS,
 ];
