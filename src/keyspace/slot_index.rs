@@ -1,23 +1,24 @@
 //! Which slots hold keys, in order: the skiplist slot index.
 //!
-//! Ordered walks over the populated slots (SCAN, GETKEYSINSLOT, hand-over), counts of them and a random
-//! populated slot cost O(log n) where an array of 16384 counters would be walked.
+//! Ordered walks over the populated slots (SCAN, GETKEYSINSLOT, hand-over) and a random populated slot
+//! cost O(log n) where an array of 16384 counters would be walked. The skiplist is the one that sorted
+//! sets use; here the order is that of the slot numbers.
 
 use crate::datatypes::skiplist::SkipList;
 use crate::slot::Slot;
 
-/// Slots in a node of the skiplist: two cache lines of numbers.
+/// Slots in a node of the skiplist. All slots then fill 256 nodes, some 160 bytes each.
 const NODE_SLOTS: usize = 64;
 
 /// The populated slots of a database, ordered by number.
 #[derive(Default)]
 pub struct SlotIndex {
+    /// The numbers; each comes from a [`Slot`].
     slots: SkipList<u16, NODE_SLOTS>,
 }
 
-/// The list holds nothing but the numbers of slots.
-fn slot(number: u16) -> Option<Slot> {
-    Slot::new(number)
+fn slot(number: u16) -> Slot {
+    Slot::new(number).expect("only the numbers of slots are put in")
 }
 
 impl SlotIndex {
@@ -43,18 +44,23 @@ impl SlotIndex {
 
     /// The populated slot with `rank` populated ones before it.
     pub fn at_rank(&self, rank: usize) -> Option<Slot> {
-        self.slots.get(rank).and_then(slot)
+        self.slots.get(rank).map(slot)
     }
 
-    /// The first populated slot at or after `from`.
-    pub fn at_or_after(&self, from: Slot) -> Option<Slot> {
-        let position = self.slots.position(|&number| number < from.get());
-        self.slots.iter_from(position).next().and_then(slot)
+    /// The first populated slot at or after `slot`.
+    pub fn at_or_after(&self, slot: Slot) -> Option<Slot> {
+        self.iter_from(slot).next()
     }
 
     /// All populated slots, ascending.
     pub fn iter(&self) -> impl Iterator<Item = Slot> {
-        self.slots.iter().filter_map(slot)
+        self.slots.iter().map(slot)
+    }
+
+    /// The populated slots from `start` on, ascending.
+    pub fn iter_from(&self, start: Slot) -> impl Iterator<Item = Slot> {
+        let position = self.slots.position(|number| *number < start.get());
+        self.slots.iter_from(position).map(slot)
     }
 }
 
@@ -62,24 +68,48 @@ impl SlotIndex {
 mod tests {
     use super::*;
     use crate::slot::SLOT_COUNT;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn any_slot() -> impl Strategy<Value = Slot> {
+        // Few enough numbers that slots come and go, and the last slot of all among them.
+        prop_oneof![0_u16..300, SLOT_COUNT - 20..SLOT_COUNT].prop_map(slot)
+    }
+
+    proptest! {
+        #[test]
+        fn it_answers_as_an_ordered_set(
+            steps in prop::collection::vec((any::<bool>(), any_slot()), 0..1500)
+        ) {
+            let (mut index, mut model) = (SlotIndex::default(), BTreeSet::new());
+            for (comes, slot) in steps {
+                if comes {
+                    index.insert(slot);
+                    model.insert(slot);
+                } else {
+                    index.remove(slot);
+                    model.remove(&slot);
+                }
+                prop_assert_eq!(index.len(), model.len());
+                prop_assert_eq!(index.is_empty(), model.is_empty());
+                prop_assert_eq!(index.at_or_after(slot), model.range(slot..).next().copied());
+            }
+            prop_assert!(index.iter().eq(model.iter().copied()));
+            for (rank, slot) in model.iter().enumerate() {
+                prop_assert_eq!(index.at_rank(rank), Some(*slot));
+                prop_assert!(index.iter_from(*slot).eq(model.range(*slot..).copied()));
+            }
+            prop_assert_eq!(index.at_rank(model.len()), None);
+        }
+    }
 
     #[test]
-    fn it_walks_the_populated_slots_in_order() {
+    fn all_slots_fit_in() {
         let mut index = SlotIndex::default();
-        let every_third = || (0..SLOT_COUNT).filter(|number| number % 3 == 1);
-        // In an order that is not the one of the slots.
-        for number in every_third().rev().chain(every_third()) {
-            index.insert(slot(number).unwrap());
-        }
-        assert!(index.iter().map(Slot::get).eq(every_third()));
-        assert_eq!(index.len(), every_third().count());
-        for (rank, number) in every_third().enumerate() {
-            assert_eq!(index.at_rank(rank), slot(number));
-            assert_eq!(index.at_or_after(slot(number - 1).unwrap()), slot(number));
-        }
-        assert_eq!(index.at_rank(index.len()), None);
-        assert_eq!(index.at_or_after(slot(SLOT_COUNT - 1).unwrap()), None);
-        every_third().for_each(|number| index.remove(slot(number).unwrap()));
-        assert!(index.is_empty());
+        (0..SLOT_COUNT).for_each(|number| index.insert(slot(number)));
+        assert_eq!(index.len(), usize::from(SLOT_COUNT));
+        assert_eq!(index.at_rank(12345), Slot::new(12345));
+        (0..SLOT_COUNT - 1).for_each(|number| index.remove(slot(number)));
+        assert_eq!(index.at_or_after(slot(0)), Slot::new(SLOT_COUNT - 1));
     }
 }
