@@ -261,10 +261,11 @@ FAMILIES = {
 TEMPLATES = {
     family: [parse(line) for line in text.strip().splitlines() if line.strip()] for family, text in FAMILIES.items()
 }
-for _text in FAMILIES.values():
-    for _line in _text.strip().splitlines():
-        _first = _line.split()[0]
-        covers(*_first.strip("{}").split("|"))
+for _templates in TEMPLATES.values():
+    for _template in _templates:
+        for _seed in range(20):  # enough to meet every alternative
+            _words = expand(_template, random.Random(_seed), VOCABULARY)
+            covers(_words[0], *(f"{_words[0]}|{word}" for word in _words[1:2] if isinstance(word, str)))
 
 IN_ANY_ORDER = {"SMEMBERS", "SUNION", "SINTER", "SDIFF", "HKEYS", "HVALS", "KEYS"}
 PAIRS_IN_ANY_ORDER = {"HGETALL"}
