@@ -220,7 +220,7 @@ FAMILIES = {
         GEOSEARCH <kg> {FROMMEMBER <place>|FROMLONLAT <lon> <lat>} {BYRADIUS <d> <unit>|BYBOX <d> <d> <unit>} {ASC|DESC} [COUNT <i> [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]
         GEOSEARCHSTORE <kg> <kg> {FROMMEMBER <place>|FROMLONLAT <lon> <lat>} BYRADIUS <d> <unit> [ASC] [STOREDIST]
         {GEORADIUS|GEORADIUS_RO} <kg> <lon> <lat> <d> <unit> {ASC|DESC} [WITHDIST] [WITHCOORD] [COUNT <c>]
-        GEORADIUSBYMEMBER <kg> <place> <d> <unit> ASC [WITHHASH]
+        {GEORADIUSBYMEMBER|GEORADIUSBYMEMBER_RO} <kg> <place> <d> <unit> ASC [WITHHASH]
         ZRANGE <kg> 0 -1 WITHSCORES
         DEL <kg>
     """,

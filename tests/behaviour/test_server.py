@@ -317,7 +317,8 @@ def test_monitor_shows_every_command(c, connect):
 
 
 covers("MONITOR", "MEMORY|STATS", "SLOWLOG|GET", "SLOWLOG|LEN", "SLOWLOG|RESET", "LATENCY|LATEST", "LATENCY|HISTORY", "LATENCY|RESET",
-    "LATENCY|HISTOGRAM", "CONFIG|SET", "CONFIG|RESETSTAT", "CONFIG|REWRITE", "DEBUG")  # fmt: skip
+    "LATENCY|HISTOGRAM", "CONFIG|SET", "CONFIG|RESETSTAT", "CONFIG|REWRITE", "DEBUG", "SLOWLOG|HELP", "LATENCY|HELP",
+    "LATENCY|DOCTOR", "LATENCY|GRAPH")  # fmt: skip
 
 
 # ---- DUMP, RESTORE, SAVE ---------------------------------------------------------------------
