@@ -10,6 +10,12 @@ MEGABYTE = 1024 * 1024
 VALUE = "x" * 1000
 
 
+@pytest.fixture
+def server(private_server):
+    """A server without a past: what earlier tests' connections left behind would blur the limits."""
+    return private_server()
+
+
 def used(server):
     return int(server.info("memory")["used_memory"])
 
