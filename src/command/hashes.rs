@@ -8,8 +8,8 @@ use super::spec::*;
 use super::{Class, Command, CommandError, CommandResult, Ctx, Request, Run};
 use crate::datatypes::hash::{Entry, Hash, HashLimits};
 use crate::datatypes::listpack::Element;
-use crate::datatypes::number::parse_i64;
 use crate::datatypes::long_double::LongDouble;
+use crate::datatypes::number::parse_i64;
 use crate::resp::Reply;
 
 const NOT_INTEGER: CommandError = CommandError::text("ERR hash value is not an integer");

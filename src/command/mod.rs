@@ -10,7 +10,12 @@ pub mod request;
 pub mod spec;
 pub mod table;
 
+mod bitfield;
+mod bits;
+mod byte_range;
 mod collection;
+mod connection;
+mod counters;
 mod hashes;
 mod keys;
 mod lists;
@@ -18,8 +23,12 @@ mod random;
 mod sets;
 mod sets_algebra;
 mod strings;
+mod substrings;
 #[cfg(test)]
 pub mod testing;
+mod zsets;
+mod zsets_algebra;
+mod zsets_range;
 
 pub use context::{Changes, Class, Ctx};
 pub use error::{CommandError, CommandResult};
@@ -31,10 +40,16 @@ pub use table::{
 
 /// The rows of all families.
 static FAMILIES: &[&[Command]] = &[
+    bitfield::COMMANDS,
+    bits::COMMANDS,
+    connection::COMMANDS,
+    counters::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
     lists::COMMANDS,
     sets::COMMANDS,
     sets_algebra::COMMANDS,
     strings::COMMANDS,
+    substrings::COMMANDS,
+    zsets::COMMANDS,
 ];

@@ -20,14 +20,14 @@ use std::ops::Range;
 
 /// Up to where a sorted set stays a listpack: `zset-max-listpack-entries` and `-value`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ZSetLimits {
     /// Most members.
     pub entries_max: usize,
     /// Longest member, in bytes.
     pub value_bytes_max: usize,
 }
 
-impl Default for Limits {
+impl Default for ZSetLimits {
     fn default() -> Self {
         Self { entries_max: 128, value_bytes_max: 64 }
     }
@@ -138,6 +138,17 @@ impl ZSet {
         Packed::from_listpack(listpack).map(|packed| Self(Form::Packed(packed)))
     }
 
+    /// An empty sorted set that will get `members`, the longest of `longest_bytes`: one that would not
+    /// stay a listpack does not begin as one. A listpack on the way would show, for it forgets the
+    /// sign of a zero.
+    pub fn for_members(members: usize, longest_bytes: usize, limits: ZSetLimits) -> Self {
+        if members > limits.entries_max || longest_bytes > limits.value_bytes_max {
+            Self(Form::Indexed(Box::default()))
+        } else {
+            Self::default()
+        }
+    }
+
     /// The listpack, while it is one.
     pub fn as_listpack(&self) -> Option<&Listpack> {
         match &self.0 {
@@ -167,16 +178,17 @@ impl ZSet {
         }
     }
 
-    /// Bytes of memory that the sorted set takes beyond its own size, within a few percent.
-    pub fn memory_bytes(&self) -> usize {
+    /// Bytes of memory that the sorted set takes beyond its own size. What long members allocate is
+    /// estimated from the first `samples` of them; 0 means all.
+    pub fn memory_usage(&self, samples: usize) -> usize {
         match &self.0 {
             Form::Packed(packed) => packed.listpack().memory_bytes(),
-            Form::Indexed(indexed) => size_of::<Indexed>() + indexed.memory_bytes(),
+            Form::Indexed(indexed) => size_of::<Indexed>() + indexed.memory_usage(samples),
         }
     }
 
     /// ZADD and ZINCRBY of one member.
-    pub fn add(&mut self, member: &[u8], score: f64, mode: AddMode, limits: &Limits) -> Added {
+    pub fn add(&mut self, member: &[u8], score: f64, mode: AddMode, limits: ZSetLimits) -> Added {
         if score.is_nan() {
             return Added::NotANumber;
         }
@@ -203,7 +215,7 @@ impl ZSet {
     }
 
     /// Sets the score of `member`, which is added if missing.
-    pub fn insert(&mut self, member: &[u8], score: f64, limits: &Limits) -> Added {
+    pub fn insert(&mut self, member: &[u8], score: f64, limits: ZSetLimits) -> Added {
         self.add(member, score, AddMode::default(), limits)
     }
 
@@ -317,27 +329,6 @@ impl ZSet {
         }
     }
 
-    /// Turns a skiplist back into a listpack if it is within `limits`. Only commands that store a
-    /// freshly made sorted set do so; one that shrinks keeps its encoding, as in Redis.
-    pub fn pack_if_small(&mut self, limits: &Limits) {
-        let Form::Indexed(indexed) = &self.0 else { return };
-        if indexed.len() > limits.entries_max {
-            return;
-        }
-        let mut bytes_total = 0;
-        for (member, _) in indexed.iter(0..indexed.len(), Order::Ascending) {
-            if member.len() > limits.value_bytes_max {
-                return;
-            }
-            bytes_total += member.len();
-        }
-        let mut packed = Packed::default();
-        if packed.listpack().fits(bytes_total) {
-            self.iter_all().for_each(|(member, score)| packed.push(member, score));
-            self.0 = Form::Packed(packed);
-        }
-    }
-
     /// Frees about `elements_max` members of a sorted set that is given up; true when nothing is
     /// left.
     pub fn free_slice(&mut self, elements_max: usize) -> bool {
@@ -369,7 +360,7 @@ impl ZSet {
 }
 
 /// The order of two elements: by score, then by the bytes of the members. -0 equals 0.
-fn compare(left: (f64, &[u8]), right: (f64, &[u8])) -> std::cmp::Ordering {
+pub fn compare(left: (f64, &[u8]), right: (f64, &[u8])) -> std::cmp::Ordering {
     // A NaN cannot be stored, so the scores do compare.
     left.0
         .partial_cmp(&right.0)

@@ -210,9 +210,8 @@ impl Shard {
             return self.refuse(conn, Some(id), &error);
         }
         if self.engine.out_of_memory && command.flags.has(DENYOOM) {
-            let error = CommandError::text(
-                "OOM command not allowed when used memory > 'maxmemory'.",
-            );
+            let error =
+                CommandError::text("OOM command not allowed when used memory > 'maxmemory'.");
             return self.refuse(conn, Some(id), &error);
         }
         match (command.run, key) {

@@ -18,7 +18,12 @@ pub(super) type Merge = Box<dyn FnOnce(&mut Shard, ConnId, Vec<Part>, &mut Reply
 /// Something that a connection waits for.
 pub(super) enum Operation {
     /// The parts of a command of the table.
-    Parts { conn: ConnId, command: Arc<OwnedCommand>, parts: Vec<Option<Part>>, failed: Option<CommandError> },
+    Parts {
+        conn: ConnId,
+        command: Arc<OwnedCommand>,
+        parts: Vec<Option<Part>>,
+        failed: Option<CommandError>,
+    },
     /// The parts of a session command.
     Merged { conn: ConnId, merge: Merge, parts: Vec<Option<Part>> },
     /// The one owner of a slot runs the command (SCAN).
@@ -233,11 +238,7 @@ impl Shard {
     }
 
     /// Asks the control core for something.
-    pub(super) fn ask_control(
-        &mut self,
-        conn: ConnId,
-        request: super::message::ControlRequest,
-    ) {
+    pub(super) fn ask_control(&mut self, conn: ConnId, request: super::message::ControlRequest) {
         let ticket = self.ticket();
         self.operations.insert(ticket, Operation::Control { conn });
         let call = super::message::ControlCall { shard: self.id(), ticket, request };

@@ -88,12 +88,11 @@ impl Indexed {
         self.by_member.len()
     }
 
-    /// Estimated from a few members where it would take reading all of them.
-    pub(super) fn memory_bytes(&self) -> usize {
-        const SAMPLES: usize = 64;
-        let samples = self.by_rank.iter().take(SAMPLES);
-        let heap: usize = samples.map(|ranked| self.cells[ranked.cell].member.heap_bytes()).sum();
-        let heap = heap * self.len() / self.len().clamp(1, SAMPLES);
+    pub(super) fn memory_usage(&self, samples: usize) -> usize {
+        let samples = if samples == 0 { self.len() } else { samples.min(self.len()) };
+        let sampled = self.by_rank.iter().take(samples);
+        let heap: usize = sampled.map(|ranked| self.cells[ranked.cell].member.heap_bytes()).sum();
+        let heap = heap * self.len() / samples.max(1);
         let tables = self.by_member.allocation_bytes() + self.by_rank.memory_bytes();
         tables + self.cells.memory_bytes() + heap
     }
@@ -180,11 +179,11 @@ impl Indexed {
         Some(answer)
     }
 
-    pub(super) fn scan(
-        &self,
+    pub(super) fn scan<'z>(
+        &'z self,
         cursor: u64,
         count: usize,
-        mut visit: impl FnMut(Element<'_>, f64),
+        mut visit: impl FnMut(Element<'z>, f64),
     ) -> u64 {
         self.by_member.scan(cursor, count, hash_of(&self.cells), |&cell| {
             let Cell { score, member } = &self.cells[cell];

@@ -4,7 +4,7 @@
 //! as its `%.17g` text, as Redis 7.0 does; so the bytes are the same. All searches walk, which is
 //! cheap for the 128 members that a listpack has by default.
 
-use super::{Limits, Order, compare};
+use super::{Order, ZSetLimits, compare};
 use crate::datatypes::listpack::{Element, Listpack, Position};
 use crate::datatypes::number;
 use std::ops::Range;
@@ -47,7 +47,7 @@ impl Packed {
     }
 
     /// Whether Redis would still keep a listpack after adding `member`.
-    pub(super) fn has_room_for(&self, member: &[u8], limits: &Limits) -> bool {
+    pub(super) fn has_room_for(&self, member: &[u8], limits: ZSetLimits) -> bool {
         self.len() < limits.entries_max
             && member.len() <= limits.value_bytes_max
             && self.listpack.fits(member.len())
@@ -79,13 +79,6 @@ impl Packed {
         }
         self.listpack.push_back(member);
         self.listpack.push_back(score_text(score, &mut text));
-    }
-
-    /// Adds a member that comes after all others.
-    pub(super) fn push(&mut self, member: Element<'_>, score: f64) {
-        let mut digits = itoa::Buffer::new();
-        self.listpack.push_back(member.as_bytes(&mut digits));
-        self.listpack.push_back(score_text(score, &mut Vec::new()));
     }
 
     /// Moves a member to where its new score belongs.
