@@ -3,6 +3,7 @@
 //! A handler sees a [`context::Ctx`], the [`request::Request`] and a [`crate::resp::Reply`]; it
 //! knows no socket, session or lane. `context.rs` says how to write one.
 
+pub mod category;
 pub mod context;
 pub mod error;
 pub mod part;
@@ -19,6 +20,7 @@ mod hashes;
 mod keys;
 mod lists;
 mod random;
+mod server;
 mod sets;
 mod sets_algebra;
 mod strings;
@@ -33,6 +35,7 @@ pub use context::{Changes, Class, Ctx};
 pub use error::{CommandError, CommandResult};
 pub use part::Part;
 pub use request::Request;
+pub use server::{debug_is_allowed, write_help};
 pub use table::{
     Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run, SessionCommand,
 };
@@ -45,6 +48,7 @@ static FAMILIES: &[&[Command]] = &[
     hashes::COMMANDS,
     keys::COMMANDS,
     lists::COMMANDS,
+    server::COMMANDS,
     sets::COMMANDS,
     sets_algebra::COMMANDS,
     strings::COMMANDS,
