@@ -15,6 +15,7 @@ mod bitfield;
 mod bits;
 mod byte_range;
 mod collection;
+mod connection;
 mod counters;
 mod hashes;
 mod keys;
@@ -44,6 +45,7 @@ pub use table::{
 static FAMILIES: &[&[Command]] = &[
     bitfield::COMMANDS,
     bits::COMMANDS,
+    connection::COMMANDS,
     counters::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
