@@ -3,6 +3,7 @@
 //! A handler sees a [`context::Ctx`], the [`request::Request`] and a [`crate::resp::Reply`]; it
 //! knows no socket, session or lane. `context.rs` says how to write one.
 
+pub mod category;
 pub mod context;
 pub mod error;
 pub mod part;
@@ -20,6 +21,7 @@ mod hashes;
 mod keys;
 mod lists;
 mod random;
+mod server;
 mod sets;
 mod sets_algebra;
 mod strings;
@@ -34,9 +36,10 @@ pub use context::{Changes, Class, Ctx};
 pub use error::{CommandError, CommandResult};
 pub use part::Part;
 pub use request::Request;
+pub use server::{debug_is_allowed, write_help};
 pub use table::{
     Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run, SessionCommand,
 };
 
 /// The rows of all families.
-static FAMILIES: &[&[Command]] = &[bitfield::COMMANDS, bits::COMMANDS, connection::COMMANDS, counters::COMMANDS, hashes::COMMANDS, keys::COMMANDS, lists::COMMANDS, sets::COMMANDS, sets_algebra::COMMANDS, strings::COMMANDS, substrings::COMMANDS, zsets::COMMANDS];
+static FAMILIES: &[&[Command]] = &[bitfield::COMMANDS, bits::COMMANDS, connection::COMMANDS, counters::COMMANDS, hashes::COMMANDS, keys::COMMANDS, lists::COMMANDS, server::COMMANDS, sets::COMMANDS, sets_algebra::COMMANDS, strings::COMMANDS, substrings::COMMANDS, zsets::COMMANDS];

@@ -29,6 +29,9 @@ pub enum Run {
     Session(SessionCommand),
     /// Never itself: its subcommands are rows of their own (`config|get`).
     Container,
+    /// Its subcommands are rows of their own; without one, this runs where the connection lives
+    /// (COMMAND).
+    ContainerOr(Handler),
 }
 
 /// A command that asks or tells every shard.
@@ -254,7 +257,8 @@ mod tests {
             );
             if let Some(container) = command.container() {
                 let id = table.find(container.as_bytes()).expect("the container is a row");
-                assert!(matches!(table.command(id).run, Run::Container), "{name}");
+                let run = table.command(id).run;
+                assert!(matches!(run, Run::Container | Run::ContainerOr(_)), "{name}");
             }
             if !command.keys.is_empty() {
                 assert!(matches!(command.run, Run::Data(_)), "{name}: keys need a data handler");

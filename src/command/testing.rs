@@ -65,7 +65,8 @@ impl TestShard {
         let table = CommandTable::get();
         let id = table.find(args[0]).expect("tests call commands that there are");
         let mut command = table.command(id);
-        if matches!(command.run, Run::Container) {
+        let contains = matches!(command.run, Run::Container | Run::ContainerOr(_));
+        if contains && args.len() > 1 {
             let id = table.find_subcommand(command, args[1]);
             command = table.command(id.expect("tests call subcommands that there are"));
         }
@@ -84,7 +85,9 @@ impl TestShard {
             process: &self.process,
         };
         match command.run {
-            Run::Data(handler) | Run::BySlot(_, handler) => handler(&mut ctx, &request, reply),
+            Run::Data(handler) | Run::ContainerOr(handler) | Run::BySlot(_, handler) => {
+                handler(&mut ctx, &request, reply)
+            }
             Run::EveryShard(every) => {
                 let part = (every.part)(&mut ctx, &request)?;
                 (every.merge)(&mut ctx, &request, vec![part], reply)
