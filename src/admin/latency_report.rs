@@ -88,7 +88,7 @@ pub fn merge(
     reply: &mut Reply<'_>,
 ) -> CommandResult {
     if request.is_word(1, "help") {
-        write_help(&HELP, reply);
+        crate::command::write_help(&HELP, reply);
         return Ok(());
     }
     if request.is_word(1, "reset") {
