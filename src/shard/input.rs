@@ -237,6 +237,9 @@ impl Shard {
                 }
                 Outcome::Done
             }
+            (Run::ContainerOr(handler), _) => self.run_here(conn, |engine, state, out| {
+                engine.run(id, handler, &Request::new(words), state, out);
+            }),
             (Run::Data(handler), None) if table.shape(id) == KeyShape::None => {
                 self.run_here(conn, |engine, state, out| {
                     engine.run(id, handler, &Request::new(words), state, out);
@@ -245,7 +248,11 @@ impl Shard {
             (Run::Data(_), None) => self.run_many_keys(conn, id, words),
             (Run::BySlot(..) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
             (Run::Session(which), _) => self.run_session_command(conn, id, which, words),
-            (Run::Container, _) => unreachable!("identify resolves containers"),
+            (Run::Container, _) => {
+                // Only a container that is alone comes this far, and its arity asks for more.
+                let error = CommandError::WrongArity(command.name.to_owned());
+                self.refuse(conn, Some(id), &error)
+            }
         }
     }
 
@@ -555,10 +562,8 @@ fn identify(words: &[&[u8]]) -> Result<CommandId, CommandError> {
     let table = CommandTable::get();
     let mut id = table.find(words[0]).ok_or_else(|| unknown_command(words))?;
     let mut command = table.command(id);
-    if matches!(command.run, Run::Container) {
-        let Some(word) = words.get(1) else {
-            return Err(CommandError::WrongArity(command.name.to_owned()));
-        };
+    let contains = matches!(command.run, Run::Container | Run::ContainerOr(_));
+    if contains && let Some(word) = words.get(1) {
         id = table
             .find_subcommand(command, word)
             .ok_or_else(|| unknown_subcommand(command.name, word))?;
