@@ -15,10 +15,18 @@ mod bits;
 mod byte_range;
 mod collection;
 mod counters;
+mod databases;
+mod debug;
+mod digest;
+mod expire;
 mod hashes;
+mod help;
 mod keys;
 mod lists;
+mod object;
 mod random;
+mod relocate;
+mod scan;
 mod sets;
 mod sets_algebra;
 mod strings;
@@ -32,6 +40,7 @@ mod zsets_range;
 pub use context::{Changes, Class, Ctx};
 pub use error::{CommandError, CommandResult};
 pub use part::Part;
+pub use relocate::copy_destination_db;
 pub use request::Request;
 pub use table::{
     Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run, SessionCommand,
@@ -42,9 +51,15 @@ static FAMILIES: &[&[Command]] = &[
     bitfield::COMMANDS,
     bits::COMMANDS,
     counters::COMMANDS,
+    databases::COMMANDS,
+    debug::COMMANDS,
+    expire::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
     lists::COMMANDS,
+    object::COMMANDS,
+    relocate::COMMANDS,
+    scan::COMMANDS,
     sets::COMMANDS,
     sets_algebra::COMMANDS,
     strings::COMMANDS,

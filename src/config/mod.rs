@@ -19,5 +19,6 @@ pub mod values;
 
 pub use directive::{Directive, Mutability};
 pub use get_set::SetError;
+pub use kind::parse_memory;
 pub use load::{Invocation, LoadError};
 pub use table::{Config, DIRECTIVES, directive_named};

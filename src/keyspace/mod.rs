@@ -31,6 +31,9 @@ pub struct Keyspace {
     databases: Vec<Database>,
     now_ms: i64,
     random: u64,
+    /// From this length on an element of a new list stands alone; what DEBUG
+    /// QUICKLIST-PACKED-THRESHOLD sets. Lists know their own upper bound.
+    pub list_plain_bytes_min: u32,
 }
 
 impl Keyspace {
@@ -39,7 +42,7 @@ impl Keyspace {
         let mut access = AccessClock::new(seed);
         access.set_now(now_ms);
         let databases = (0..databases).map(|_| Database::new(now_ms, access.clone())).collect();
-        Self { databases, now_ms, random: seed | 1 }
+        Self { databases, now_ms, random: seed | 1, list_plain_bytes_min: u32::MAX }
     }
 
     /// Number of databases.
