@@ -2,17 +2,21 @@
 //!
 //! ARCHITECTURE.md follows one request through these modules.
 
+pub mod admin;
 pub mod boot;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod control;
 pub mod datatypes;
 pub mod keyspace;
 pub mod lanes;
 pub mod memory;
+pub mod process;
 pub mod reactor;
 pub mod resp;
 pub mod session;
+pub mod shard;
 pub mod shard_map;
 pub mod slot;
 pub mod transaction;

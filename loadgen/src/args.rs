@@ -54,7 +54,7 @@ pub struct Args {
     /// What stands before the twelve digits of a key
     #[arg(long, default_value = "key:")]
     pub key_prefix: String,
-    /// How keys are drawn: uniform or zipfian[:theta]
+    /// How keys are drawn: uniform, zipfian or zipfian:THETA
     #[arg(long, default_value = "uniform", value_parser = parse_distribution)]
     pub distribution: Distribution,
     /// GETs to SETs

@@ -7,3 +7,175 @@ pub mod limits;
 pub mod listen;
 pub mod placement;
 pub mod signals;
+
+use std::error::Error;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use glommio::{LocalExecutorBuilder, Placement as CorePlacement};
+
+use crate::config::Config;
+use crate::control::Control;
+use crate::lanes::{self, Ports};
+use crate::process::Process;
+use crate::reactor::{self, Options, Reactor, Service};
+use crate::shard::Shard;
+use crate::shard::message::Message;
+use crate::shard_map::{ShardId, ShardMap};
+
+/// Messages that one lane holds. A full lane neither blocks nor drops: the sender keeps an overflow
+/// queue and stops reading the connections that feed it.
+const LANE_MESSAGES_MAX: usize = 1024;
+
+/// Runs the server that `config` describes until it is told to stop.
+pub fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
+    kernel_check::check_kernel()?;
+    let clients = limits::raise_open_files(config.maxclients)?;
+    config.maxclients = clients.maxclients;
+    std::env::set_current_dir(&config.dir)?;
+    if config.shards == 0 && config.cpus.0.is_empty() && placement::usable_cpus().len() <= 2 {
+        config.shards = 1;
+    }
+    let placement = placement::place(&placement::usable_cpus(), &config)?;
+    config.shards = placement.shards();
+    let shards = u16::try_from(placement.shards()).ok().and_then(ShardMap::new);
+    let shards = shards.ok_or("shards must be between 1 and 1024")?;
+    let listeners = open_listeners(&config)?;
+    if config.daemonize {
+        daemon::daemonize()?;
+    }
+    daemon::start_log(&config.logfile, config.loglevel)?;
+    let _pidfile = create_pidfile(&config)?;
+    for line in clients.log {
+        tracing::warn!("{line}");
+    }
+    for line in banner::banner(&config, &placement) {
+        tracing::info!("{line}");
+    }
+    let doorbells =
+        (0..=placement.shards()).map(|_| reactor::doorbell()).collect::<Result<Vec<_>, _>>()?;
+    let control_bell = &doorbells[placement.shards()];
+    let signals = signals::Signals::install(control_bell.clone_fd()?)?;
+    let mut ports = lanes::mesh::<Message>(&doorbells, LANE_MESSAGES_MAX);
+    let config_file = config.extras.file.as_ref().map(|path| path.display().to_string());
+    let process = Arc::new(Process::new(run_id()?, config.port, config_file));
+    let config = Arc::new(config);
+
+    let control_ports = ports.pop().ok_or("there is a control core")?;
+    let mut cores = Vec::new();
+    let (ready, started) = mpsc::channel();
+    for (number, ports) in ports.into_iter().enumerate() {
+        let id = ShardId(number as u16);
+        let (config, process) = (Arc::clone(&config), Arc::clone(&process));
+        let core = Core { number, cpu: placement.data[number], name: format!("shard-{number}") };
+        let busy_poll = Duration::from_micros(config.busy_poll);
+        cores.push(core.start(busy_poll, Vec::new(), ports, ready.clone(), move |ports| {
+            Shard::new(id, shards, config, process, ports)
+        })?);
+    }
+    let core =
+        Core { number: placement.shards(), cpu: placement.control, name: "control".to_owned() };
+    let control_config = Arc::clone(&config);
+    let make = move |ports| Control::new(ports, shards, process, control_config, signals);
+    cores.push(core.start(Duration::ZERO, listeners, control_ports, ready, make)?);
+    for _ in 0..cores.len() {
+        started.recv()??;
+    }
+    tracing::info!("Ready to accept connections");
+    for core in cores {
+        core.join().map_err(|_| "a core ended by a panic")?;
+    }
+    if !config.unixsocket.is_empty() {
+        _ = std::fs::remove_file(&config.unixsocket);
+    }
+    Ok(())
+}
+
+/// One core of the process: its number among the lanes, its CPU and its thread's name.
+struct Core {
+    number: usize,
+    cpu: Option<usize>,
+    name: String,
+}
+
+impl Core {
+    /// Starts the thread: a glommio executor whose one foreground task is the reactor over the service
+    /// that `make` builds there. Says through `ready` whether the reactor could be set up.
+    fn start<S: Service + 'static>(
+        self,
+        busy_poll: Duration,
+        listeners: Vec<OwnedFd>,
+        ports: Ports<Message>,
+        ready: mpsc::Sender<Result<(), String>>,
+        make: impl FnOnce(Ports<Message>) -> S + Send + 'static,
+    ) -> Result<std::thread::JoinHandle<()>, Box<dyn Error>> {
+        let placement = self.cpu.map_or(CorePlacement::Unbound, CorePlacement::Fixed);
+        let run = move || {
+            let executor = LocalExecutorBuilder::new(placement).name(&self.name).make();
+            let executor = match executor {
+                Ok(executor) => executor,
+                Err(error) => {
+                    _ = ready.send(Err(format!("{}: {error}", self.name)));
+                    return;
+                }
+            };
+            executor.run(async move {
+                let mut options = Options::new(ports.doorbells.clone(), self.number);
+                options.busy_poll = busy_poll;
+                options.listeners = listeners;
+                match Reactor::new(options, make(ports)) {
+                    Ok(reactor) => {
+                        _ = ready.send(Ok(()));
+                        drop(ready);
+                        if let Err(error) = reactor.run().await {
+                            tracing::error!("the reactor of {} failed: {error}", self.name);
+                            std::process::exit(1);
+                        }
+                    }
+                    Err(error) => _ = ready.send(Err(error.to_string())),
+                }
+            });
+        };
+        Ok(std::thread::Builder::new().name("corelane".to_owned()).spawn(run)?)
+    }
+}
+
+fn open_listeners(config: &Config) -> Result<Vec<OwnedFd>, Box<dyn Error>> {
+    let mut listeners: Vec<OwnedFd> = Vec::new();
+    if config.port != 0 {
+        let options =
+            listen::ListenOptions { backlog: config.tcp_backlog, mark: config.socket_mark_id };
+        let sockets = listen::listen_tcp(&config.bind, config.port, options)?;
+        listeners.extend(sockets.into_iter().map(OwnedFd::from));
+    }
+    if !config.unixsocket.is_empty() {
+        let socket =
+            listen::listen_unix(&config.unixsocket, config.unixsocketperm, config.tcp_backlog)?;
+        listeners.push(socket.into());
+    }
+    if listeners.is_empty() {
+        return Err("Configured to not listen anywhere, exiting.".into());
+    }
+    Ok(listeners)
+}
+
+fn create_pidfile(config: &Config) -> Result<Option<daemon::PidFile>, Box<dyn Error>> {
+    let path = match (config.pidfile.as_str(), config.daemonize) {
+        ("", false) => return Ok(None),
+        ("", true) => "/var/run/corelane.pid",
+        (path, _) => path,
+    };
+    Ok(Some(daemon::PidFile::create(Path::new(path))?))
+}
+
+/// 40 random hex digits.
+fn run_id() -> Result<String, Box<dyn Error>> {
+    let mut bytes = [0; 20];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 /// The eventfd that the handler writes to; -1 before [`Signals::install`].
@@ -33,18 +33,11 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers. SIGPIPE and SIGHUP are ignored: a closed socket is an error of a write,
-    /// and the end of a terminal is not the end of a server. To be called once, before any
-    /// thread starts.
-    pub fn install() -> io::Result<Self> {
-        // SAFETY: eventfd has no pointer arguments; the descriptor it returns belongs to nobody else.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `fd` was just opened and is owned by no one.
-        let event = unsafe { OwnedFd::from_raw_fd(fd) };
-        EVENT_FD.store(fd, Ordering::SeqCst);
+    /// Installs the handlers, which write to `event`: an eventfd that wakes the control core (its
+    /// doorbell). SIGPIPE and SIGHUP are ignored: a closed socket is an error of a write, and the
+    /// end of a terminal is not the end of a server. To be called once.
+    pub fn install(event: OwnedFd) -> io::Result<Self> {
+        EVENT_FD.store(event.as_raw_fd(), Ordering::SeqCst);
         let on_stop = handle_stop as extern "C" fn(libc::c_int);
         for signal in [libc::SIGTERM, libc::SIGINT] {
             set_action(signal, on_stop as usize)?;
@@ -55,7 +48,7 @@ impl Signals {
         Ok(Self { event })
     }
 
-    /// Becomes readable when a signal came; to be polled by the control core.
+    /// What the handlers write to.
     pub fn event_fd(&self) -> RawFd {
         self.event.as_raw_fd()
     }
@@ -134,7 +127,8 @@ mod tests {
     #[test]
     fn play_the_server() {
         let Ok(case) = std::env::var(CHILD) else { return };
-        let signals = Signals::install().unwrap();
+        let event = crate::reactor::doorbell().unwrap().clone_fd().unwrap();
+        let signals = Signals::install(event).unwrap();
         assert_eq!(signals.received(), None);
         let (signal, meaning) = match case.as_str() {
             "term" => (libc::SIGTERM, StopSignal::Term),

@@ -10,7 +10,12 @@ pub mod request;
 pub mod spec;
 pub mod table;
 
+mod bitfield;
+mod bits;
+mod byte_range;
 mod collection;
+mod connection;
+mod counters;
 mod hashes;
 mod keys;
 mod lists;
@@ -18,11 +23,12 @@ mod random;
 mod sets;
 mod sets_algebra;
 mod strings;
-#[cfg(test)]
-pub mod testing;
+mod substrings;
 mod zsets;
 mod zsets_algebra;
 mod zsets_range;
+#[cfg(test)]
+pub mod testing;
 
 pub use context::{Changes, Class, Ctx};
 pub use error::{CommandError, CommandResult};
@@ -33,12 +39,4 @@ pub use table::{
 };
 
 /// The rows of all families.
-static FAMILIES: &[&[Command]] = &[
-    hashes::COMMANDS,
-    keys::COMMANDS,
-    lists::COMMANDS,
-    sets::COMMANDS,
-    sets_algebra::COMMANDS,
-    strings::COMMANDS,
-    zsets::COMMANDS,
-];
+static FAMILIES: &[&[Command]] = &[bitfield::COMMANDS, bits::COMMANDS, connection::COMMANDS, counters::COMMANDS, hashes::COMMANDS, keys::COMMANDS, lists::COMMANDS, sets::COMMANDS, sets_algebra::COMMANDS, strings::COMMANDS, substrings::COMMANDS, zsets::COMMANDS];

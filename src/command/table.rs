@@ -64,14 +64,9 @@ pub enum SessionCommand {
     ClientNoTouch,
     ClientReply,
     ClientHelp,
-    Info,
     ConfigSet,
-    ConfigResetstat,
     ConfigRewrite,
     Shutdown,
-    Slowlog,
-    Latency,
-    MemoryStats,
 }
 
 /// One command.

@@ -1,8 +1,10 @@
 //! Runs commands on one shard without sockets, for the tests of the handlers.
 
 use super::{Changes, CommandError, CommandTable, Ctx, Request, Run};
+use crate::admin::stats::ShardStats;
 use crate::config::Config;
 use crate::keyspace::Keyspace;
+use crate::process::Process;
 use crate::resp::Reply;
 use crate::shard_map::{ShardId, ShardMap};
 
@@ -18,6 +20,10 @@ pub struct TestShard {
     pub db: usize,
     /// What the commands changed so far.
     pub changes: Changes,
+    /// What the shard counts.
+    pub stats: ShardStats,
+    /// The process around it.
+    pub process: Process,
 }
 
 impl TestShard {
@@ -29,6 +35,8 @@ impl TestShard {
             resp3: false,
             db: 0,
             changes: Changes::default(),
+            stats: ShardStats::default(),
+            process: Process::new("0".repeat(40), 6379, None),
         }
     }
 
@@ -72,6 +80,8 @@ impl TestShard {
             shard: ShardId(0),
             shards: ShardMap::new(1).expect("one shard is allowed"),
             changes: &mut self.changes,
+            stats: &mut self.stats,
+            process: &self.process,
         };
         match command.run {
             Run::Data(handler) | Run::BySlot(_, handler) => handler(&mut ctx, &request, reply),

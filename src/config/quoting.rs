@@ -6,11 +6,11 @@
 /// `\'`. `None` when a quote stays open or something other than a blank follows a closing quote.
 pub fn split_words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
-    let mut rest = line.trim_ascii_start();
+    let mut rest = skip_spaces(line);
     while !rest.is_empty() {
         let (word, after) = take_word(rest)?;
         words.push(word);
-        rest = after.trim_ascii_start();
+        rest = skip_spaces(after);
     }
     Some(words)
 }
@@ -34,7 +34,17 @@ fn take_word(mut text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 
 /// A closing quote must end its word.
 fn after_quote(text: &[u8]) -> Option<&[u8]> {
-    text.first().is_none_or(u8::is_ascii_whitespace).then_some(text)
+    text.first().is_none_or(|byte| is_space(*byte)).then_some(text)
+}
+
+fn skip_spaces(text: &[u8]) -> &[u8] {
+    let spaces = text.iter().take_while(|byte| is_space(**byte)).count();
+    &text[spaces..]
+}
+
+/// C's `isspace`, which unlike Rust's ASCII white space includes the vertical tab.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
 fn take_double_quoted<'a>(mut text: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
@@ -127,6 +137,11 @@ mod tests {
             (r#"a "open"#, None),
             (r#""a"b"#, None),
             ("'open", None),
+            (r#"a"b c" d"#, Some(vec!["ab c", "d"])), // a quote may open in the middle of a word
+            (r#""\q\xzz" 'it\'s \n'"#, Some(vec!["qxzz", r"it's \n"])),
+            (r#""ends with \"#, None),
+            ("a\x0bb", Some(vec!["a\x0bb"])), // a vertical tab only separates where a word begins
+            ("\x0ba", Some(vec!["a"])),
         ] {
             let words = words.map(|w| w.into_iter().map(|w| w.as_bytes().to_vec()).collect());
             assert_eq!(split_words(line.as_bytes()), words, "{line}");

@@ -5,10 +5,13 @@
 //! and the journal use it alike.
 
 pub mod arena;
+pub mod bitfield;
+pub mod bits;
 pub mod glob;
 pub mod hash;
 pub mod hashing;
 pub mod intset;
+pub mod lcs;
 pub mod list;
 pub mod listpack;
 pub mod long_double;

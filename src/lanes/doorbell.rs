@@ -10,7 +10,7 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io::{self, Read, Write},
     os::fd::{AsRawFd, OwnedFd, RawFd},
 };
 
@@ -70,7 +70,7 @@ impl Doorbell {
     }
 
     /// Sender, after pushing: whether the receiver is asleep and it falls to this sender to ring,
-    /// by eight bytes written to [`Doorbell::fd`] or by [`Doorbell::ring`].
+    /// by eight bytes written to its descriptor or by [`Doorbell::ring`].
     pub fn needs_ring(&self) -> bool {
         self.handshake.needs_ring()
     }
@@ -80,13 +80,32 @@ impl Doorbell {
         self.bell.as_raw_fd()
     }
 
+    /// Another descriptor of the same eventfd, for what outlives the doorbell (signal handlers).
+    pub fn clone_fd(&self) -> io::Result<OwnedFd> {
+        self.bell.try_clone().map(OwnedFd::from)
+    }
+
     /// Rings with a system call of its own: for threads without a ring.
     pub fn ring(&self) -> io::Result<()> {
         (&self.bell).write_all(&1u64.to_ne_bytes())
     }
 
+    /// Receiver, after [`Doorbell::prepare_sleep`] and before looking into the lanes: forgets rings of
+    /// the past, for those that wait for the descriptor to become readable.
+    pub fn silence(&self) {
+        // An eventfd that nobody rang has nothing to read and says so.
+        let _ = (&self.bell).read(&mut [0; 8]);
+    }
+
     /// Rings if the receiver is asleep: for threads without a ring.
     pub fn ring_if_asleep(&self) -> io::Result<()> {
         if self.needs_ring() { self.ring() } else { Ok(()) }
+    }
+}
+
+/// The eventfd, for the ring that watches it and for rings that write to it within a submit.
+impl AsRawFd for Doorbell {
+    fn as_raw_fd(&self) -> RawFd {
+        self.bell.as_raw_fd()
     }
 }

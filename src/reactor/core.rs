@@ -3,6 +3,7 @@
 use std::{
     fmt, io, mem,
     os::fd::{AsRawFd, OwnedFd},
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,6 +16,7 @@ use super::{
     ring::{Completion, Lent, Patience, Ring, RingSizes},
     send::{AfterSend, SendInFlight, after_send},
     service::{Action, Adoption, CloseReason, ConnId, Peer, Service, Wait},
+    signal::Signal,
 };
 use crate::lanes::Doorbell;
 
@@ -100,6 +102,8 @@ pub struct Reactor<S> {
     core: usize,
     busy_poll: Duration,
     stopped: bool,
+    /// Made when it is first needed.
+    signal: Option<Rc<Signal>>,
     // Kept for their capacity; empty between turns.
     completions: Vec<Completion>,
     actions: Vec<Action>,
@@ -126,10 +130,11 @@ impl<S: Service> Reactor<S> {
             core: options.core,
             busy_poll: options.busy_poll,
             stopped: false,
+            signal: None,
             completions: Vec::new(),
             actions: Vec::new(),
         };
-        reactor.ring.watch_bell(reactor.doorbells[reactor.core].fd());
+        reactor.ring.watch_bell(reactor.doorbells[reactor.core].as_raw_fd());
         for listener in options.listeners {
             reactor.listen(listener);
         }
@@ -149,6 +154,7 @@ impl<S: Service> Reactor<S> {
                     self.ring.enter(Patience::None)?;
                     glommio::executor().yield_now().await;
                 }
+                Wait::WithExecutor(deadline) => self.wait_in_executor(deadline).await?,
                 Wait::Until(deadline) => self.block_until(deadline)?,
             }
         }
@@ -180,7 +186,7 @@ impl<S: Service> Reactor<S> {
             // The bell's only message is that the core is awake.
             Completion::BellRang { more: true } => {}
             Completion::BellRang { more: false } => {
-                self.ring.watch_bell(self.doorbells[self.core].fd());
+                self.ring.watch_bell(self.doorbells[self.core].as_raw_fd());
             }
         }
     }
@@ -376,7 +382,7 @@ impl<S: Service> Reactor<S> {
             }
             Action::Adopt(adoption) => self.adopt(*adoption),
             Action::Listen(socket) => self.listen(socket),
-            Action::Ring(core) => self.ring.ring_bell(self.doorbells[core].fd()),
+            Action::Ring(core) => self.ring.ring_bell(self.doorbells[core].as_raw_fd()),
             Action::Stop => self.stopped = true,
         }
     }
@@ -493,6 +499,41 @@ impl<S: Service> Reactor<S> {
         let entered = self.ring.enter(patience);
         doorbell.wake_up();
         entered
+    }
+
+    /// Sleeps in the executor until a completion, the doorbell or `deadline`; other tasks run.
+    async fn wait_in_executor(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        let signal = match &self.signal {
+            Some(signal) => signal.clone(),
+            None => self.make_signal()?,
+        };
+        self.ring.enter(Patience::None)?;
+        let deadline = [deadline, self.accept_again_at].into_iter().flatten().min();
+        let doorbell = self.doorbells[self.core].clone();
+        doorbell.prepare_sleep();
+        doorbell.silence();
+        self.ring.set_signalling(true);
+        if self.ring.has_news() || self.service.has_incoming() {
+            glommio::executor().yield_now().await;
+        } else if let Some(at) = deadline {
+            let time = at.saturating_duration_since(Instant::now());
+            // Running into the deadline is no failure.
+            let _ = glommio::timer::try_timeout(time, signal.given()).await;
+        } else {
+            signal.given().await?;
+        }
+        self.ring.set_signalling(false);
+        doorbell.wake_up();
+        // Back to zero, or the next wait would end at once. It is zero if the deadline came first.
+        signal.forget();
+        self.ring.enter(Patience::None)
+    }
+
+    fn make_signal(&mut self) -> io::Result<Rc<Signal>> {
+        let signal = Rc::new(Signal::new(self.doorbells[self.core].clone())?);
+        self.ring.register_signal(signal.eventfd())?;
+        self.signal = Some(signal.clone());
+        Ok(signal)
     }
 
     /// Submits, then looks for work for as long as `busy_poll` says.

@@ -1,5 +1,5 @@
 #![allow(unsafe_code)]
-//! The eventfd behind a core's doorbell.
+//! Eventfds: behind a core's doorbell, and between a ring and the executor.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ pub fn doorbell() -> io::Result<Arc<Doorbell>> {
 }
 
 /// A new eventfd whose counter is zero. Not blocking: a writer never waits for the reader.
-fn eventfd() -> io::Result<OwnedFd> {
+pub(super) fn eventfd() -> io::Result<OwnedFd> {
     // SAFETY: `eventfd` takes two integers and touches no memory of ours.
     let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
     if fd < 0 {

@@ -16,6 +16,7 @@ mod pool;
 mod ring;
 mod send;
 mod service;
+mod signal;
 #[cfg(all(test, not(loom)))]
 mod tests;
 

@@ -16,6 +16,7 @@ use std::{
     mem::{self, ManuallyDrop},
     os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
     ptr,
+    sync::atomic::{Ordering, fence},
     time::Duration,
 };
 
@@ -226,6 +227,26 @@ impl Ring {
             let queue = self.uring.submission();
             queue.taskrun() || queue.cq_overflow()
         }
+    }
+
+    /// Names the eventfd that [`Ring::set_signalling`] is about.
+    pub(super) fn register_signal(&mut self, eventfd: RawFd) -> io::Result<()> {
+        self.uring.submitter().register_eventfd(eventfd)?;
+        self.set_signalling(false);
+        Ok(())
+    }
+
+    /// Whether completions are signalled to the eventfd. Look for news after turning it on: what
+    /// came before is not signalled.
+    pub(super) fn set_signalling(&mut self, on: bool) {
+        let queue = self.uring.completion();
+        if on {
+            queue.enable_eventfd()
+        } else {
+            queue.disable_eventfd()
+        }
+        // The kernel first announces work and then looks whether to signal; we the other way round.
+        fence(Ordering::SeqCst);
     }
 
     /// Appends all completions that are there.

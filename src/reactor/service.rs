@@ -56,9 +56,13 @@ pub enum CloseReason {
 /// What the service has left to do when its turn ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wait {
-    /// There is more work now, or background tasks of the executor have some: look for completions
-    /// without blocking, let the other tasks run, and come back.
+    /// There is more work now: look for completions without blocking, let the other tasks of the
+    /// executor run, and come back.
     Poll,
+    /// Nothing to do before this time, a completion or the doorbell, but other tasks of the executor
+    /// wait for files or timers: sleep in the executor, which wakes for them too. A task that leaves
+    /// something for the next turn rings this core's doorbell.
+    WithExecutor(Option<Instant>),
     /// Nothing to do before this time, or before a completion or the doorbell.
     Until(Option<Instant>),
 }

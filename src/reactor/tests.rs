@@ -33,8 +33,10 @@ enum Order {
     Say(ConnId, Vec<u8>, Vec<Action>),
     /// Report when so much time has passed.
     WakeIn(Duration),
-    /// Do not block until a background task of the executor has slept.
-    RunBackground(Duration),
+    /// Run a background task that sleeps so long; wait for it in this way.
+    RunBackground(Duration, Wait),
+    /// Sleep in the executor from now on.
+    SleepInExecutor,
 }
 
 /// What the service tells the test.
@@ -56,7 +58,9 @@ struct Echo {
     orders: Arc<SegQueue<Order>>,
     events: mpsc::Sender<Event>,
     wake_at: Option<Instant>,
-    background: Option<Rc<Cell<bool>>>,
+    background: Option<(Rc<Cell<bool>>, Wait)>,
+    in_executor: bool,
+    doorbell: Arc<Doorbell>,
     /// The next token: sockets are numbered as they are accepted.
     token: u64,
 }
@@ -84,12 +88,15 @@ impl Echo {
                 self.actions.extend(actions);
             }
             Order::WakeIn(time) => self.wake_at = Some(Instant::now() + time),
-            Order::RunBackground(time) => {
+            Order::SleepInExecutor => self.in_executor = true,
+            Order::RunBackground(time, wait) => {
                 let done = Rc::new(Cell::new(false));
-                self.background = Some(done.clone());
+                self.background = Some((done.clone(), wait));
+                let doorbell = self.doorbell.clone();
                 glommio::spawn_local(async move {
                     glommio::timer::sleep(time).await;
                     done.set(true);
+                    doorbell.ring_if_asleep().unwrap();
                 })
                 .detach();
             }
@@ -138,14 +145,14 @@ impl Service for Echo {
             self.wake_at = None;
             self.tell(Event::Woke);
         }
-        if let Some(done) = &self.background {
+        if let Some((done, wait)) = &self.background {
             if !done.get() {
-                return Wait::Poll;
+                return *wait;
             }
             self.background = None;
             self.tell(Event::BackgroundRan);
         }
-        Wait::Until(self.wake_at)
+        if self.in_executor { Wait::WithExecutor(self.wake_at) } else { Wait::Until(self.wake_at) }
     }
 
     fn has_incoming(&self) -> bool {
@@ -210,6 +217,8 @@ impl Server {
                     events,
                     wake_at: None,
                     background: None,
+                    in_executor: false,
+                    doorbell: options.doorbells[core].clone(),
                     token: 0,
                 };
                 Reactor::new(options, echo).unwrap().run().await.unwrap();
@@ -542,12 +551,32 @@ fn a_deadline_wakes_an_idle_reactor() {
 }
 
 #[test]
-fn background_tasks_run_while_the_service_polls() {
+fn background_tasks_run_while_the_service_polls_or_sleeps_with_them() {
     let server = Server::start();
     let (mut client, _) = server.open();
-    server.order(Order::RunBackground(Duration::from_millis(30)));
-    echo(&mut client, b"served meanwhile");
-    assert!(matches!(server.event(), Event::BackgroundRan));
+    for wait in [Wait::Poll, Wait::WithExecutor(None)] {
+        server.order(Order::RunBackground(Duration::from_millis(30), wait));
+        echo(&mut client, b"served meanwhile");
+        assert!(matches!(server.event(), Event::BackgroundRan));
+        echo(&mut client, b"served afterwards");
+    }
+}
+
+#[test]
+fn sleeping_in_the_executor_misses_nothing() {
+    let server = Server::start();
+    let (mut client, _) = server.open();
+    server.order(Order::SleepInExecutor);
+    for number in 0..500 {
+        echo(&mut client, &pattern(300, number));
+        server.act(Action::Ring(0));
+    }
+    let start = Instant::now();
+    server.order(Order::WakeIn(Duration::from_millis(60)));
+    assert!(matches!(server.event(), Event::Woke));
+    assert!(start.elapsed() >= Duration::from_millis(60));
+    let (mut next, _) = server.open();
+    echo(&mut next, b"accepted");
 }
 
 #[test]

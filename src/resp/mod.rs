@@ -1,10 +1,8 @@
-//! RESP2 and RESP3: requests in, replies out. A leaf: it knows no socket, key or command.
+//! RESP2 and RESP3: requests in, replies out. It knows no socket, key or command.
 //!
 //! Both directions work on the connection's own buffers. A request's arguments are slices of the
 //! bytes that came from the socket, a reply is appended where the socket will take it from.
 
-pub mod double;
-pub mod inline;
 pub mod parse;
 pub mod parse_reply;
 pub mod write;

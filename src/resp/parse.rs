@@ -15,7 +15,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::inline::split_arguments;
+use crate::config::quoting::split_words;
 
 /// Longest inline request and longest header line, in bytes (Redis 7.0 `server.h`,
 /// PROTO_INLINE_MAX_SIZE).
@@ -295,7 +295,7 @@ impl Parser {
         let Some(end) = line else { return Ok(self.pause(0, 0, input.len() + 1)) };
         *self = Self::default();
         let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
-        let args = split_arguments(line).ok_or(ProtocolError::UnbalancedQuotes)?;
+        let args = split_words(line).ok_or(ProtocolError::UnbalancedQuotes)?;
         let consumed = end + 1;
         Ok(if args.is_empty() {
             Step::Nothing { consumed }

@@ -9,7 +9,7 @@
 
 use std::fmt::{self, Write};
 
-use super::double::append_double;
+use crate::datatypes::number::format_f64_17g;
 
 /// Where a reply began, for [`Reply::truncate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +158,7 @@ impl<'a> Reply<'a> {
     /// A double, with 17 significant digits; in RESP2 as a string.
     pub fn double(&mut self, value: f64) {
         let start = self.out.len();
-        append_double(self.out, value);
+        format_f64_17g(value, self.out);
         // Written in place first, because RESP2 wants the length before the text.
         let text_length = self.out.len() - start;
         let mut text = [0_u8; 32];

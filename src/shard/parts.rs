@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::clients;
 use super::message::{Message, OwnedCommand, PartDone, PartRequest, PartWork, Ticket};
 use super::{Shard, Waiting};
+use crate::admin::stats::Outcome;
 use crate::command::{CommandError, CommandId, CommandResult, CommandTable, Part, Request, Run};
 use crate::reactor::ConnId;
 use crate::resp::Reply;
@@ -18,7 +19,12 @@ pub(super) type Merge = Box<dyn FnOnce(&mut Shard, ConnId, Vec<Part>, &mut Reply
 /// Something that a connection waits for.
 pub(super) enum Operation {
     /// The parts of a command of the table.
-    Parts { conn: ConnId, command: Arc<OwnedCommand>, parts: Vec<Option<Part>>, failed: Option<CommandError> },
+    Parts {
+        conn: ConnId,
+        command: Arc<OwnedCommand>,
+        parts: Vec<Option<Part>>,
+        failed: Option<CommandError>,
+    },
     /// The parts of a session command.
     Merged { conn: ConnId, merge: Merge, parts: Vec<Option<Part>> },
     /// The one owner of a slot runs the command (SCAN).
@@ -50,7 +56,7 @@ impl Shard {
                     self.ask(owner, ticket, PartWork::Command(Arc::new(command)), None);
                 }
                 Err(error) => {
-                    self.engine.failed(id, &error);
+                    self.engine.count_error(&error);
                     self.complete(conn, |_, reply| reply.error(error));
                 }
             },
@@ -125,13 +131,8 @@ impl Shard {
     pub(super) fn run_part(&mut self, request: &PartRequest) {
         let result = match &request.work {
             PartWork::Command(command) => self.command_part(command),
-            PartWork::Stats => Ok(Part::Other(Box::new(self.stats()))),
             PartWork::ClientList(filter) => Ok(Part::Other(Box::new(self.client_lines(filter)))),
             PartWork::ClientKill(filter) => Ok(Part::Count(self.kill_clients(filter))),
-            PartWork::ResetStats => {
-                self.reset_stats();
-                Ok(Part::Done)
-            }
         };
         let done = PartDone { ticket: request.ticket, shard: self.id(), result };
         if request.coordinator == self.id() {
@@ -212,12 +213,14 @@ impl Shard {
                         Some(error) => Err(error),
                         None => (every.merge)(&mut engine.ctx(command.db), &request, parts, reply),
                     };
+                    let mut outcome = Outcome::Ok;
                     if let Err(error) = result {
                         reply.truncate(mark);
                         reply.error(&error);
-                        engine.failed(id, &error);
+                        engine.count_error(&error);
+                        outcome = Outcome::Failed;
                     }
-                    engine.account(id, &words);
+                    engine.account(id, &words, outcome);
                 });
             }
             Some(Operation::Merged { conn, merge, parts }) => {
@@ -233,11 +236,7 @@ impl Shard {
     }
 
     /// Asks the control core for something.
-    pub(super) fn ask_control(
-        &mut self,
-        conn: ConnId,
-        request: super::message::ControlRequest,
-    ) {
+    pub(super) fn ask_control(&mut self, conn: ConnId, request: super::message::ControlRequest) {
         let ticket = self.ticket();
         self.operations.insert(ticket, Operation::Control { conn });
         let call = super::message::ControlCall { shard: self.id(), ticket, request };

@@ -67,7 +67,6 @@ impl Shard {
         purpose: Purpose,
         participants: Vec<(ShardId, Option<Vec<(usize, Vec<u8>)>>)>,
     ) {
-        self.counters.transactions += 1;
         let me = self.id();
         let mut missing = participants.len();
         let mine = participants.iter().find(|(shard, _)| *shard == me);
@@ -218,7 +217,6 @@ impl Shard {
     /// A participant refused: give up everywhere and come back with a later number.
     pub(super) fn on_refusal(&mut self, tx: TxId) {
         let Some(transaction) = self.transactions.remove(&tx) else { return };
-        self.counters.retries += 1;
         let me = self.id();
         let Transaction { conn, purpose, participants, granted, .. } = transaction;
         for (shard, _) in participants.iter().filter(|(shard, _)| *shard != me) {

@@ -144,7 +144,10 @@ pub struct Ring {
 impl Ring {
     /// A ring that receives from all of `sockets`; a socket's place is its connection's index.
     pub fn new(sockets: Vec<Socket>) -> io::Result<Self> {
-        let uring = build()?;
+        Self::on(build()?, sockets)
+    }
+
+    fn on(uring: IoUring, sockets: Vec<Socket>) -> io::Result<Self> {
         let buffers = ProvidedBuffers::new();
         // SAFETY: the entries live in `buffers`, which `Drop` frees only once no operation is
         // outstanding, and otherwise leaks.
@@ -329,19 +332,21 @@ impl Drop for Ring {
 
 /// Completions only when this thread asks for them, if the kernel can (6.1); else any ring.
 fn build() -> io::Result<IoUring> {
-    let modern = IoUring::builder()
+    let deferred = IoUring::builder()
         .setup_clamp()
         .setup_cqsize(COMPLETIONS_MAX)
         .setup_single_issuer()
         .setup_defer_taskrun()
         .setup_taskrun_flag()
         .build(SUBMISSIONS_MAX);
-    match modern {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            IoUring::builder().setup_clamp().setup_cqsize(COMPLETIONS_MAX).build(SUBMISSIONS_MAX)
-        }
+    match deferred {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build_plain(),
         result => result,
     }
+}
+
+fn build_plain() -> io::Result<IoUring> {
+    IoUring::builder().setup_clamp().setup_cqsize(COMPLETIONS_MAX).build(SUBMISSIONS_MAX)
 }
 
 #[cfg(test)]

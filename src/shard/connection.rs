@@ -1,0 +1,415 @@
+//! Commands about the connection itself: AUTH, HELLO, SELECT, QUIT, RESET and CLIENT.
+
+use super::Shard;
+use super::clients::{self, ClientFilter};
+use super::message::PartWork;
+use crate::command::{CommandError, CommandId, CommandResult, Part, SessionCommand};
+use crate::datatypes::number::parse_i64;
+use crate::reactor::{Action, ConnId};
+use crate::resp::Reply;
+use crate::session::{ReplyMode, Session};
+
+/// Starts an operation that the connection waits for.
+pub(super) type Start = fn(&mut Shard, ConnId, &[&[u8]]);
+
+/// What became of a session command.
+pub(super) enum SessionOutcome {
+    /// It is answered.
+    Done,
+    /// It is answered and the connection ends.
+    Closing,
+    /// It has a wide effect: start it when the connection's earlier replies have come.
+    Operation(Start),
+}
+
+impl Shard {
+    /// Runs a command that is about the connection, other connections or the server.
+    pub(super) fn session_command(
+        &mut self,
+        conn: ConnId,
+        id: CommandId,
+        which: SessionCommand,
+        words: &[&[u8]],
+    ) -> SessionOutcome {
+        use SessionCommand as C;
+        match which {
+            C::ClientReply => return self.client_reply(conn, words),
+            C::ClientList => return SessionOutcome::Operation(Shard::client_list),
+            C::ClientKill => return SessionOutcome::Operation(Shard::client_kill),
+            C::ConfigSet => return SessionOutcome::Operation(Shard::config_set),
+            C::ConfigRewrite => return SessionOutcome::Operation(Shard::config_rewrite),
+            C::Shutdown => return SessionOutcome::Operation(Shard::shutdown),
+            _ => {}
+        }
+        let config = std::sync::Arc::clone(&self.engine.config);
+        let now_ms = self.engine.keyspace.now_ms();
+        let Some(session) = self.sessions.get_mut(conn) else { return SessionOutcome::Closing };
+        let mut made = Vec::new();
+        let mut reply = Reply::new(&mut made, session.resp3);
+        let result = match which {
+            C::Auth => auth(session, &config.requirepass, words, &mut reply),
+            C::Hello => hello(session, &config.requirepass, words, &mut reply),
+            C::Select => select(session, config.databases, words, &mut reply),
+            C::Reset => {
+                session.reset(config.requirepass.is_empty());
+                reply.simple("RESET");
+                Ok(())
+            }
+            C::ClientInfo => {
+                let line = clients::line(conn, session, now_ms);
+                reply.verbatim(*b"txt", format!("{line}\n").as_bytes());
+                Ok(())
+            }
+            C::Quit => {
+                reply.ok();
+                Ok(())
+            }
+            _ => client(session, which, words, &mut reply),
+        };
+        if let Err(error) = result {
+            made.clear();
+            Reply::new(&mut made, session.resp3).error(&error);
+            self.engine.count_error(&error);
+        }
+        let out = session.replies.local();
+        let before = out.len();
+        out.extend_from_slice(&made);
+        self.apply_reply_mode(conn, before);
+        if which == C::Quit {
+            self.close_after_replies(conn);
+            return SessionOutcome::Closing;
+        }
+        SessionOutcome::Done
+    }
+
+    fn client_reply(&mut self, conn: ConnId, words: &[&[u8]]) -> SessionOutcome {
+        let Some(session) = self.sessions.get_mut(conn) else { return SessionOutcome::Closing };
+        let mode = words[2];
+        let out = session.replies.local();
+        let before = out.len();
+        if mode.eq_ignore_ascii_case(b"on") {
+            session.reply_mode = ReplyMode::On;
+            Reply::new(out, false).ok();
+        } else if mode.eq_ignore_ascii_case(b"off") {
+            session.reply_mode = ReplyMode::Off;
+        } else if mode.eq_ignore_ascii_case(b"skip") {
+            if session.reply_mode == ReplyMode::On {
+                session.reply_mode = ReplyMode::SkipNext;
+            }
+        } else {
+            Reply::new(out, session.resp3).error(CommandError::Syntax);
+            self.engine.count_error(&CommandError::Syntax);
+            self.apply_reply_mode(conn, before);
+            return SessionOutcome::Done;
+        }
+        session.replies.end_local(before);
+        SessionOutcome::Done
+    }
+
+    fn client_list(&mut self, conn: ConnId, words: &[&[u8]]) {
+        let filter = match ClientFilter::for_list(&words[2..]) {
+            Ok(filter) => filter,
+            Err(error) => return self.complete(conn, |_, reply| reply.error(error)),
+        };
+        let work = PartWork::ClientList(std::sync::Arc::new(filter));
+        let merge = |_: &mut Shard, _: ConnId, parts: Vec<Part>, reply: &mut Reply<'_>| {
+            let mut lines: Vec<(u64, String)> = Vec::new();
+            for part in parts {
+                if let Part::Other(part) = part
+                    && let Ok(part) = part.downcast::<Vec<(u64, String)>>()
+                {
+                    lines.extend(*part);
+                }
+            }
+            lines.sort_unstable();
+            let text: String = lines.into_iter().map(|(_, line)| line + "\n").collect();
+            reply.verbatim(*b"txt", text.as_bytes());
+        };
+        self.gather(conn, work, Box::new(merge));
+    }
+
+    fn client_kill(&mut self, conn: ConnId, words: &[&[u8]]) {
+        let Some(session) = self.sessions.get(conn) else { return };
+        let (filter, old_form) = match ClientFilter::for_kill(&words[2..], session.id) {
+            Ok(parsed) => parsed,
+            Err(error) => return self.complete(conn, |_, reply| reply.error(error)),
+        };
+        let work = PartWork::ClientKill(std::sync::Arc::new(filter));
+        let merge = move |_: &mut Shard, _: ConnId, parts: Vec<Part>, reply: &mut Reply<'_>| match (
+            old_form,
+            Part::sum(&parts),
+        ) {
+            (true, 0) => reply.error("ERR No such client"),
+            (true, _) => reply.ok(),
+            (false, killed) => reply.integer(killed as i64),
+        };
+        self.gather(conn, work, Box::new(merge));
+    }
+
+    /// Closes the clients of this shard that match; returns how many. One that waits for this very
+    /// command is closed after its reply.
+    pub(super) fn kill_clients(&mut self, filter: &ClientFilter) -> u64 {
+        let matching: Vec<(ConnId, bool)> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| filter.matches(session))
+            .map(|(conn, session)| (conn, Some(session.id) == filter.asking()))
+            .collect();
+        for (conn, asks) in &matching {
+            if *asks {
+                self.close_after_replies(*conn);
+            } else {
+                self.cut(*conn);
+            }
+        }
+        matching.len() as u64
+    }
+
+    /// Runs nothing more of `conn`, and closes it when all that is due has been sent.
+    pub(super) fn close_after_replies(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.closing = true;
+            session.query = Vec::new();
+        }
+        self.touch(conn);
+    }
+
+    /// Closes `conn` now; what is due is lost.
+    pub(super) fn cut(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.closing = true;
+            session.query = Vec::new();
+            self.actions.push(Action::Abort(conn));
+        }
+    }
+}
+
+const WRONG_PASSWORD: CommandError =
+    CommandError::text("WRONGPASS invalid username-password pair or user is disabled.");
+
+/// Compares without telling by its time how much of the password was right.
+fn same_secret(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (x, y)| difference | (x ^ y)) == 0
+}
+
+fn check_password(password: &[u8], user: &[u8], given: &[u8]) -> CommandResult {
+    // Without a password the default user accepts any (Redis 7.0 "nopass").
+    if user == b"default" && (password.is_empty() || same_secret(password, given)) {
+        return Ok(());
+    }
+    Err(WRONG_PASSWORD)
+}
+
+/// AUTH [username] password
+fn auth(
+    session: &mut Session,
+    password: &[u8],
+    words: &[&[u8]],
+    reply: &mut Reply<'_>,
+) -> CommandResult {
+    let (user, given): (&[u8], &[u8]) = match words {
+        [_, given] if password.is_empty() => {
+            let _ = given;
+            return Err(CommandError::text(
+                "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+            ));
+        }
+        [_, given] => (b"default", given),
+        [_, user, given] => (user, given),
+        _ => return Err(CommandError::Syntax),
+    };
+    check_password(password, user, given)?;
+    session.authenticated = true;
+    reply.ok();
+    Ok(())
+}
+
+/// SELECT index
+fn select(
+    session: &mut Session,
+    databases: usize,
+    words: &[&[u8]],
+    reply: &mut Reply<'_>,
+) -> CommandResult {
+    let index = parse_i64(words[1]).ok_or(CommandError::text("ERR invalid DB index"))?;
+    let index = usize::try_from(index).ok().filter(|index| *index < databases);
+    session.db = index.ok_or(CommandError::text("ERR DB index is out of range"))?;
+    reply.ok();
+    Ok(())
+}
+
+/// HELLO [protover [AUTH username password] [SETNAME clientname]]
+fn hello(
+    session: &mut Session,
+    password: &[u8],
+    words: &[&[u8]],
+    reply: &mut Reply<'_>,
+) -> CommandResult {
+    let mut version = None;
+    if let Some(word) = words.get(1) {
+        let number = parse_i64(word)
+            .ok_or(CommandError::text("ERR Protocol version is not an integer or out of range"))?;
+        if number != 2 && number != 3 {
+            return Err(CommandError::text("NOPROTO unsupported protocol version"));
+        }
+        version = Some(number);
+    }
+    let (mut login, mut name) = (None, None);
+    let mut at = 2;
+    while at < words.len() {
+        let (word, left) = (words[at], words.len() - at - 1);
+        if word.eq_ignore_ascii_case(b"auth") && left >= 2 {
+            login = Some((words[at + 1], words[at + 2]));
+            at += 3;
+        } else if word.eq_ignore_ascii_case(b"setname") && left >= 1 {
+            name = Some(words[at + 1]);
+            at += 2;
+        } else {
+            let word = String::from_utf8_lossy(word).into_owned();
+            return Err(CommandError::owned(format!("ERR Syntax error in HELLO option '{word}'")));
+        }
+    }
+    if let Some((user, given)) = login {
+        check_password(password, user, given)?;
+        session.authenticated = true;
+    }
+    if !session.authenticated {
+        return Err(CommandError::text(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+        ));
+    }
+    if let Some(name) = name {
+        set_name(session, name)?;
+    }
+    if let Some(version) = version {
+        session.resp3 = version == 3;
+    }
+    reply.set_resp3(session.resp3);
+    reply.map(7);
+    reply.bulk(b"server");
+    reply.bulk(b"redis");
+    reply.bulk(b"version");
+    reply.bulk(super::server_commands::REDIS_VERSION.as_bytes());
+    reply.bulk(b"proto");
+    reply.integer(if session.resp3 { 3 } else { 2 });
+    reply.bulk(b"id");
+    reply.integer(session.id as i64);
+    reply.bulk(b"mode");
+    reply.bulk(b"standalone");
+    reply.bulk(b"role");
+    reply.bulk(b"master");
+    reply.bulk(b"modules");
+    reply.array(0);
+    Ok(())
+}
+
+/// A name may have no spaces and no control characters: CLIENT LIST divides its fields by them.
+fn check_name(name: &[u8]) -> bool {
+    name.iter().all(|byte| (b'!'..=b'~').contains(byte))
+}
+
+fn set_name(session: &mut Session, name: &[u8]) -> CommandResult {
+    if !check_name(name) {
+        return Err(CommandError::text(
+            "ERR Client names cannot contain spaces, newlines or special characters.",
+        ));
+    }
+    session.name = name.to_vec();
+    Ok(())
+}
+
+fn on_or_off(word: &[u8]) -> CommandResult<bool> {
+    if word.eq_ignore_ascii_case(b"on") {
+        Ok(true)
+    } else if word.eq_ignore_ascii_case(b"off") {
+        Ok(false)
+    } else {
+        Err(CommandError::Syntax)
+    }
+}
+
+/// The CLIENT subcommands that concern the connection alone.
+fn client(
+    session: &mut Session,
+    which: SessionCommand,
+    words: &[&[u8]],
+    reply: &mut Reply<'_>,
+) -> CommandResult {
+    use SessionCommand as C;
+    match which {
+        C::ClientId => reply.integer(session.id as i64),
+        C::ClientGetname if session.name.is_empty() => reply.null(),
+        C::ClientGetname => reply.bulk(&session.name),
+        C::ClientSetname => {
+            set_name(session, words[2])?;
+            reply.ok();
+        }
+        C::ClientSetinfo => {
+            set_info(session, words[2], words[3])?;
+            reply.ok();
+        }
+        C::ClientNoEvict => {
+            session.no_evict = on_or_off(words[2])?;
+            reply.ok();
+        }
+        C::ClientNoTouch => {
+            session.no_touch = on_or_off(words[2])?;
+            reply.ok();
+        }
+        C::ClientHelp => {
+            reply.array(CLIENT_HELP.len());
+            CLIENT_HELP.iter().for_each(|line| reply.simple(line));
+        }
+        _ => unreachable!("dispatched before"),
+    }
+    Ok(())
+}
+
+/// CLIENT SETINFO LIB-NAME|LIB-VER value (as Redis 7.2: stock clients send it and ignore an error,
+/// but operators like to see it in CLIENT LIST).
+fn set_info(session: &mut Session, attribute: &[u8], value: &[u8]) -> CommandResult {
+    let name = String::from_utf8_lossy(attribute).to_ascii_lowercase();
+    let field = match name.as_str() {
+        "lib-name" => &mut session.library_name,
+        "lib-ver" => &mut session.library_version,
+        _ => {
+            let word = String::from_utf8_lossy(attribute).into_owned();
+            return Err(CommandError::owned(format!("ERR Unrecognized option '{word}'")));
+        }
+    };
+    if !check_name(value) {
+        return Err(CommandError::owned(format!(
+            "ERR {name} cannot contain spaces, newlines or special characters."
+        )));
+    }
+    *field = value.to_vec();
+    Ok(())
+}
+
+const CLIENT_HELP: &[&str] = &[
+    "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "GETNAME",
+    "    Return the name of the current connection.",
+    "ID",
+    "    Return the ID of the current connection.",
+    "INFO",
+    "    Return information about the current client connection.",
+    "KILL <ip:port>",
+    "    Kill connection made from <ip:port>.",
+    "KILL <option> <value> [<option> <value> [...]]",
+    "    Kill connections. Options are ADDR, LADDR, TYPE, USER, SKIPME and ID.",
+    "LIST [options ...]",
+    "    Return information about client connections. Options are TYPE and ID.",
+    "NO-EVICT (ON|OFF)",
+    "    Protect current client connection from eviction.",
+    "NO-TOUCH (ON|OFF)",
+    "    Whether commands of the connection leave the access time of keys as it is.",
+    "REPLY (ON|OFF|SKIP)",
+    "    Control the replies sent to the current connection.",
+    "SETINFO (LIB-NAME|LIB-VER) <value>",
+    "    Note which library the client uses.",
+    "SETNAME <name>",
+    "    Assign the name <name> to the current connection.",
+    "HELP",
+    "    Print this help.",
+];

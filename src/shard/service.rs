@@ -1,0 +1,225 @@
+//! The shard as its reactor sees it: sockets come and go, bytes come in, replies go out, turns end.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::Shard;
+use super::message::Message;
+use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
+use crate::session::{Endpoint, Session};
+
+/// Messages taken from one lane before the others get their turn.
+const MESSAGES_PER_LANE_MAX: usize = 256;
+
+fn endpoint(peer: Peer, unixsocket: &str) -> Endpoint {
+    match peer {
+        Peer::Tcp { remote, local } => {
+            Endpoint { remote: remote.to_string(), local: local.to_string(), unix: false }
+        }
+        Peer::Unix => {
+            let name = format!("{unixsocket}:0");
+            Endpoint { remote: name.clone(), local: name, unix: true }
+        }
+    }
+}
+
+impl Service for Shard {
+    fn accepted(&mut self, socket: OwnedFd, _peer: Peer) {
+        // Only the control core listens; a shard has no listener to accept from.
+        drop(socket);
+    }
+
+    fn opened(&mut self, conn: ConnId, peer: Peer, _token: u64) {
+        self.open_turn();
+        let config = &self.engine.config;
+        let session = Session::new(
+            self.process.client_id(),
+            endpoint(peer, &config.unixsocket),
+            self.engine.keyspace.now_ms(),
+            config.requirepass.is_empty(),
+        );
+        let counters = self.engine.stats.counters();
+        counters.connections_received += 1;
+        counters.connected_clients += 1;
+        self.sessions.insert(conn, session);
+    }
+
+    fn received(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.feed(conn, bytes);
+    }
+
+    fn half_closed(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.input_ended = true;
+        }
+        self.touch(conn);
+    }
+
+    fn closed(&mut self, conn: ConnId, why: CloseReason) {
+        if let Some(session) = self.sessions.remove(conn) {
+            tracing::debug!(client = session.id, ?why, "client gone");
+            self.process.clients.fetch_sub(1, Ordering::Relaxed);
+            self.engine.stats.counters().connected_clients -= 1;
+        }
+    }
+
+    fn released(&mut self, conn: ConnId, socket: OwnedFd) {
+        self.sessions.remove(conn);
+        drop(socket);
+    }
+
+    fn turn(&mut self, now: Instant) -> Wait {
+        self.open_turn();
+        self.take_messages();
+        while let Some(conn) = self.resumable.pop_front() {
+            self.resume(conn);
+        }
+        self.check_clients(now);
+        let more = self.background_slice();
+        self.send_batches();
+        self.settle_touched();
+        let actions = &mut self.actions;
+        self.ports.flush(|core| actions.push(Action::Ring(core)));
+        self.turn_open = false;
+        if more || self.ports.is_congested() || !self.resumable.is_empty() {
+            return Wait::Poll;
+        }
+        Wait::Until(self.next_deadline(now))
+    }
+
+    fn has_incoming(&self) -> bool {
+        self.ports.has_incoming()
+    }
+
+    fn drain_actions(&mut self, actions: &mut Vec<Action>) {
+        actions.append(&mut self.actions);
+    }
+
+    fn take_output(&mut self, conn: ConnId) -> Vec<u8> {
+        let Some(session) = self.sessions.get_mut(conn) else { return Vec::new() };
+        let output = session.replies.take_output();
+        session.in_flight += output.len();
+        session.sent_bytes += output.len() as u64;
+        output
+    }
+
+    fn sent(&mut self, conn: ConnId, bytes: usize) {
+        let counters = self.engine.stats.counters();
+        counters.net_output_bytes += bytes as u64;
+        counters.writes_processed += 1;
+        let soft = self.engine.config.client_output_buffer_limit.normal.soft as usize;
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.in_flight = session.in_flight.saturating_sub(bytes);
+            if session.unsent_bytes() <= soft {
+                session.over_soft_limit_since = None;
+            }
+        }
+    }
+
+    fn recycle(&mut self, buffer: Vec<u8>) {
+        self.buffers.give(buffer);
+    }
+}
+
+impl Shard {
+    fn take_messages(&mut self) {
+        for core in 0..self.ports.from.len() {
+            for _ in 0..MESSAGES_PER_LANE_MAX {
+                let Some(message) = self.ports.from[core].pop() else { break };
+                self.on_message(message);
+            }
+        }
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Connection(adoption) => self.actions.push(Action::Adopt(adoption)),
+            Message::Commands(mut batch) => {
+                self.run_batch(&mut batch);
+                let home = batch.home.expect("a batch on its way knows its home");
+                self.send(home.index(), Message::Replies(batch));
+            }
+            Message::Replies(batch) => self.take_replies(batch),
+            Message::LateReply(reply) => {
+                let (origin, reply) = *reply;
+                self.deliver(origin, reply);
+            }
+            Message::Schedule(schedule) => self.on_schedule(schedule),
+            Message::Grant(grant) => self.on_grant(*grant),
+            Message::Refusal(tx) => self.on_refusal(tx),
+            Message::Conclusion(conclusion) => self.on_conclusion(*conclusion),
+            Message::GiveUp(tx) => self.on_give_up(tx),
+            Message::Part(request) => self.on_part(request),
+            Message::PartDone(done) => self.on_part_done(*done),
+            Message::ControlDone(done) => {
+                let (ticket, result) = *done;
+                self.on_control_done(ticket, result);
+            }
+            Message::Settings(config) => {
+                self.engine.config = config;
+                self.engine.settings_changed();
+                let control = self.control_core();
+                self.send(control, Message::SettingsDone(self.id()));
+            }
+            Message::Stop => {
+                self.stopping = true;
+                self.actions.push(Action::Stop);
+            }
+            Message::Control(_) | Message::SettingsDone(_) | Message::Disconnected => {
+                unreachable!("meant for the control core")
+            }
+        }
+    }
+
+    /// Goes on with the input of a connection that was held.
+    fn resume(&mut self, conn: ConnId) {
+        self.run_query(conn);
+        if let Some(session) = self.sessions.get_mut(conn)
+            && session.paused
+            && session.may_run()
+        {
+            session.paused = false;
+            self.actions.push(Action::ResumeReading(conn));
+        }
+        self.touch(conn);
+    }
+
+    /// Sends this turn's batches off.
+    fn send_batches(&mut self) {
+        for shard in 0..self.outgoing.len() {
+            if let Some(mut batch) = self.outgoing[shard].take() {
+                batch.home = Some(self.id());
+                self.send(shard, Message::Commands(batch));
+            }
+        }
+    }
+
+    /// Decides for every connection that something happened to: send, close, or cut off.
+    fn settle_touched(&mut self) {
+        let config = Arc::clone(&self.engine.config);
+        let limits = config.client_output_buffer_limit.normal;
+        let now_ms = self.engine.keyspace.now_ms();
+        for conn in std::mem::take(&mut self.touched) {
+            let Some(session) = self.sessions.get_mut(conn) else { continue };
+            session.touched = false;
+            if session.replies.has_output() {
+                self.actions.push(Action::Send(conn));
+            }
+            let unsent = session.unsent_bytes();
+            let (hard, soft) = (limits.hard as usize, limits.soft as usize);
+            if soft > 0 && unsent > soft {
+                session.over_soft_limit_since.get_or_insert(now_ms);
+            }
+            let done = session.input_ended && session.query_is_spent();
+            if hard > 0 && unsent > hard {
+                tracing::warn!(client = session.id, unsent, "closing client: output buffer limit");
+                self.cut(conn);
+            } else if session.replies.is_clear() && (session.closing || done) {
+                session.closing = true;
+                self.actions.push(Action::Close(conn));
+            }
+        }
+    }
+}
