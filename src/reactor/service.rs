@@ -15,7 +15,9 @@ pub struct ConnId {
 }
 
 impl ConnId {
-    pub(super) const fn new(index: u32, generation: u32) -> Self {
+    /// The connection at `index` of a driver's own table: for the reactor, and for what stands in for it
+    /// in a simulation. No two connections of one service may ever have the same name.
+    pub const fn new(index: u32, generation: u32) -> Self {
         Self { index, generation }
     }
 

@@ -14,6 +14,7 @@ pub mod clients;
 mod connection;
 pub mod engine;
 mod input;
+mod inspect;
 pub mod message;
 mod parts;
 mod server_commands;
@@ -69,6 +70,12 @@ pub struct Shard {
     waiting: HashMap<TxId, Waiting, ahash::RandomState>,
     operations: HashMap<Ticket, parts::Operation, ahash::RandomState>,
     transactions: HashMap<TxId, transactions::Transaction, ahash::RandomState>,
+    /// Transactions of other shards that hold keys here.
+    lent: HashMap<TxId, Box<Schedule>, ahash::RandomState>,
+    /// Those that hold all they want since somebody else left, and have not gone on yet.
+    granted: VecDeque<TxId>,
+    /// Somebody is at work on `granted`.
+    granting: bool,
     next_ticket: u64,
     scratch: Scratch,
     background: background::Background,
@@ -101,6 +108,9 @@ impl Shard {
             waiting: HashMap::default(),
             operations: HashMap::default(),
             transactions: HashMap::default(),
+            lent: HashMap::default(),
+            granted: VecDeque::new(),
+            granting: false,
             next_ticket: 0,
             scratch: Scratch::default(),
             background: background::Background::default(),

@@ -148,9 +148,8 @@ impl Shard {
             }
             Message::Schedule(schedule) => self.on_schedule(schedule),
             Message::Grant(grant) => self.on_grant(*grant),
-            Message::Refusal(tx) => self.on_refusal(tx),
+            Message::Recall(tx, shard) => self.on_recall(tx, shard),
             Message::Conclusion(conclusion) => self.on_conclusion(*conclusion),
-            Message::GiveUp(tx) => self.on_give_up(tx),
             Message::Part(request) => self.on_part(request),
             Message::PartDone(done) => self.on_part_done(*done),
             Message::ControlDone(done) => {
