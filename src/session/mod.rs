@@ -153,12 +153,6 @@ impl Session {
         self.hold == Hold::None && !self.closing
     }
 
-    /// Whether what is left of the input will never become a command: nothing is held back, and the
-    /// peer's last bytes are no whole command.
-    pub fn query_is_spent(&self) -> bool {
-        self.hold == Hold::None
-    }
-
     /// Bytes of output that the client has not taken yet.
     pub fn unsent_bytes(&self) -> usize {
         self.in_flight + self.replies.len()

@@ -455,7 +455,7 @@ impl Shard {
         let mut text = b"ERR ".to_vec();
         text.extend_from_slice(&error.text());
         Reply::new(out, resp3).error_bytes(&text);
-        session.replies.end_local(before);
+        self.apply_reply_mode(conn, before);
         self.close_after_replies(conn);
     }
 

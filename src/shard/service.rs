@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::Shard;
 use super::message::Message;
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
-use crate::session::{Endpoint, Session};
+use crate::session::{Endpoint, Hold, Session};
 
 /// Messages taken from one lane before the others get their turn.
 const MESSAGES_PER_LANE_MAX: usize = 256;
@@ -211,11 +211,12 @@ impl Shard {
             if soft > 0 && unsent > soft {
                 session.over_soft_limit_since.get_or_insert(now_ms);
             }
-            let done = session.input_ended && session.query_is_spent();
+            // A client that killed itself is closed only when all shards have done their part.
+            let owed_nothing = session.hold == Hold::None && session.replies.is_clear();
             if hard > 0 && unsent > hard {
                 tracing::warn!(client = session.id, unsent, "closing client: output buffer limit");
                 self.cut(conn);
-            } else if session.replies.is_clear() && (session.closing || done) {
+            } else if owed_nothing && (session.closing || session.input_ended) {
                 session.closing = true;
                 self.actions.push(Action::Close(conn));
             }
