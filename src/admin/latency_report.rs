@@ -9,7 +9,7 @@ use super::latency::{LatencyEvent, LatencyMonitor, Sample, Spikes};
 use super::stats::{CommandStats, ShardStats};
 use super::unpack;
 use crate::command::{
-    Command, CommandError, CommandId, CommandResult, CommandTable, Part, Request,
+    Command, CommandError, CommandId, CommandResult, CommandTable, Part, Request, write_help,
 };
 use crate::config::Config;
 use crate::keyspace::Keyspace;

@@ -17,24 +17,31 @@ mod byte_range;
 mod collection;
 mod connection;
 mod counters;
+mod databases;
+mod expire;
 mod hashes;
+mod help;
 mod keys;
 mod lists;
+mod object;
 mod random;
+mod relocate;
+mod scan;
 mod server;
 mod sets;
 mod sets_algebra;
 mod strings;
 mod substrings;
+#[cfg(test)]
+pub mod testing;
 mod zsets;
 mod zsets_algebra;
 mod zsets_range;
-#[cfg(test)]
-pub mod testing;
 
 pub use context::{Changes, Class, Ctx};
 pub use error::{CommandError, CommandResult};
 pub use part::Part;
+pub use relocate::copy_destination_db;
 pub use request::Request;
 pub use server::{debug_is_allowed, write_help};
 pub use table::{
@@ -42,4 +49,23 @@ pub use table::{
 };
 
 /// The rows of all families.
-static FAMILIES: &[&[Command]] = &[bitfield::COMMANDS, bits::COMMANDS, connection::COMMANDS, counters::COMMANDS, hashes::COMMANDS, keys::COMMANDS, lists::COMMANDS, server::COMMANDS, sets::COMMANDS, sets_algebra::COMMANDS, strings::COMMANDS, substrings::COMMANDS, zsets::COMMANDS];
+static FAMILIES: &[&[Command]] = &[
+    bitfield::COMMANDS,
+    bits::COMMANDS,
+    connection::COMMANDS,
+    counters::COMMANDS,
+    databases::COMMANDS,
+    expire::COMMANDS,
+    hashes::COMMANDS,
+    keys::COMMANDS,
+    lists::COMMANDS,
+    object::COMMANDS,
+    relocate::COMMANDS,
+    scan::COMMANDS,
+    server::COMMANDS,
+    sets::COMMANDS,
+    sets_algebra::COMMANDS,
+    strings::COMMANDS,
+    substrings::COMMANDS,
+    zsets::COMMANDS,
+];

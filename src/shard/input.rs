@@ -278,6 +278,9 @@ impl Shard {
             (Run::Data(_), None) => self.run_many_keys(conn, id, words),
             (Run::BySlot(..) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
             (Run::Session(which), _) => self.run_session_command(conn, id, which, words),
+            (Run::ContainerOr(handler), _) => self.run_here(conn, |engine, state, out| {
+                engine.run(id, handler, &Request::new(words), state, out);
+            }),
             (Run::Container, _) => unreachable!("identify resolves containers"),
         }
     }
@@ -417,7 +420,7 @@ impl Shard {
         which: crate::command::SessionCommand,
         words: &[&[u8]],
     ) -> Next {
-        let outcome = self.session_command(conn, id, which, words);
+        let outcome = self.session_command(conn, which, words);
         self.engine.account(id, words, Outcome::Ok);
         match outcome {
             super::connection::SessionOutcome::Done => Next::Done,
@@ -590,7 +593,8 @@ fn identify(words: &[&[u8]]) -> Result<CommandId, CommandError> {
     let table = CommandTable::get();
     let mut id = table.find(words[0]).ok_or_else(|| unknown_command(words))?;
     let mut command = table.command(id);
-    if matches!(command.run, Run::Container) {
+    let contains = matches!(command.run, Run::Container | Run::ContainerOr(_));
+    if contains && (words.len() > 1 || matches!(command.run, Run::Container)) {
         let Some(word) = words.get(1) else {
             return Err(CommandError::WrongArity(command.name.to_owned()));
         };

@@ -359,8 +359,7 @@ mod tests {
             "sadd st x y 7",
             "hset h f v g 12",
             "zadd z 1 a 2.5 b",
-            "set e x",
-            "pexpireat e 33177117420000",
+            "set e x pxat 33177117420000",
         ] {
             assert!(!shard.run(command).starts_with('-'), "{command}");
         }

@@ -62,7 +62,7 @@ fn entry_bytes(entry: &Entry, samples: usize) -> usize {
         ValueRef::List(list) => list.memory_bytes(),
         ValueRef::Set(set) => set.memory_usage(samples),
         ValueRef::Hash(hash) => hash.memory_usage(samples),
-        ValueRef::ZSet(zset) => zset.memory_bytes(),
+        ValueRef::ZSet(zset) => zset.memory_usage(samples),
     };
     entry.allocated_bytes() + TABLE_BYTES_PER_KEY + payload
 }
