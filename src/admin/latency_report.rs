@@ -7,9 +7,9 @@ use hdrhistogram::Histogram;
 
 use super::latency::{LatencyEvent, LatencyMonitor, Sample, Spikes};
 use super::stats::{CommandStats, ShardStats};
-use super::{help, unpack};
+use super::unpack;
 use crate::command::{
-    Command, CommandError, CommandId, CommandResult, CommandTable, Part, Request,
+    Command, CommandError, CommandId, CommandResult, CommandTable, Part, Request, write_help,
 };
 use crate::config::Config;
 use crate::keyspace::Keyspace;
@@ -88,7 +88,7 @@ pub fn merge(
     reply: &mut Reply<'_>,
 ) -> CommandResult {
     if request.is_word(1, "help") {
-        help(&HELP, reply);
+        write_help(&HELP, reply);
         return Ok(());
     }
     if request.is_word(1, "reset") {

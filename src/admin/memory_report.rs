@@ -2,6 +2,7 @@
 
 use super::facts::MemoryFacts;
 use super::stats::Stats;
+use crate::command::Request;
 use crate::resp::Reply;
 
 /// Bytes that are not the data itself: buffers, scripts, tables.
@@ -46,8 +47,16 @@ fn ratio(a: u64, b: u64) -> f64 {
     if b == 0 { 0.0 } else { a as f64 / b as f64 }
 }
 
-/// The reply of MEMORY STATS.
-pub fn write_stats(memory: &MemoryFacts, stats: &Stats, reply: &mut Reply<'_>) {
+/// The reply of MEMORY STATS and MEMORY DOCTOR.
+pub fn write(request: &Request<'_>, memory: &MemoryFacts, stats: &Stats, reply: &mut Reply<'_>) {
+    if request.is_word(1, "doctor") {
+        reply.verbatim(*b"txt", doctor(memory, stats).as_bytes());
+    } else {
+        write_stats(memory, stats, reply);
+    }
+}
+
+fn write_stats(memory: &MemoryFacts, stats: &Stats, reply: &mut Reply<'_>) {
     let map = reply.deferred();
     let mut fields = Fields { reply, count: 0 };
     fields.integer("peak.allocated", memory.peak.max(memory.used));
@@ -114,8 +123,7 @@ const WORTH_A_LOOK_BYTES: u64 = 5 << 20;
 /// Clients and replicas that hold more than this on average read too slowly.
 const BIG_CLIENT_BYTES: u64 = 200 << 10;
 
-/// The report of MEMORY DOCTOR.
-pub fn doctor(memory: &MemoryFacts, stats: &Stats) -> String {
+fn doctor(memory: &MemoryFacts, stats: &Stats) -> String {
     if memory.used < WORTH_A_LOOK_BYTES {
         return "There is hardly any data, so there is nothing to find out about its memory yet.\n"
             .to_owned();

@@ -29,9 +29,3 @@ fn unpack<T: Any>(parts: Vec<Part>) -> impl Iterator<Item = T> {
         Part::Done | Part::Count(_) | Part::Keys(_) | Part::Candidate(..) => None,
     })
 }
-
-/// The reply of HELP: one status per line.
-pub(crate) fn help(lines: &[&str], reply: &mut crate::resp::Reply<'_>) {
-    reply.array(lines.len());
-    lines.iter().for_each(|line| reply.simple(line));
-}

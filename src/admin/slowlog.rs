@@ -5,8 +5,8 @@
 
 use std::collections::VecDeque;
 
-use super::{help, unpack};
-use crate::command::{CommandError, CommandResult, Part, Request};
+use super::unpack;
+use crate::command::{CommandError, CommandResult, Part, Request, write_help};
 use crate::config::Config;
 use crate::datatypes::number::parse_i64;
 use crate::resp::Reply;
@@ -189,7 +189,7 @@ pub fn merge(
             reply.integer(i64::try_from(length).unwrap_or(i64::MAX));
         }
         Wanted::Reset => reply.ok(),
-        Wanted::Help => help(&HELP, reply),
+        Wanted::Help => write_help(&HELP, reply),
     }
     Ok(())
 }

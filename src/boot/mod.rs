@@ -22,10 +22,10 @@ use glommio::{LocalExecutorBuilder, Placement as CorePlacement};
 use crate::config::Config;
 use crate::control::Control;
 use crate::lanes::{self, Ports};
+use crate::process::Process;
 use crate::reactor::{self, Options, Reactor, Service};
 use crate::shard::Shard;
 use crate::shard::message::Message;
-use crate::shard::process::Process;
 use crate::shard_map::{ShardId, ShardMap};
 
 /// Messages that one lane holds. A full lane neither blocks nor drops: the sender keeps an overflow

@@ -58,8 +58,6 @@ pub enum PlacementError {
         /// CPUs that are left for data cores.
         cpus: usize,
     },
-    /// The control core is to run where a data core runs.
-    SharedCpu(usize),
 }
 
 impl fmt::Display for PlacementError {
@@ -75,10 +73,6 @@ impl fmt::Display for PlacementError {
                 f,
                 "{shards} pinned shards need as many CPUs but {cpus} are left for them; \
                  ask for fewer shards or for --no-pin"
-            ),
-            Self::SharedCpu(cpu) => write!(
-                f,
-                "control-cpu: CPU {cpu} is that of a data core; choose another one or --no-pin"
             ),
         }
     }
@@ -107,9 +101,7 @@ pub fn place(online: &[usize], config: &Config) -> Result<Placement, PlacementEr
     if shards > free.len() {
         return Err(PlacementError::TooFewCpus { shards, cpus: free.len() });
     }
-    if let Some(shared) = control.filter(|cpu| free[..shards].contains(cpu)) {
-        return Err(PlacementError::SharedCpu(shared));
-    }
+    // A control core that is told to share a data core's CPU may: it sleeps nearly all the time.
     Ok(Placement { data: free[..shards].iter().copied().map(Some).collect(), control })
 }
 
@@ -195,6 +187,7 @@ mod tests {
             (8, &["cpus 2-4"], on(&[2, 3, 4]), Some(7)),
             (8, &["cpus 4-7"], on(&[4, 5, 6, 7]), Some(3)),
             (8, &["cpus 1,0", "shards 2", "control-cpu 5"], on(&[1, 0]), Some(5)),
+            (4, &["cpus 0-1", "control-cpu 1"], on(&[0, 1]), Some(1)),
             (8, &["control-cpu 0"], on(&[1, 2, 3, 4, 5, 6, 7]), Some(0)),
             (8, &["pin no"], vec![None; 7], None),
             (2, &["pin yes"], on(&[0]), Some(1)),
@@ -212,7 +205,6 @@ mod tests {
             (4, &["control-cpu 9"], "control-cpu: CPU 9 cannot be used; usable are 0-3"),
             (4, &["cpus 0-1", "shards 3"], "shards is 3 but cpus names 2"),
             (4, &["shards 4", "pin yes"], "4 pinned shards need as many CPUs but 3 are left"),
-            (4, &["cpus 0-1", "control-cpu 1"], "control-cpu: CPU 1 is that of a data core"),
         ] {
             let error = plan(cpus, settings).unwrap_err();
             assert!(error.starts_with(expected), "{error}");

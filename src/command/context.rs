@@ -17,8 +17,10 @@
 //!   through `ctx.notify`. No change, no call.
 //! - Write the reply, or return an error; never both (a partial reply is taken back).
 
+use crate::admin::stats::ShardStats;
 use crate::config::Config;
 use crate::keyspace::{Key, Keyspace};
+use crate::process::Process;
 use crate::shard_map::{ShardId, ShardMap};
 
 /// Event classes of keyspace notifications (`notify-keyspace-events`).
@@ -57,6 +59,10 @@ pub struct Ctx<'a> {
     pub shards: ShardMap,
     /// What this command has changed.
     pub changes: &'a mut Changes,
+    /// What this shard counts about itself, its slow log and its latency spikes.
+    pub stats: &'a mut ShardStats,
+    /// What all cores share: start time, port, switches.
+    pub process: &'a Process,
 }
 
 impl Ctx<'_> {

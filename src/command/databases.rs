@@ -24,7 +24,7 @@ const FLUSHALL: EveryShard = EveryShard { part: flushall, merge: all_done, exclu
 const SWAPDB: EveryShard = EveryShard { part: swapdb, merge: all_done, exclusive: true };
 
 /// Merges parts that have nothing to say.
-pub(super) fn all_done(
+fn all_done(
     _: &mut Ctx<'_>,
     _: &Request<'_>,
     _: Vec<Part>,
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_flushed_database_is_freed_later() {
         let mut shard = TestShard::new();
-        shard.run("DEBUG POPULATE 1000");
+        (0..1000).for_each(|number| drop(shard.run(&format!("SET key:{number} v"))));
         shard.run("FLUSHALL");
         assert_eq!(shard.run("DBSIZE"), ":0\r\n");
         assert_eq!(shard.keyspace[0].garbage_len(), 1000);

@@ -93,7 +93,7 @@ fn push_if_exists(
 
 /// Adds elements to the list at `key`, which is made if it is not there; the new length.
 fn push(ctx: &mut Ctx<'_>, key: &Key<'_>, end: End, elements: &[&[u8]]) -> CommandResult<usize> {
-    let plain_bytes_min = ctx.keyspace.list_plain_bytes_min;
+    let plain_bytes_min = ctx.keyspace.switches.list_plain_bytes_min;
     let db = &mut ctx.keyspace[ctx.db];
     let len = match db.get_mut::<List>(key)? {
         Some(list) => {
@@ -101,8 +101,11 @@ fn push(ctx: &mut Ctx<'_>, key: &Key<'_>, end: End, elements: &[&[u8]]) -> Comma
             list.len()
         }
         None => {
-            let limits = NodeLimits::new(i64::from(ctx.config.list_max_listpack_size));
-            let mut list = List::new(limits.with_plain_bytes_min(plain_bytes_min));
+            let mut limits = NodeLimits::new(i64::from(ctx.config.list_max_listpack_size));
+            if let Some(bytes) = plain_bytes_min {
+                limits = limits.with_plain_bytes_min(bytes);
+            }
+            let mut list = List::new(limits);
             elements.iter().for_each(|element| list.push(end, element));
             let len = list.len();
             db.insert(key, Value::List(Box::new(list)), None);

@@ -3,6 +3,7 @@
 //! A handler sees a [`context::Ctx`], the [`request::Request`] and a [`crate::resp::Reply`]; it
 //! knows no socket, session or lane. `context.rs` says how to write one.
 
+pub mod category;
 pub mod context;
 pub mod error;
 pub mod part;
@@ -14,19 +15,18 @@ mod bitfield;
 mod bits;
 mod byte_range;
 mod collection;
+mod connection;
 mod counters;
 mod databases;
-mod debug;
-mod digest;
 mod expire;
 mod hashes;
-mod help;
 mod keys;
 mod lists;
 mod object;
 mod random;
 mod relocate;
 mod scan;
+mod server;
 mod sets;
 mod sets_algebra;
 mod strings;
@@ -40,8 +40,8 @@ mod zsets_range;
 pub use context::{Changes, Class, Ctx};
 pub use error::{CommandError, CommandResult};
 pub use part::Part;
-pub use relocate::copy_destination_db;
 pub use request::Request;
+pub use server::{debug_is_allowed, write_help};
 pub use table::{
     Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run, SessionCommand,
 };
@@ -50,9 +50,9 @@ pub use table::{
 static FAMILIES: &[&[Command]] = &[
     bitfield::COMMANDS,
     bits::COMMANDS,
+    connection::COMMANDS,
     counters::COMMANDS,
     databases::COMMANDS,
-    debug::COMMANDS,
     expire::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
@@ -60,6 +60,7 @@ static FAMILIES: &[&[Command]] = &[
     object::COMMANDS,
     relocate::COMMANDS,
     scan::COMMANDS,
+    server::COMMANDS,
     sets::COMMANDS,
     sets_algebra::COMMANDS,
     strings::COMMANDS,

@@ -1,17 +1,14 @@
-//! What is known about one value: OBJECT and MEMORY USAGE.
+//! What is known about one value: OBJECT. DEBUG OBJECT tells the same and more.
 
-use super::collection::integer;
-use super::help::help;
 use super::spec::*;
-use super::{Command, CommandError, CommandResult, Ctx, Request, Run};
+use super::{Command, CommandError, CommandResult, Ctx, Request, Run, write_help};
 use crate::config::Config;
 use crate::config::values::MaxmemoryPolicy;
-use crate::datatypes::zset::ZSet;
 use crate::keyspace::{Entry, StrRef, ValueRef};
 use crate::resp::Reply;
 
 /// The second argument is a key of which only metadata is read.
-pub(super) const KEY_AT_TWO: &[KeySpec] = &[KeySpec::one(2, Access::ReadOnly, &[])];
+const KEY_AT_TWO: &[KeySpec] = &[KeySpec::one(2, Access::ReadOnly, &[])];
 
 /// The rows of this family.
 #[rustfmt::skip] // a table: one row is one command
@@ -22,8 +19,20 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "object|help", arity: Arity::Exactly(2), flags: LOADING.with(STALE), group: Group::Generic, keys: NO_KEYS, categories: &[], run: Run::Data(object_help) },
     Command { name: "object|idletime", arity: Arity::Exactly(3), flags: READONLY, group: Group::Generic, keys: KEY_AT_TWO, categories: &[], run: Run::Data(object_idletime) },
     Command { name: "object|refcount", arity: Arity::Exactly(3), flags: READONLY, group: Group::Generic, keys: KEY_AT_TWO, categories: &[], run: Run::Data(object_refcount) },
-    Command { name: "memory", arity: Arity::AtLeast(2), flags: NO_FLAGS, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Container },
-    Command { name: "memory|usage", arity: Arity::AtLeast(3), flags: READONLY, group: Group::Server, keys: KEY_AT_TWO, categories: &[], run: Run::Data(memory_usage) },
+];
+
+const HELP: [&str; 11] = [
+    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "ENCODING <key>",
+    "    Tell in which form the value is kept.",
+    "FREQ <key>",
+    "    Tell how often the key was used, on a logarithmic scale. Needs an LFU policy.",
+    "IDLETIME <key>",
+    "    Tell for how many seconds nobody has used the key.",
+    "REFCOUNT <key>",
+    "    Tell how many references there are to the value.",
+    "HELP",
+    "    Show this text.",
 ];
 
 /// Longest string that Redis keeps in one piece with its header, and calls "embstr" (Redis 7.0
@@ -34,8 +43,6 @@ const EMBSTR_BYTES_MAX: usize = 44;
 const SHARED_INTEGERS: i64 = 10_000;
 /// What Redis says of an object that is never freed (Redis 7.0 `server.h`, OBJ_SHARED_REFCOUNT).
 const SHARED_REFCOUNT: i64 = i32::MAX as i64;
-
-// ---- OBJECT ----
 
 /// OBJECT ENCODING key
 fn object_encoding(
@@ -137,79 +144,14 @@ pub(super) fn refcount(entry: &Entry, config: &Config) -> i64 {
 
 /// OBJECT HELP
 fn object_help(_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    help(
-        reply,
-        "OBJECT",
-        &[
-            "ENCODING <key>",
-            "    Tell in which form the value is kept.",
-            "FREQ <key>",
-            "    Tell how often the key was used, on a logarithmic scale. Needs an LFU policy.",
-            "IDLETIME <key>",
-            "    Tell for how many seconds nobody has used the key.",
-            "REFCOUNT <key>",
-            "    Tell how many references there are to the value.",
-        ],
-    );
+    write_help(&HELP, reply);
     Ok(())
-}
-
-// ---- MEMORY USAGE ----
-
-/// Elements of a collection that MEMORY USAGE looks at unless told (Redis 7.0 `object.c`,
-/// OBJ_COMPUTE_SIZE_DEF_SAMPLES).
-const SAMPLES_DEFAULT: usize = 5;
-/// A key's share of the table of its slot, measured at 60 keys a slot.
-const TABLE_BYTES_PER_KEY: usize = 11;
-/// An item of the expiry wheel.
-const EXPIRY_BYTES: usize = 16;
-
-/// MEMORY USAGE key [SAMPLES count]
-fn memory_usage(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    let samples = samples(request)?;
-    match ctx.keyspace[ctx.db].peek(&request.key(2)) {
-        Some(entry) => reply.integer(entry_bytes(entry, samples) as i64),
-        None => reply.null(),
-    }
-    Ok(())
-}
-
-/// How many elements to look at; 0 for all.
-fn samples(request: &Request<'_>) -> CommandResult<usize> {
-    let mut samples = SAMPLES_DEFAULT;
-    for at in (3..request.len()).step_by(2) {
-        let Some(count) = request.get(at + 1).filter(|_| request.is_word(at, "samples")) else {
-            return Err(CommandError::Syntax);
-        };
-        samples = usize::try_from(integer(count)?).map_err(|_| CommandError::Syntax)?;
-    }
-    Ok(samples)
-}
-
-/// Bytes of memory that a key with its value takes, its share of the tables included.
-fn entry_bytes(entry: &Entry, samples: usize) -> usize {
-    let expiry_bytes = if entry.expiry().is_some() { EXPIRY_BYTES } else { 0 };
-    let value_bytes = match entry.value() {
-        ValueRef::Str(StrRef::Bytes(bytes)) if entry.kind() == crate::keyspace::Kind::Raw => {
-            bytes.len()
-        }
-        ValueRef::Str(_) => 0, // inside the entry
-        ValueRef::List(list) => list.memory_bytes(),
-        ValueRef::Set(set) => set.memory_usage(samples),
-        ValueRef::Hash(hash) => hash.memory_usage(samples),
-        ValueRef::ZSet(zset) => size_of::<ZSet>() + zset.memory_usage(samples),
-    };
-    entry.allocated_bytes() + value_bytes + TABLE_BYTES_PER_KEY + expiry_bytes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::command::testing::TestShard;
-
-    fn integer_reply(reply: &str) -> i64 {
-        reply.trim_start_matches(':').trim_end().parse().expect("the reply is an integer")
-    }
 
     #[test]
     fn object_encoding_tells_redis_s_names() {
@@ -246,7 +188,6 @@ mod tests {
         for word in ["ENCODING", "FREQ", "IDLETIME", "REFCOUNT"] {
             assert_eq!(shard.run(&format!("OBJECT {word} nothing")), "_\r\n", "{word}");
         }
-        assert_eq!(shard.run("MEMORY USAGE nothing"), "_\r\n");
     }
 
     #[test]
@@ -283,40 +224,5 @@ mod tests {
         assert_eq!(lines[0], format!("*{}", lines.len() - 1));
         assert!(lines[1].starts_with("+OBJECT <subcommand> "), "{help}");
         assert_eq!(lines[lines.len() - 2], "+HELP");
-    }
-
-    #[test]
-    fn memory_usage_grows_with_what_is_stored() {
-        let mut shard = TestShard::new();
-        let text = "x".repeat(10_000);
-        for (command, at_least, at_most) in [
-            ("SET s v".to_owned(), 20, 60),
-            (format!("SET s {text}"), 10_000, 10_200),
-            ("PEXPIRE s 100000".to_owned(), 10_020, 10_300),
-            (format!("RPUSH l {text} {text}"), 20_000, 45_000),
-            (format!("SADD set {text} a"), 10_000, 21_000),
-            (format!("HSET h f {text} g {text}"), 20_000, 45_000),
-            (format!("ZADD z 1 {text}"), 10_000, 25_000),
-        ] {
-            shard.run(&command);
-            let key = command.split(' ').nth(1).unwrap();
-            let usage = integer_reply(&shard.run(&format!("MEMORY USAGE {key} SAMPLES 0")));
-            assert!((at_least..=at_most).contains(&usage), "{usage} for {command:.20}");
-        }
-    }
-
-    #[test]
-    fn memory_usage_checks_its_options() {
-        let mut shard = TestShard::new();
-        for (options, reply) in [
-            ("SAMPLES", "-ERR syntax error\r\n"),
-            ("SAMPLES -1", "-ERR syntax error\r\n"),
-            ("SAMPLES 1 SAMPLES", "-ERR syntax error\r\n"),
-            ("foo 1", "-ERR syntax error\r\n"),
-            ("SAMPLES x", "-ERR value is not an integer or out of range\r\n"),
-            ("samples 0 SAMPLES 9223372036854775807", "$-1\r\n"),
-        ] {
-            assert_eq!(shard.run(&format!("MEMORY USAGE k {options}")), reply, "{options}");
-        }
     }
 }

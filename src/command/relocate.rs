@@ -109,9 +109,9 @@ fn database_number(text: &[u8], databases: usize) -> CommandResult<usize> {
     usize::try_from(number).ok().filter(|db| *db < databases).ok_or(NO_SUCH_DATABASE)
 }
 
-/// The database that the destination of COPY is in, for who has to hold that key before the handler
-/// runs; `selected` when the arguments are bad, which the handler will say.
-pub fn copy_destination_db(args: &[&[u8]], selected: usize, databases: usize) -> usize {
+/// The database that the destination of COPY is in; `selected` when the arguments are bad, which the
+/// handler will say.
+pub(super) fn copy_destination_db(args: &[&[u8]], selected: usize, databases: usize) -> usize {
     CopyOptions::parse(&Request::new(args), selected, databases).map_or(selected, |found| found.db)
 }
 
@@ -180,6 +180,7 @@ fn move_key(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> 
 mod tests {
     use super::*;
     use crate::command::testing::TestShard;
+    use crate::config::values::Permission;
 
     const ONE_OF_EACH: [&str; 7] = [
         "SET s v",
@@ -201,6 +202,7 @@ mod tests {
     #[test]
     fn every_kind_of_value_is_renamed_copied_and_moved_with_its_expiry() {
         let mut shard = TestShard::new();
+        shard.config.enable_debug_command = Permission::Yes;
         ONE_OF_EACH.iter().for_each(|command| drop(shard.run(command)));
         shard.run("APPEND s w"); // raw from now on, though short
         for key in KEYS {

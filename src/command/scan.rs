@@ -115,10 +115,12 @@ fn scan(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Comm
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::stats::ShardStats;
     use crate::command::testing::TestShard;
     use crate::command::{Changes, CommandError};
     use crate::config::Config;
     use crate::keyspace::{Key, Keyspace, NewExpiry};
+    use crate::process::Process;
     use crate::shard_map::ShardMap;
     use std::collections::{HashMap, HashSet};
 
@@ -126,6 +128,14 @@ mod tests {
     fn words(reply: &str) -> Vec<String> {
         let lines = reply.split("\r\n").filter(|line| !line.is_empty());
         lines.filter(|line| !line.starts_with(['*', '$'])).map(str::to_owned).collect()
+    }
+
+    /// Keys key:0 and so on.
+    fn fill(shard: &mut TestShard, count: usize) {
+        for number in 0..count {
+            let name = format!("key:{number}");
+            shard.keyspace[0].set_str(&Key::new(name.as_bytes()), b"v", NewExpiry::None);
+        }
     }
 
     fn scan_all(shard: &mut TestShard, options: &str) -> Vec<String> {
@@ -162,7 +172,7 @@ mod tests {
     #[test]
     fn scan_finds_every_key_whatever_the_count() {
         let mut shard = TestShard::new();
-        shard.run("DEBUG POPULATE 500");
+        fill(&mut shard, 500);
         for options in ["", "COUNT 1", "COUNT 100000", "MATCH key:* COUNT 7 TYPE STRING"] {
             let found = scan_all(&mut shard, options);
             assert_eq!(found.len(), 500, "{options}");
@@ -179,7 +189,7 @@ mod tests {
     #[test]
     fn scan_does_about_count_entries_of_work() {
         let mut shard = TestShard::new();
-        shard.run("DEBUG POPULATE 500");
+        fill(&mut shard, 500);
         let found = words(&shard.run("SCAN 0 COUNT 20")).len() - 1;
         assert!((20..=30).contains(&found), "{found}");
     }
@@ -212,35 +222,46 @@ mod tests {
     }
 
     /// As many shards as a test wants; commands go where the session layer would send them.
-    struct Shards(Vec<Keyspace>, ShardMap, Config);
+    struct Shards {
+        keyspaces: Vec<Keyspace>,
+        map: ShardMap,
+        config: Config,
+        process: Process,
+    }
 
     impl Shards {
         fn new(count: u16) -> Self {
-            let keyspaces = (0..count).map(|n| Keyspace::new(1, 1000, u64::from(n) + 1)).collect();
-            Self(keyspaces, ShardMap::new(count).unwrap(), Config::default())
+            Self {
+                keyspaces: (0..count).map(|n| Keyspace::new(1, 1000, u64::from(n) + 1)).collect(),
+                map: ShardMap::new(count).unwrap(),
+                config: Config::default(),
+                process: Process::new(String::new(), 6379, None),
+            }
         }
 
         fn set(&mut self, name: &str) {
             let key = Key::new(name.as_bytes());
-            let owner = self.1.owner(key.slot).index();
-            self.0[owner][0].set_str(&key, b"v", NewExpiry::None);
+            let owner = self.map.owner(key.slot).index();
+            self.keyspaces[owner][0].set_str(&key, b"v", NewExpiry::None);
         }
 
         fn on<R>(&mut self, shard: usize, run: impl FnOnce(&mut Ctx<'_>) -> R) -> R {
             run(&mut Ctx {
-                keyspace: &mut self.0[shard],
+                keyspace: &mut self.keyspaces[shard],
                 db: 0,
-                config: &self.2,
+                config: &self.config,
                 shard: ShardId(shard as u16),
-                shards: self.1,
+                shards: self.map,
                 changes: &mut Changes::default(),
+                stats: &mut ShardStats::default(),
+                process: &self.process,
             })
         }
 
         fn scan(&mut self, cursor: &str) -> Vec<String> {
             let args: [&[u8]; 4] = [b"scan", cursor.as_bytes(), b"count", b"30"];
             let request = Request::new(&args);
-            let owner = self.1.owner(slot_of_cursor(&request).unwrap()).index();
+            let owner = self.map.owner(slot_of_cursor(&request).unwrap()).index();
             let mut out = Vec::new();
             self.on(owner, |ctx| scan(ctx, &request, &mut Reply::new(&mut out, false))).unwrap();
             words(&String::from_utf8(out).unwrap())
@@ -248,7 +269,7 @@ mod tests {
 
         fn everywhere(&mut self, every: EveryShard, args: &[&[u8]]) -> String {
             let request = Request::new(args);
-            let parts: Vec<Part> = (0..self.0.len())
+            let parts: Vec<Part> = (0..self.keyspaces.len())
                 .map(|shard| self.on(shard, |ctx| (every.part)(ctx, &request)).unwrap())
                 .collect();
             let mut out = Vec::new();

@@ -29,6 +29,9 @@ pub enum Run {
     Session(SessionCommand),
     /// Never itself: its subcommands are rows of their own (`config|get`).
     Container,
+    /// Its subcommands are rows of their own; without one, this runs where the connection lives
+    /// (COMMAND).
+    ContainerOr(Handler),
 }
 
 /// A command that asks or tells every shard.
@@ -64,14 +67,9 @@ pub enum SessionCommand {
     ClientNoTouch,
     ClientReply,
     ClientHelp,
-    Info,
     ConfigSet,
-    ConfigResetstat,
     ConfigRewrite,
     Shutdown,
-    Slowlog,
-    Latency,
-    MemoryStats,
 }
 
 /// One command.
@@ -226,6 +224,22 @@ impl Command {
             spec.for_each(args, &mut visit);
         }
     }
+
+    /// The database that the key at argument `at` is in: the selected one, unless the destination of
+    /// COPY has one of its own. Who locks or lends keys asks this; there are `databases` in all.
+    pub fn database_of_key(
+        &self,
+        args: &[&[u8]],
+        at: usize,
+        selected: usize,
+        databases: usize,
+    ) -> usize {
+        if self.name == "copy" && at == 2 {
+            super::relocate::copy_destination_db(args, selected, databases)
+        } else {
+            selected
+        }
+    }
 }
 
 #[cfg(test)]
@@ -259,7 +273,8 @@ mod tests {
             );
             if let Some(container) = command.container() {
                 let id = table.find(container.as_bytes()).expect("the container is a row");
-                assert!(matches!(table.command(id).run, Run::Container), "{name}");
+                let run = table.command(id).run;
+                assert!(matches!(run, Run::Container | Run::ContainerOr(_)), "{name}");
             }
             if !command.keys.is_empty() {
                 assert!(matches!(command.run, Run::Data(_)), "{name}: keys need a data handler");

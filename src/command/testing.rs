@@ -1,8 +1,10 @@
 //! Runs commands on one shard without sockets, for the tests of the handlers.
 
 use super::{Changes, CommandError, CommandTable, Ctx, Request, Run};
+use crate::admin::stats::ShardStats;
 use crate::config::Config;
 use crate::keyspace::Keyspace;
+use crate::process::Process;
 use crate::resp::Reply;
 use crate::shard_map::{ShardId, ShardMap};
 
@@ -18,6 +20,10 @@ pub struct TestShard {
     pub db: usize,
     /// What the commands changed so far.
     pub changes: Changes,
+    /// What the shard counts.
+    pub stats: ShardStats,
+    /// The process around it.
+    pub process: Process,
 }
 
 impl TestShard {
@@ -29,6 +35,8 @@ impl TestShard {
             resp3: false,
             db: 0,
             changes: Changes::default(),
+            stats: ShardStats::default(),
+            process: Process::new("0".repeat(40), 6379, None),
         }
     }
 
@@ -57,7 +65,8 @@ impl TestShard {
         let table = CommandTable::get();
         let id = table.find(args[0]).expect("tests call commands that there are");
         let mut command = table.command(id);
-        if matches!(command.run, Run::Container) {
+        let contains = matches!(command.run, Run::Container | Run::ContainerOr(_));
+        if contains && args.len() > 1 {
             let id = table.find_subcommand(command, args[1]);
             command = table.command(id.expect("tests call subcommands that there are"));
         }
@@ -72,9 +81,13 @@ impl TestShard {
             shard: ShardId(0),
             shards: ShardMap::new(1).expect("one shard is allowed"),
             changes: &mut self.changes,
+            stats: &mut self.stats,
+            process: &self.process,
         };
         match command.run {
-            Run::Data(handler) | Run::BySlot(_, handler) => handler(&mut ctx, &request, reply),
+            Run::Data(handler) | Run::ContainerOr(handler) | Run::BySlot(_, handler) => {
+                handler(&mut ctx, &request, reply)
+            }
             Run::EveryShard(every) => {
                 let part = (every.part)(&mut ctx, &request)?;
                 (every.merge)(&mut ctx, &request, vec![part], reply)

@@ -19,9 +19,9 @@ use crate::boot::signals::Signals;
 use crate::command::CommandError;
 use crate::config::Config;
 use crate::lanes::Ports;
+use crate::process::Process;
 use crate::reactor::{Action, Adoption, CloseReason, ConnId, Peer, Service, Wait};
 use crate::shard::message::{ControlCall, ControlRequest, Message, Ticket};
-use crate::shard::process::Process;
 use crate::shard_map::{ShardId, ShardMap};
 
 /// What a client that comes from elsewhere is told in protected mode (the advice of Redis 7.0,

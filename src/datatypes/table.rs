@@ -16,8 +16,9 @@ use std::mem;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-/// Buckets of a full segment. Smaller segments make a scan step cheaper (it hashes the elements of
-/// one segment), larger ones make the directory smaller; 512 keeps both within a few microseconds.
+/// Buckets of a full segment. A scan step hashes the elements of one segment: at 5 M members SSCAN
+/// COUNT 10 took 3.7 µs with 512 buckets, 6.2 with 1024 and 10.7 with 2048, while look-ups, which
+/// gain from a smaller directory, differed by less than the noise.
 const SEGMENT_BUCKETS: usize = 512;
 /// Elements of a segment before it splits: what hashbrown puts in [`SEGMENT_BUCKETS`] buckets.
 pub const SEGMENT_ELEMENTS_MAX: usize = SEGMENT_BUCKETS / 8 * 7;

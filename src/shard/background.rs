@@ -85,7 +85,6 @@ impl Shard {
             self.cut(conn);
         }
         for conn in slow {
-            self.counters.output_limit_closed += 1;
             tracing::warn!(?conn, "closing client: over the soft output limit for too long");
             self.cut(conn);
         }
@@ -159,7 +158,7 @@ impl Shard {
         let key = Key::new(&bytes);
         self.engine.keyspace[db].remove(&key);
         self.engine.ctx(db).notify(&key, Class::Evicted, "evicted");
-        self.counters.evicted += 1;
+        self.engine.stats.counters().evicted_keys += 1;
         true
     }
 

@@ -3,7 +3,7 @@
 use super::Shard;
 use super::clients::{self, ClientFilter};
 use super::message::PartWork;
-use crate::command::{CommandError, CommandId, CommandResult, Part, SessionCommand};
+use crate::command::{CommandError, CommandResult, Part, SessionCommand};
 use crate::datatypes::number::parse_i64;
 use crate::reactor::{Action, ConnId};
 use crate::resp::Reply;
@@ -27,23 +27,17 @@ impl Shard {
     pub(super) fn session_command(
         &mut self,
         conn: ConnId,
-        id: CommandId,
         which: SessionCommand,
         words: &[&[u8]],
     ) -> SessionOutcome {
         use SessionCommand as C;
         match which {
-            C::ClientReply => return self.client_reply(conn, id, words),
+            C::ClientReply => return self.client_reply(conn, words),
             C::ClientList => return SessionOutcome::Operation(Shard::client_list),
             C::ClientKill => return SessionOutcome::Operation(Shard::client_kill),
-            C::Info => return SessionOutcome::Operation(Shard::info),
             C::ConfigSet => return SessionOutcome::Operation(Shard::config_set),
             C::ConfigRewrite => return SessionOutcome::Operation(Shard::config_rewrite),
-            C::ConfigResetstat => return SessionOutcome::Operation(Shard::config_resetstat),
             C::Shutdown => return SessionOutcome::Operation(Shard::shutdown),
-            C::Slowlog | C::Latency | C::MemoryStats => {
-                return SessionOutcome::Operation(Shard::gathered_admin);
-            }
             _ => {}
         }
         let config = std::sync::Arc::clone(&self.engine.config);
@@ -74,7 +68,7 @@ impl Shard {
         if let Err(error) = result {
             made.clear();
             Reply::new(&mut made, session.resp3).error(&error);
-            self.engine.failed(id, &error);
+            self.engine.count_error(&error);
         }
         let out = session.replies.local();
         let before = out.len();
@@ -87,7 +81,7 @@ impl Shard {
         SessionOutcome::Done
     }
 
-    fn client_reply(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> SessionOutcome {
+    fn client_reply(&mut self, conn: ConnId, words: &[&[u8]]) -> SessionOutcome {
         let Some(session) = self.sessions.get_mut(conn) else { return SessionOutcome::Closing };
         let mode = words[2];
         let out = session.replies.local();
@@ -103,7 +97,7 @@ impl Shard {
             }
         } else {
             Reply::new(out, session.resp3).error(CommandError::Syntax);
-            self.engine.failed(id, &CommandError::Syntax);
+            self.engine.count_error(&CommandError::Syntax);
             self.apply_reply_mode(conn, before);
             return SessionOutcome::Done;
         }

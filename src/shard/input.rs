@@ -8,6 +8,8 @@ use super::Shard;
 use super::batch::{Batch, Item};
 use super::engine::Engine;
 use super::message::{Origin, OwnedCommand};
+use crate::admin::slowlog::Caller;
+use crate::admin::stats::Outcome;
 use crate::command::spec::{DENYOOM, NO_AUTH};
 use crate::command::{CommandError, CommandId, CommandTable, KeyShape, Request, Run};
 use crate::keyspace::Key;
@@ -55,7 +57,7 @@ fn recycle_group<'b>(mut group: Vec<Parsed<'_>>) -> Vec<Parsed<'b>> {
 }
 
 /// What became of one command.
-enum Outcome {
+enum Next {
     /// It ran, or its reply is under way: go on.
     Done,
     /// It ran, or is at work, and the next one has to wait or will never run.
@@ -70,7 +72,9 @@ impl Shard {
         self.open_turn();
         let now_ms = self.engine.keyspace.now_ms();
         let query_limit = self.engine.config.client_query_buffer_limit as usize;
-        self.counters.input_bytes += bytes.len() as u64;
+        let counters = self.engine.stats.counters();
+        counters.net_input_bytes += bytes.len() as u64;
+        counters.reads_processed += 1;
         let Some(session) = self.sessions.get_mut(conn) else { return };
         session.active_ms = now_ms;
         session.received_bytes += bytes.len() as u64;
@@ -91,7 +95,6 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         if session.query.len() > query_limit {
             tracing::warn!(client = session.id, "closing client: query buffer limit reached");
-            self.counters.query_limit_closed += 1;
             self.cut(conn);
         } else if session.hold != Hold::None
             && session.query.len() > HELD_INPUT_BYTES_MAX
@@ -149,8 +152,8 @@ impl Shard {
                 Why::Inline(consumed, words) => {
                     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                     match self.run_alone(conn, &words) {
-                        Outcome::NotYet => break,
-                        Outcome::Done | Outcome::Stop => used += consumed,
+                        Next::NotYet => break,
+                        Next::Done | Next::Stop => used += consumed,
                     }
                 }
                 Why::Error(error) => {
@@ -167,6 +170,19 @@ impl Shard {
 
     /// Runs a group; `Some(bytes)` if it stopped early after so many bytes of input.
     fn run_group(&mut self, conn: ConnId, args: &[&[u8]], group: &[Parsed<'_>]) -> Option<usize> {
+        let stopped = self.run_in_order(conn, args, group);
+        if !self.engine.slow.is_empty() {
+            self.log_slow_commands(Some(conn));
+        }
+        stopped
+    }
+
+    fn run_in_order(
+        &mut self,
+        conn: ConnId,
+        args: &[&[u8]],
+        group: &[Parsed<'_>],
+    ) -> Option<usize> {
         let mut start = 0;
         for parsed in group {
             let words = &args[parsed.first_arg..parsed.end_arg];
@@ -175,15 +191,32 @@ impl Shard {
                 Err(error) => self.refuse(conn, None, error),
             };
             match outcome {
-                Outcome::Done => start = parsed.end,
-                Outcome::Stop => return Some(parsed.end),
-                Outcome::NotYet => return Some(start),
+                Next::Done => start = parsed.end,
+                Next::Stop => return Some(parsed.end),
+                Next::NotYet => return Some(start),
             }
         }
         None
     }
 
-    fn run_alone(&mut self, conn: ConnId, words: &[&[u8]]) -> Outcome {
+    /// Puts what was slow into the slow log, under the name of the client that asked for it.
+    #[cold]
+    pub(super) fn log_slow_commands(&mut self, conn: Option<ConnId>) {
+        let session = conn.and_then(|conn| self.sessions.get(conn));
+        let caller = Caller {
+            address: session.map_or("?:0", |session| &session.endpoint.remote),
+            name: session.map_or(b"", |session| &session.name),
+        };
+        let engine = &mut self.engine;
+        for slow in std::mem::take(&mut engine.slow) {
+            let args: Vec<&[u8]> = slow.args.iter().map(Vec::as_slice).collect();
+            let place = (engine.id, engine.shards);
+            let times = (slow.at_us, slow.duration_us);
+            engine.stats.slowlog.record(place, &engine.config, &args, times, caller);
+        }
+    }
+
+    fn run_alone(&mut self, conn: ConnId, words: &[&[u8]]) -> Next {
         match identify(words) {
             Ok(id) => {
                 let key = single_key(id, words);
@@ -199,10 +232,10 @@ impl Shard {
         id: CommandId,
         words: &[&[u8]],
         key: Option<(u8, Key<'_>)>,
-    ) -> Outcome {
+    ) -> Next {
         let table = CommandTable::get();
         let command = table.command(id);
-        let Some(session) = self.sessions.get_mut(conn) else { return Outcome::Stop };
+        let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
         session.commands += 1;
         session.last_command = Some(id);
         if !session.authenticated && !command.flags.has(NO_AUTH) {
@@ -235,7 +268,7 @@ impl Shard {
                 } else {
                     self.apply_reply_mode(conn, before);
                 }
-                Outcome::Done
+                Next::Done
             }
             (Run::Data(handler), None) if table.shape(id) == KeyShape::None => {
                 self.run_here(conn, |engine, state, out| {
@@ -245,6 +278,9 @@ impl Shard {
             (Run::Data(_), None) => self.run_many_keys(conn, id, words),
             (Run::BySlot(..) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
             (Run::Session(which), _) => self.run_session_command(conn, id, which, words),
+            (Run::ContainerOr(handler), _) => self.run_here(conn, |engine, state, out| {
+                engine.run(id, handler, &Request::new(words), state, out);
+            }),
             (Run::Container, _) => unreachable!("identify resolves containers"),
         }
     }
@@ -254,19 +290,19 @@ impl Shard {
         &mut self,
         conn: ConnId,
         run: impl FnOnce(&mut Engine, (usize, bool), &mut Vec<u8>),
-    ) -> Outcome {
-        let Some(session) = self.sessions.get_mut(conn) else { return Outcome::Stop };
+    ) -> Next {
+        let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
         let state = (session.db, session.resp3);
         let out = session.replies.local();
         let before = out.len();
         run(&mut self.engine, state, out);
         self.apply_reply_mode(conn, before);
-        Outcome::Done
+        Next::Done
     }
 
     /// Answers an error to a command that does not run.
     #[cold]
-    fn refuse(&mut self, conn: ConnId, id: Option<CommandId>, error: &CommandError) -> Outcome {
+    fn refuse(&mut self, conn: ConnId, id: Option<CommandId>, error: &CommandError) -> Next {
         self.engine.rejected(id, error);
         self.run_here(conn, |_, (_, resp3), out| Reply::new(out, resp3).error(error))
     }
@@ -302,8 +338,8 @@ impl Shard {
         words: &[&[u8]],
         (key_at, key): (u8, Key<'_>),
         owner: ShardId,
-    ) -> Outcome {
-        let Some(session) = self.sessions.get_mut(conn) else { return Outcome::Stop };
+    ) -> Next {
+        let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
         let item = Item {
             conn,
             place: Self::expect_reply(session),
@@ -320,8 +356,7 @@ impl Shard {
         let batch = self.outgoing[owner.index()]
             .get_or_insert_with(|| spare.pop().unwrap_or_else(|| Box::new(Batch::default())));
         batch.push(item, words);
-        self.counters.crossed += 1;
-        Outcome::Done
+        Next::Done
     }
 
     /// A command for keys of this shard has to wait for a transaction that holds some of them.
@@ -331,9 +366,9 @@ impl Shard {
         id: CommandId,
         words: &[&[u8]],
         locks: Vec<KeyLock>,
-    ) -> Outcome {
+    ) -> Next {
         let shard = self.id();
-        let Some(session) = self.sessions.get_mut(conn) else { return Outcome::Stop };
+        let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
         let place = Self::expect_reply(session);
         let command = OwnedCommand {
             id,
@@ -342,11 +377,11 @@ impl Shard {
             args: words.iter().map(|word| word.to_vec()).collect(),
         };
         self.line_up(command, Origin { shard, conn, place }, locks);
-        Outcome::Done
+        Next::Done
     }
 
     /// A command with several keys: here if all are this shard's, else as a transaction.
-    fn run_many_keys(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Outcome {
+    fn run_many_keys(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
         let command = CommandTable::get().command(id);
         let Run::Data(handler) = command.run else { unreachable!("only data commands have keys") };
         let mut all_here = true;
@@ -360,9 +395,11 @@ impl Shard {
             return self.when_drained(conn, |shard| shard.start_transaction(conn, id, words));
         }
         if !self.engine.locks.is_idle() {
-            let db = self.sessions.get(conn).map_or(0, |session| session.db) as u16;
+            let selected = self.sessions.get(conn).map_or(0, |session| session.db);
+            let databases = self.engine.keyspace.database_count();
             let mut locks = Vec::new();
             command.for_each_key(words, |at| {
+                let db = command.database_of_key(words, at, selected, databases) as u16;
                 locks.push(KeyLock { db, hash: Key::new(words[at]).hash });
             });
             if locks.iter().any(|lock| self.engine.locks.is_wanted(*lock)) {
@@ -374,7 +411,7 @@ impl Shard {
         })
     }
 
-    fn run_in_parts(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Outcome {
+    fn run_in_parts(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
         self.when_drained(conn, |shard| shard.start_parts(conn, id, words))
     }
 
@@ -384,12 +421,12 @@ impl Shard {
         id: CommandId,
         which: crate::command::SessionCommand,
         words: &[&[u8]],
-    ) -> Outcome {
-        let outcome = self.session_command(conn, id, which, words);
-        self.engine.account(id, words);
+    ) -> Next {
+        let outcome = self.session_command(conn, which, words);
+        self.engine.account(id, words, Outcome::Ok);
         match outcome {
-            super::connection::SessionOutcome::Done => Outcome::Done,
-            super::connection::SessionOutcome::Closing => Outcome::Stop,
+            super::connection::SessionOutcome::Done => Next::Done,
+            super::connection::SessionOutcome::Closing => Next::Stop,
             super::connection::SessionOutcome::Operation(start) => {
                 self.when_drained(conn, |shard| start(shard, conn, words))
             }
@@ -397,18 +434,18 @@ impl Shard {
     }
 
     /// Starts a command with a wide effect once all earlier replies of the connection have come.
-    fn when_drained(&mut self, conn: ConnId, start: impl FnOnce(&mut Self)) -> Outcome {
-        let Some(session) = self.sessions.get_mut(conn) else { return Outcome::Stop };
+    fn when_drained(&mut self, conn: ConnId, start: impl FnOnce(&mut Self)) -> Next {
+        let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
         if !session.replies.is_clear() {
             session.hold = Hold::Drain;
-            return Outcome::NotYet;
+            return Next::NotYet;
         }
         session.hold = Hold::Operation;
         start(self);
         // Many operations are over at once: those that found all they need on this shard.
         match self.sessions.get_mut(conn) {
-            Some(session) if session.may_run() => Outcome::Done,
-            _ => Outcome::Stop,
+            Some(session) if session.may_run() => Next::Done,
+            _ => Next::Stop,
         }
     }
 
@@ -457,6 +494,9 @@ impl Shard {
             item.reply_end = Some(replies.len() as u32);
         }
         self.scratch.args = recycle_args(args);
+        if !self.engine.slow.is_empty() {
+            self.log_slow_commands(None);
+        }
         batch.items = items;
         batch.replies = replies;
     }
@@ -555,7 +595,8 @@ fn identify(words: &[&[u8]]) -> Result<CommandId, CommandError> {
     let table = CommandTable::get();
     let mut id = table.find(words[0]).ok_or_else(|| unknown_command(words))?;
     let mut command = table.command(id);
-    if matches!(command.run, Run::Container) {
+    let contains = matches!(command.run, Run::Container | Run::ContainerOr(_));
+    if contains && (words.len() > 1 || matches!(command.run, Run::Container)) {
         let Some(word) = words.get(1) else {
             return Err(CommandError::WrongArity(command.name.to_owned()));
         };

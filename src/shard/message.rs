@@ -78,14 +78,10 @@ pub struct Conclusion {
 pub enum PartWork {
     /// The shard's part of a command of the table.
     Command(Arc<OwnedCommand>),
-    /// Figures for INFO.
-    Stats,
     /// Lines of CLIENT LIST.
     ClientList(Arc<super::clients::ClientFilter>),
     /// Close the matching clients and count them; never the one with this id if it is to be skipped.
     ClientKill(Arc<super::clients::ClientFilter>),
-    /// Set all counters to zero.
-    ResetStats,
 }
 
 /// "Do your part."

@@ -16,7 +16,6 @@ pub mod engine;
 mod input;
 pub mod message;
 mod parts;
-pub mod process;
 mod server_commands;
 mod service;
 pub mod sessions;
@@ -29,12 +28,12 @@ use batch::Batch;
 use engine::Engine;
 use input::Scratch;
 use message::{Message, Origin, OwnedCommand, PartRequest, Schedule, Ticket};
-use process::Process;
 use sessions::Sessions;
 
 use crate::clock;
 use crate::config::Config;
 use crate::lanes::Ports;
+use crate::process::Process;
 use crate::reactor::{Action, BufferPool, ConnId};
 use crate::session::Hold;
 use crate::shard_map::{ShardId, ShardMap};
@@ -76,30 +75,6 @@ pub struct Shard {
     /// The time was taken for this turn.
     turn_open: bool,
     stopping: bool,
-    counters: Counters,
-}
-
-/// What INFO shows of this shard's connections.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Counters {
-    /// Connections accepted.
-    pub connections: u64,
-    /// Bytes received.
-    pub input_bytes: u64,
-    /// Bytes sent.
-    pub output_bytes: u64,
-    /// Clients closed for their output.
-    pub output_limit_closed: u64,
-    /// Clients closed for their input.
-    pub query_limit_closed: u64,
-    /// Commands that crossed a lane.
-    pub crossed: u64,
-    /// Transactions over several shards.
-    pub transactions: u64,
-    /// Transactions that were refused once and came back.
-    pub retries: u64,
-    /// Keys evicted.
-    pub evicted: u64,
 }
 
 impl Shard {
@@ -113,7 +88,7 @@ impl Shard {
     ) -> Self {
         let seed = clock::unix_us() as u64 ^ (u64::from(id.0) << 48);
         Self {
-            engine: Engine::new(id, shards, config, seed),
+            engine: Engine::new(id, shards, config, Arc::clone(&process), seed),
             sessions: Sessions::default(),
             outgoing: (0..shards.len()).map(|_| None).collect(),
             ports,
@@ -131,7 +106,6 @@ impl Shard {
             background: background::Background::default(),
             turn_open: false,
             stopping: false,
-            counters: Counters::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::clients;
 use super::message::{Message, OwnedCommand, PartDone, PartRequest, PartWork, Ticket};
 use super::{Shard, Waiting};
+use crate::admin::stats::Outcome;
 use crate::command::{CommandError, CommandId, CommandResult, CommandTable, Part, Request, Run};
 use crate::reactor::ConnId;
 use crate::resp::Reply;
@@ -55,7 +56,7 @@ impl Shard {
                     self.ask(owner, ticket, PartWork::Command(Arc::new(command)), None);
                 }
                 Err(error) => {
-                    self.engine.failed(id, &error);
+                    self.engine.count_error(&error);
                     self.complete(conn, |_, reply| reply.error(error));
                 }
             },
@@ -130,13 +131,8 @@ impl Shard {
     pub(super) fn run_part(&mut self, request: &PartRequest) {
         let result = match &request.work {
             PartWork::Command(command) => self.command_part(command),
-            PartWork::Stats => Ok(Part::Other(Box::new(self.stats()))),
             PartWork::ClientList(filter) => Ok(Part::Other(Box::new(self.client_lines(filter)))),
             PartWork::ClientKill(filter) => Ok(Part::Count(self.kill_clients(filter))),
-            PartWork::ResetStats => {
-                self.reset_stats();
-                Ok(Part::Done)
-            }
         };
         let done = PartDone { ticket: request.ticket, shard: self.id(), result };
         if request.coordinator == self.id() {
@@ -217,12 +213,14 @@ impl Shard {
                         Some(error) => Err(error),
                         None => (every.merge)(&mut engine.ctx(command.db), &request, parts, reply),
                     };
+                    let mut outcome = Outcome::Ok;
                     if let Err(error) = result {
                         reply.truncate(mark);
                         reply.error(&error);
-                        engine.failed(id, &error);
+                        engine.count_error(&error);
+                        outcome = Outcome::Failed;
                     }
-                    engine.account(id, &words);
+                    engine.account(id, &words, outcome);
                 });
             }
             Some(Operation::Merged { conn, merge, parts }) => {

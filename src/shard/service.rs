@@ -40,7 +40,9 @@ impl Service for Shard {
             self.engine.keyspace.now_ms(),
             config.requirepass.is_empty(),
         );
-        self.counters.connections += 1;
+        let counters = self.engine.stats.counters();
+        counters.connections_received += 1;
+        counters.connected_clients += 1;
         self.sessions.insert(conn, session);
     }
 
@@ -59,6 +61,7 @@ impl Service for Shard {
         if let Some(session) = self.sessions.remove(conn) {
             tracing::debug!(client = session.id, ?why, "client gone");
             self.process.clients.fetch_sub(1, Ordering::Relaxed);
+            self.engine.stats.counters().connected_clients -= 1;
         }
     }
 
@@ -79,7 +82,6 @@ impl Service for Shard {
         self.settle_touched();
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
-        self.collect_slow_commands();
         self.turn_open = false;
         if more || self.ports.is_congested() || !self.resumable.is_empty() {
             return Wait::Poll;
@@ -104,7 +106,9 @@ impl Service for Shard {
     }
 
     fn sent(&mut self, conn: ConnId, bytes: usize) {
-        self.counters.output_bytes += bytes as u64;
+        let counters = self.engine.stats.counters();
+        counters.net_output_bytes += bytes as u64;
+        counters.writes_processed += 1;
         let soft = self.engine.config.client_output_buffer_limit.normal.soft as usize;
         if let Some(session) = self.sessions.get_mut(conn) {
             session.in_flight = session.in_flight.saturating_sub(bytes);
@@ -210,7 +214,6 @@ impl Shard {
             }
             let done = session.input_ended && session.query_is_spent();
             if hard > 0 && unsent > hard {
-                self.counters.output_limit_closed += 1;
                 tracing::warn!(client = session.id, unsent, "closing client: output buffer limit");
                 self.cut(conn);
             } else if session.replies.is_clear() && (session.closing || done) {

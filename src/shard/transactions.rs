@@ -42,9 +42,12 @@ impl Shard {
         let Some(session) = self.sessions.get(conn) else { return };
         let (db, resp3) = (session.db, session.resp3);
         let mut participants: Vec<(ShardId, Option<Vec<(usize, Vec<u8>)>>)> = Vec::new();
-        CommandTable::get().command(id).for_each_key(words, |at| {
+        let (command, databases) =
+            (CommandTable::get().command(id), self.engine.keyspace.database_count());
+        command.for_each_key(words, |at| {
             let owner = self.engine.shards.owner(crate::slot::slot_of(words[at]));
-            let key = (db, words[at].to_vec());
+            let key_db = command.database_of_key(words, at, db, databases);
+            let key = (key_db, words[at].to_vec());
             match participants.iter_mut().find(|(shard, _)| *shard == owner) {
                 Some((_, keys)) => keys.get_or_insert_default().push(key),
                 None => participants.push((owner, Some(vec![key]))),
@@ -67,7 +70,6 @@ impl Shard {
         purpose: Purpose,
         participants: Vec<(ShardId, Option<Vec<(usize, Vec<u8>)>>)>,
     ) {
-        self.counters.transactions += 1;
         let me = self.id();
         let mut missing = participants.len();
         let mine = participants.iter().find(|(shard, _)| *shard == me);
@@ -218,7 +220,6 @@ impl Shard {
     /// A participant refused: give up everywhere and come back with a later number.
     pub(super) fn on_refusal(&mut self, tx: TxId) {
         let Some(transaction) = self.transactions.remove(&tx) else { return };
-        self.counters.retries += 1;
         let me = self.id();
         let Transaction { conn, purpose, participants, granted, .. } = transaction;
         for (shard, _) in participants.iter().filter(|(shard, _)| *shard != me) {

@@ -91,7 +91,7 @@ def test_no_command_is_felled_by_random_words(server, c):
     rng = random.Random(seed)
     commands = {name: arity for name, arity in commands_of(c).items() if not {name, name.split("|")[0]} & set(NOT_FUZZED)}
     names = sorted(commands)
-    for _ in range(40):
+    for _ in range(25):
         c("RESET")
         c("FLUSHALL")
         check(c, *FILLED)

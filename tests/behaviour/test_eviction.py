@@ -10,6 +10,12 @@ MEGABYTE = 1024 * 1024
 VALUE = "x" * 1000
 
 
+@pytest.fixture
+def server(private_server):
+    """A server without a past: what earlier tests' connections left behind would blur the limits."""
+    return private_server()
+
+
 def used(server):
     return int(server.info("memory")["used_memory"])
 
@@ -104,7 +110,7 @@ def test_allkeys_policies_make_room_and_keep_to_the_limit(server, c, policy):
         eventually(lambda: int(server.info("stats")["evicted_keys"]) + c("DBSIZE") == 15_000)
         assert c("SET", "big", "x" * 2 * MEGABYTE) == OK
         c("SET small v")
-        assert used(server) <= limit + MEGABYTE
+        eventually(lambda: used(server) <= limit + MEGABYTE)
         assert c("DBSIZE") < left
 
 

@@ -76,9 +76,10 @@ def _end_with_parent():
 class Server:
     """One server process: redis-server or corelane, told apart by `target`."""
 
-    def __init__(self, target, *arguments, directory=None):
+    def __init__(self, target, *arguments, directory=None, conf=None):
         self.target = target
         self.arguments = [str(argument) for argument in arguments]
+        self.conf = [] if conf is None else [str(conf)]
         self.owns_directory = directory is None
         self.directory = pathlib.Path(directory or tempfile.mkdtemp(prefix=f"{target}-"))
         self.log = self.directory / "server.log"
@@ -100,8 +101,10 @@ class Server:
 
     def start(self, wait=True):
         """Starts the process, and waits until it answers PING."""
-        command = TARGETS[self.target]() + [
-            "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory), "--save", "",
+        binary, *options = TARGETS[self.target]()
+        command = [
+            binary, *self.conf, *options, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory),
+            "--save", "",
         ]  # fmt: skip
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
