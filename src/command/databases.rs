@@ -3,7 +3,6 @@
 //! Emptying a database costs each shard one exchange of pointers, whatever its size; what the keys
 //! held is freed in slices later. SYNC and ASYNC therefore mean the same.
 
-use super::relocate::NO_SUCH_DATABASE;
 use super::spec::*;
 use super::{Command, CommandError, CommandResult, Ctx, EveryShard, Part, Request, Run};
 use crate::datatypes::number::parse_i64;
@@ -22,6 +21,19 @@ const DBSIZE: EveryShard = EveryShard { part: dbsize, merge: total, exclusive: f
 const FLUSHDB: EveryShard = EveryShard { part: flushdb, merge: all_done, exclusive: true };
 const FLUSHALL: EveryShard = EveryShard { part: flushall, merge: all_done, exclusive: true };
 const SWAPDB: EveryShard = EveryShard { part: swapdb, merge: all_done, exclusive: true };
+
+const NO_SUCH_DATABASE: CommandError = CommandError::text("ERR DB index is out of range");
+
+/// The number of an existing database, as SELECT, COPY and MOVE read it; there are `databases`.
+pub fn database_number(text: &[u8], databases: usize) -> CommandResult<usize> {
+    let number = parse_i64(text).ok_or(CommandError::NotInteger)?;
+    if i32::try_from(number).is_err() {
+        return Err(CommandError::text(
+            "ERR value is out of range, value must between -2147483648 and 2147483647",
+        ));
+    }
+    usize::try_from(number).ok().filter(|db| *db < databases).ok_or(NO_SUCH_DATABASE)
+}
 
 /// Merges parts that have nothing to say.
 fn all_done(

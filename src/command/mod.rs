@@ -38,6 +38,7 @@ mod zsets_algebra;
 mod zsets_range;
 
 pub use context::{Changes, Class, Ctx};
+pub use databases::database_number;
 pub use error::{CommandError, CommandResult};
 pub use part::Part;
 pub use request::Request;

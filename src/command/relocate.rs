@@ -2,9 +2,9 @@
 //!
 //! A value moves as a pointer, whatever its size; its expiry and its access clock go with it.
 
+use super::databases::database_number;
 use super::spec::*;
 use super::{Class, Command, CommandError, CommandResult, Ctx, Request, Run};
-use crate::datatypes::number::parse_i64;
 use crate::keyspace::{Entry, Key, Keyspace};
 use crate::resp::Reply;
 
@@ -32,8 +32,6 @@ pub(super) static COMMANDS: &[Command] = &[
 
 const SAME_OBJECT: CommandError =
     CommandError::text("ERR source and destination objects are the same");
-pub(super) const NO_SUCH_DATABASE: CommandError =
-    CommandError::text("ERR DB index is out of range");
 
 /// RENAME key newkey
 fn rename(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
@@ -96,17 +94,6 @@ impl CopyOptions {
         }
         Ok(options)
     }
-}
-
-/// The number of an existing database, as COPY and MOVE read it.
-fn database_number(text: &[u8], databases: usize) -> CommandResult<usize> {
-    let number = parse_i64(text).ok_or(CommandError::NotInteger)?;
-    if i32::try_from(number).is_err() {
-        return Err(CommandError::text(
-            "ERR value is out of range, value must between -2147483648 and 2147483647",
-        ));
-    }
-    usize::try_from(number).ok().filter(|db| *db < databases).ok_or(NO_SUCH_DATABASE)
 }
 
 /// The database that the destination of COPY is in; `selected` when the arguments are bad, which the
