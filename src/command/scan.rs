@@ -1,29 +1,30 @@
 //! Finding keys: KEYS, SCAN, RANDOMKEY.
 //!
 //! KEYS and RANDOMKEY ask every shard. SCAN goes from shard to shard: its cursor names a slot, the
-//! owner of the slot answers, and a shard that has no more hands over to the first slot of the next.
+//! owner of the slot looks at its keys, and behind its last key comes the first slot of the next shard.
 
-use super::collection::{ScanOptions, scan_cursor, scan_reply};
+use super::collection::{ScanOptions, scan_cursor};
 use super::random::Draws;
 use super::spec::*;
-use super::{Command, CommandResult, Ctx, EveryShard, Part, Request, Run};
+use super::{Command, CommandResult, Ctx, EveryShard, Part, Request, Run, Stretch, Walk};
 use crate::datatypes::glob::glob_match;
 use crate::keyspace::ScanCursor;
 use crate::resp::Reply;
 use crate::shard_map::ShardId;
-use crate::slot::Slot;
 
 /// The rows of this family.
 #[rustfmt::skip] // a table: one row is one command
 pub(super) static COMMANDS: &[Command] = &[
     Command { name: "keys", arity: Arity::Exactly(2), flags: READONLY, group: Group::Generic, keys: NO_KEYS, categories: &["@dangerous"], run: Run::EveryShard(KEYS) },
-    Command { name: "scan", arity: Arity::AtLeast(2), flags: READONLY, group: Group::Generic, keys: NO_KEYS, categories: &[], run: Run::BySlot(slot_of_cursor, scan) },
+    Command { name: "scan", arity: Arity::AtLeast(2), flags: READONLY, group: Group::Generic, keys: NO_KEYS, categories: &[], run: Run::Walk(SCAN) },
     Command { name: "randomkey", arity: Arity::Exactly(1), flags: READONLY, group: Group::Generic, keys: NO_KEYS, categories: &[], run: Run::EveryShard(RANDOMKEY) },
 ];
 
 const KEYS: EveryShard = EveryShard { part: keys_of_shard, merge: all_keys, exclusive: false };
 const RANDOMKEY: EveryShard =
     EveryShard { part: random_key_of_shard, merge: one_candidate, exclusive: false };
+
+const SCAN: Walk = Walk { start: start_of_scan, stretch: scan, finish: finish_scan };
 
 // ---- KEYS ----
 
@@ -87,37 +88,47 @@ fn one_candidate(
 
 // ---- SCAN ----
 
-fn slot_of_cursor(request: &Request<'_>) -> CommandResult<Slot> {
-    Ok(ScanCursor::from_wire(scan_cursor(request.arg(1))?).slot)
+fn start_of_scan(request: &Request<'_>) -> CommandResult<ScanCursor> {
+    scan_cursor(request.arg(1)).map(ScanCursor::from_wire)
 }
 
 /// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]
-fn scan(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    let cursor = ScanCursor::from_wire(scan_cursor(request.arg(1))?);
+fn scan(ctx: &mut Ctx<'_>, request: &Request<'_>, start: ScanCursor) -> CommandResult<Stretch> {
     let options = ScanOptions::parse_with_type(request, 2)?;
     let next_shard = ctx.shards.first_slot(ShardId(ctx.shard.0 + 1));
-    let db = &ctx.keyspace[ctx.db];
-    scan_reply(reply, |reply| {
-        let mut length = 0;
-        let next = db.scan(cursor, options.count, |entry| {
-            if options.matches_entry(entry) {
-                reply.bulk(entry.key());
-                length += 1;
-            }
-        });
-        // Beyond the last shard comes 0, the end.
-        let next = next.or(next_shard.map(ScanCursor::at_slot));
-        (next.map_or(0, ScanCursor::to_wire), length)
+    let mut stretch =
+        Stretch { next: None, visited: 0, wanted: options.count, elements: Vec::new(), length: 0 };
+    // Bulk strings are the same in both protocols.
+    let mut elements = Reply::new(&mut stretch.elements, false);
+    let next = ctx.keyspace[ctx.db].scan(start, options.count, |entry| {
+        stretch.visited += 1;
+        if options.matches_entry(entry) {
+            elements.bulk(entry.key());
+            stretch.length += 1;
+        }
     });
-    Ok(())
+    if next.is_some() {
+        // It stopped for the count, expired entries included, which are not shown.
+        stretch.visited = stretch.visited.max(options.count);
+    }
+    stretch.next = next.or(next_shard.map(ScanCursor::at_slot));
+    Ok(stretch)
+}
+
+fn finish_scan(found: &Stretch, reply: &mut Reply<'_>) {
+    let cursor = found.next.map_or(0, ScanCursor::to_wire); // 0 is the end
+    reply.array(2);
+    reply.bulk(itoa::Buffer::new().format(cursor).as_bytes());
+    reply.array(found.length);
+    reply.raw(&found.elements);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::admin::stats::ShardStats;
+    use crate::command::Changes;
     use crate::command::testing::TestShard;
-    use crate::command::{Changes, CommandError};
     use crate::config::Config;
     use crate::keyspace::{Key, Keyspace, NewExpiry};
     use crate::process::Process;
@@ -215,10 +226,6 @@ mod tests {
         }
         shard.run("HSET k f v");
         assert_eq!(shard.run("HSCAN k 0 TYPE string"), "-ERR syntax error\r\n");
-        assert_eq!(
-            slot_of_cursor(&Request::new(&[b"scan", b"1x"])),
-            Err(CommandError::text("ERR invalid cursor")),
-        );
     }
 
     /// As many shards as a test wants; commands go where the session layer would send them.
@@ -261,9 +268,19 @@ mod tests {
         fn scan(&mut self, cursor: &str) -> Vec<String> {
             let args: [&[u8]; 4] = [b"scan", cursor.as_bytes(), b"count", b"30"];
             let request = Request::new(&args);
-            let owner = self.map.owner(slot_of_cursor(&request).unwrap()).index();
+            let mut found: Option<Stretch> = None;
+            let mut next = start_of_scan(&request).ok();
+            while let Some(cursor) = next {
+                let owner = self.map.owner(cursor.slot).index();
+                let stretch = self.on(owner, |ctx| scan(ctx, &request, cursor)).unwrap();
+                match &mut found {
+                    Some(found) => found.extend(stretch),
+                    None => found = Some(stretch),
+                }
+                next = found.as_ref().and_then(Stretch::goes_on);
+            }
             let mut out = Vec::new();
-            self.on(owner, |ctx| scan(ctx, &request, &mut Reply::new(&mut out, false))).unwrap();
+            finish_scan(&found.unwrap(), &mut Reply::new(&mut out, false));
             words(&String::from_utf8(out).unwrap())
         }
 
@@ -289,6 +306,8 @@ mod tests {
             loop {
                 let mut reply = shards.scan(&cursor);
                 cursor = reply.remove(0);
+                let enough = (30..=60).contains(&reply.len()) || cursor == "0";
+                assert!(enough, "{count} shards, {} at once", reply.len());
                 found.append(&mut reply);
                 if cursor == "0" {
                     break;

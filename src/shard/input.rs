@@ -276,7 +276,7 @@ impl Shard {
                 })
             }
             (Run::Data(_), None) => self.run_many_keys(conn, id, words),
-            (Run::BySlot(..) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
+            (Run::Walk(_) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
             (Run::Session(which), _) => self.run_session_command(conn, id, which, words),
             (Run::ContainerOr(handler), _) => self.run_here(conn, |engine, state, out| {
                 engine.run(id, handler, &Request::new(words), state, out);
