@@ -20,7 +20,6 @@ mod counters;
 mod databases;
 mod expire;
 mod hashes;
-mod help;
 mod keys;
 mod lists;
 mod object;
@@ -39,13 +38,13 @@ mod zsets_algebra;
 mod zsets_range;
 
 pub use context::{Changes, Class, Ctx};
+pub use databases::database_number;
 pub use error::{CommandError, CommandResult};
-pub use part::Part;
-pub use relocate::copy_destination_db;
+pub use part::{Part, Stretch};
 pub use request::Request;
 pub use server::{debug_is_allowed, write_help};
 pub use table::{
-    Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run, SessionCommand,
+    Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run, SessionCommand, Walk,
 };
 
 /// The rows of all families.

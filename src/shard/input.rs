@@ -276,7 +276,7 @@ impl Shard {
                 })
             }
             (Run::Data(_), None) => self.run_many_keys(conn, id, words),
-            (Run::BySlot(..) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
+            (Run::Walk(_) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
             (Run::Session(which), _) => self.run_session_command(conn, id, which, words),
             (Run::ContainerOr(handler), _) => self.run_here(conn, |engine, state, out| {
                 engine.run(id, handler, &Request::new(words), state, out);
@@ -395,9 +395,11 @@ impl Shard {
             return self.when_drained(conn, |shard| shard.start_transaction(conn, id, words));
         }
         if !self.engine.locks.is_idle() {
-            let db = self.sessions.get(conn).map_or(0, |session| session.db) as u16;
+            let selected = self.sessions.get(conn).map_or(0, |session| session.db);
+            let databases = self.engine.keyspace.database_count();
             let mut locks = Vec::new();
             command.for_each_key(words, |at| {
+                let db = command.database_of_key(words, at, selected, databases) as u16;
                 locks.push(KeyLock { db, hash: Key::new(words[at]).hash });
             });
             if locks.iter().any(|lock| self.engine.locks.is_wanted(*lock)) {

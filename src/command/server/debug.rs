@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use super::digest::{self, Digest};
-use crate::command::{CommandError, CommandResult, Ctx, Part, Request, write_help};
+use crate::command::{CommandError, CommandResult, Ctx, Part, Request, object, write_help};
 use crate::config::values::Permission;
 use crate::datatypes::number::{parse_f64, parse_i64};
-use crate::keyspace::{Entry, Key, Kind, NewExpiry, ValueRef};
+use crate::keyspace::{Entry, Key, NewExpiry, ValueRef};
 use crate::resp::Reply;
 
 const HELP: [&str; 28] = [
@@ -177,8 +177,9 @@ fn object(ctx: &Ctx<'_>, key: &[u8]) -> Option<String> {
     let entry = ctx.keyspace[ctx.db].peek(&Key::new(key))?;
     let clock = entry.clock();
     let mut line = format!(
-        "Value at:{entry:p} refcount:1 encoding:{} serializedlength:{} lru:{clock} lru_seconds_idle:{}",
-        encoding(entry),
+        "Value at:{entry:p} refcount:{} encoding:{} serializedlength:{} lru:{clock} lru_seconds_idle:{}",
+        object::refcount(entry, ctx.config),
+        object::encoding(entry),
         content_bytes(entry),
         ctx.keyspace.access().idle_seconds(clock)
     );
@@ -192,20 +193,6 @@ fn object(ctx: &Ctx<'_>, key: &[u8]) -> Option<String> {
         ));
     }
     Some(line)
-}
-
-fn encoding(entry: &Entry) -> &'static str {
-    match entry.value() {
-        ValueRef::Str(_) => match entry.kind() {
-            Kind::Int => "int",
-            _ if entry.is_shown_raw() => "raw",
-            _ => "embstr",
-        },
-        ValueRef::List(_) => "quicklist",
-        ValueRef::Set(set) => set.encoding(),
-        ValueRef::Hash(hash) => hash.encoding(),
-        ValueRef::ZSet(zset) => zset.encoding(),
-    }
 }
 
 /// Bytes of all elements: close to what a snapshot takes, without writing one.
@@ -408,7 +395,10 @@ mod tests {
         let mut shard = shard();
         shard.run("set n 1");
         shard.run("rpush l a b c");
-        assert!(shard.run("debug object n").contains(" encoding:int "));
+        shard.run(&format!("set long {}", "x".repeat(45)));
+        let shared = " refcount:2147483647 encoding:int serializedlength:2 lru:";
+        assert!(shard.run("debug object n").contains(shared));
+        assert!(shard.run("debug object long").contains(" refcount:1 encoding:raw "));
         let list = shard.run("debug object l");
         assert!(list.contains(" encoding:quicklist ") && list.contains(" ql_nodes:1 "), "{list}");
         assert_eq!(shard.run("debug object nothing"), "-ERR no such key\r\n");
