@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::clock;
+use crate::memory;
 use crate::transaction::TxId;
 
 /// See the module. The counters are touched once per connection or transaction, never per command.
@@ -16,6 +17,8 @@ pub struct Process {
     pub started_ms: i64,
     /// Path of the executable, for INFO.
     pub executable: String,
+    /// Allocated at the start, before any data.
+    pub startup_bytes: usize,
     /// The configuration file, for INFO and CONFIG REWRITE.
     pub config_file: Option<String>,
     /// The TCP port in use.
@@ -36,10 +39,11 @@ impl Process {
         let executable =
             std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
         Self {
-            run_id,
             started: Instant::now(),
             started_ms: clock::unix_ms(),
             executable,
+            startup_bytes: memory::used_bytes(),
+            run_id,
             config_file,
             port,
             next_client: AtomicU64::new(1),

@@ -26,11 +26,11 @@ mod sets;
 mod sets_algebra;
 mod strings;
 mod substrings;
+#[cfg(test)]
+pub mod testing;
 mod zsets;
 mod zsets_algebra;
 mod zsets_range;
-#[cfg(test)]
-pub mod testing;
 
 pub use context::{Changes, Class, Ctx};
 pub use error::{CommandError, CommandResult};
@@ -42,4 +42,18 @@ pub use table::{
 };
 
 /// The rows of all families.
-static FAMILIES: &[&[Command]] = &[bitfield::COMMANDS, bits::COMMANDS, connection::COMMANDS, counters::COMMANDS, hashes::COMMANDS, keys::COMMANDS, lists::COMMANDS, server::COMMANDS, sets::COMMANDS, sets_algebra::COMMANDS, strings::COMMANDS, substrings::COMMANDS, zsets::COMMANDS];
+static FAMILIES: &[&[Command]] = &[
+    bitfield::COMMANDS,
+    bits::COMMANDS,
+    connection::COMMANDS,
+    counters::COMMANDS,
+    hashes::COMMANDS,
+    keys::COMMANDS,
+    lists::COMMANDS,
+    server::COMMANDS,
+    sets::COMMANDS,
+    sets_algebra::COMMANDS,
+    strings::COMMANDS,
+    substrings::COMMANDS,
+    zsets::COMMANDS,
+];

@@ -2,6 +2,7 @@
 //!
 //! Crashing on request (SEGFAULT, PANIC, OOM, …) is left out: a store is not the place for it.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::digest::{self, Digest};
@@ -42,13 +43,15 @@ const HELP: [&str; 28] = [
     "    Show this text.",
 ];
 
-/// Whether DEBUG may be used by a client that is, or is not, on this host.
-pub fn is_allowed(permission: Permission, local: bool) -> bool {
-    match permission {
+/// Whether DEBUG may be used by a client that is, or is not, on this host. The session asks this, since
+/// it knows the client; scripts and transactions inherit its answer.
+pub fn is_allowed(permission: Permission, local: bool) -> CommandResult {
+    let allowed = match permission {
         Permission::Yes => true,
         Permission::Local => local,
         Permission::No => false,
-    }
+    };
+    if allowed { Ok(()) } else { Err(NOT_ALLOWED) }
 }
 
 const NOT_ALLOWED: CommandError = CommandError::text(
@@ -130,17 +133,13 @@ type ValueDigests = Vec<(usize, Digest)>;
 
 /// One shard's half of DEBUG.
 pub fn part(ctx: &mut Ctx<'_>, request: &Request<'_>) -> CommandResult<Part> {
-    // The session knows where the client is; what it lets through may be `yes` or `local`.
-    if ctx.config.enable_debug_command == Permission::No {
-        return Err(NOT_ALLOWED);
-    }
     match wanted(request)? {
         Wanted::Digest => return Ok(Part::Other(Box::new(digest::share(ctx.keyspace)))),
         Wanted::DigestValue(keys) => return Ok(Part::Other(Box::new(value_digests(ctx, keys)))),
         Wanted::Object(key) => return Ok(Part::Other(Box::new(object(ctx, key)))),
         Wanted::Populate { count, prefix, size } => fill(ctx, count, prefix, size),
-        Wanted::PackedThreshold(bytes) => ctx.keyspace.switches.list_plain_bytes_min = bytes,
-        Wanted::ActiveExpire(on) => ctx.keyspace.switches.active_expiry = on,
+        Wanted::PackedThreshold(bytes) => ctx.keyspace.list_plain_bytes_min = bytes,
+        Wanted::ActiveExpire(on) => ctx.process.active_expire.store(on, Ordering::Relaxed),
         Wanted::Sleep(time) => std::thread::sleep(time),
         Wanted::Error(_) | Wanted::Help | Wanted::Log(_) | Wanted::Protocol(_) => {}
         Wanted::Nothing => {}
@@ -325,32 +324,24 @@ fn write_sample(kind: &[u8], reply: &mut Reply<'_>) -> CommandResult {
 mod tests {
     use super::*;
     use crate::command::testing::TestShard;
-    use crate::config::Config;
-
-    fn shard() -> TestShard {
-        let mut shard = TestShard::new();
-        shard.config = Config { enable_debug_command: Permission::Yes, ..Config::default() };
-        shard
-    }
 
     #[test]
     fn debug_is_for_those_whom_the_directive_allows() {
-        let refused = TestShard::new().run("debug digest");
-        assert!(refused.starts_with("-ERR DEBUG command not allowed. If the"), "{refused}");
         for (permission, local, allowed) in [
             (Permission::Yes, false, true),
             (Permission::Local, true, true),
             (Permission::Local, false, false),
             (Permission::No, true, false),
         ] {
-            assert_eq!(is_allowed(permission, local), allowed);
+            assert_eq!(is_allowed(permission, local).is_ok(), allowed);
         }
+        assert!(NOT_ALLOWED.to_string().starts_with("ERR DEBUG command not allowed. If the"));
     }
 
     #[test]
     fn digests_are_those_of_redis() {
         // Computed by redis-server 7.0.15 from the same commands.
-        let mut shard = shard();
+        let mut shard = TestShard::new();
         assert_eq!(shard.run("debug digest"), format!("+{}\r\n", "0".repeat(40)));
         for command in [
             "set s hello",
@@ -382,7 +373,7 @@ mod tests {
 
     #[test]
     fn populate_makes_keys_and_leaves_those_that_exist() {
-        let mut shard = shard();
+        let mut shard = TestShard::new();
         shard.run("set key:1 mine");
         assert_eq!(shard.run("debug populate 3"), "+OK\r\n");
         assert_eq!(shard.run("debug populate 2 foo 9"), "+OK\r\n");
@@ -405,7 +396,7 @@ mod tests {
 
     #[test]
     fn object_shows_encoding_and_nodes() {
-        let mut shard = shard();
+        let mut shard = TestShard::new();
         shard.run("set n 1");
         shard.run("rpush l a b c");
         assert!(shard.run("debug object n").contains(" encoding:int "));
@@ -416,7 +407,7 @@ mod tests {
 
     #[test]
     fn switches_switch_and_mistakes_have_the_words_of_redis() {
-        let mut shard = shard();
+        let mut shard = TestShard::new();
         for (words, expected) in [
             ("set-active-expire 0", "+OK\r\n"),
             ("quicklist-packed-threshold 100b", "+OK\r\n"),
@@ -437,10 +428,10 @@ mod tests {
         ] {
             assert_eq!(shard.run(&format!("debug {words}")), expected, "{words}");
         }
-        assert!(!shard.keyspace.switches.active_expiry);
-        assert_eq!(shard.keyspace.switches.list_plain_bytes_min, Some(100));
+        assert!(!shard.process.active_expire.load(Ordering::Relaxed));
+        assert_eq!(shard.keyspace.list_plain_bytes_min, Some(100));
         shard.run("debug quicklist-packed-threshold 0");
-        assert_eq!(shard.keyspace.switches.list_plain_bytes_min, None);
+        assert_eq!(shard.keyspace.list_plain_bytes_min, None);
         assert!(shard.run("debug help").starts_with("*28\r\n"));
     }
 }
