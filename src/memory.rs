@@ -17,7 +17,6 @@ const COUNTERS: usize = 128;
 static COUNTS: [CachePadded<AtomicIsize>; COUNTERS] =
     [const { CachePadded::new(AtomicIsize::new(0)) }; COUNTERS];
 static NEXT: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     /// The number of this thread's counter; `usize::MAX` until its first allocation.
@@ -78,14 +77,5 @@ pub fn used_bytes() -> usize {
     let shared = COUNTS[COUNTERS - 1].load(Ordering::Relaxed);
     let sum: isize =
         COUNTS[..threads].iter().map(|count| count.load(Ordering::Relaxed)).sum::<isize>() + shared;
-    let used = sum.max(0) as usize;
-    if used > PEAK.load(Ordering::Relaxed) {
-        PEAK.fetch_max(used, Ordering::Relaxed);
-    }
-    used
-}
-
-/// The most that [`used_bytes`] ever gave. Shards ask it every turn, so little is missed.
-pub fn peak_bytes() -> usize {
-    PEAK.load(Ordering::Relaxed)
+    sum.max(0) as usize
 }

@@ -1,6 +1,6 @@
 //! What all cores of the process share: a handful of atomic counters and facts fixed at the start.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::clock;
@@ -17,8 +17,8 @@ pub struct Process {
     pub started_ms: i64,
     /// Path of the executable, for INFO.
     pub executable: String,
-    /// Allocated at the start, before any data.
-    pub startup_bytes: usize,
+    /// Bytes allocated when the process was set up.
+    pub startup_memory: u64,
     /// The configuration file, for INFO and CONFIG REWRITE.
     pub config_file: Option<String>,
     /// The TCP port in use.
@@ -29,8 +29,7 @@ pub struct Process {
     pub clients: AtomicUsize,
     /// Connections refused because of `maxclients`.
     pub rejected_connections: AtomicU64,
-    /// DEBUG SET-ACTIVE-EXPIRE.
-    pub active_expire: AtomicBool,
+    memory_peak: AtomicU64,
 }
 
 impl Process {
@@ -39,19 +38,34 @@ impl Process {
         let executable =
             std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
         Self {
+            run_id,
             started: Instant::now(),
             started_ms: clock::unix_ms(),
             executable,
-            startup_bytes: memory::used_bytes(),
-            run_id,
+            startup_memory: memory::used_bytes() as u64,
             config_file,
             port,
             next_client: AtomicU64::new(1),
             next_tx: AtomicU64::new(1),
             clients: AtomicUsize::new(0),
             rejected_connections: AtomicU64::new(0),
-            active_expire: AtomicBool::new(true),
+            memory_peak: AtomicU64::new(0),
         }
+    }
+
+    /// Connections refused so far.
+    pub fn rejected_connections(&self) -> u64 {
+        self.rejected_connections.load(Ordering::Relaxed)
+    }
+
+    /// Sets the counts of the process to zero (CONFIG RESETSTAT).
+    pub fn reset_counts(&self) {
+        self.rejected_connections.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes how much memory is in use; returns the most that was ever noted.
+    pub fn note_memory_peak(&self, used: u64) -> u64 {
+        self.memory_peak.fetch_max(used, Ordering::Relaxed).max(used)
     }
 
     /// A number for a new client.

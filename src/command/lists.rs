@@ -93,7 +93,7 @@ fn push_if_exists(
 
 /// Adds elements to the list at `key`, which is made if it is not there; the new length.
 fn push(ctx: &mut Ctx<'_>, key: &Key<'_>, end: End, elements: &[&[u8]]) -> CommandResult<usize> {
-    let plain_bytes_min = ctx.keyspace.list_plain_bytes_min;
+    let plain_bytes_min = ctx.keyspace.switches.list_plain_bytes_min;
     let db = &mut ctx.keyspace[ctx.db];
     let len = match db.get_mut::<List>(key)? {
         Some(list) => {

@@ -17,10 +17,16 @@ mod byte_range;
 mod collection;
 mod connection;
 mod counters;
+mod databases;
+mod expire;
 mod hashes;
+mod help;
 mod keys;
 mod lists;
+mod object;
 mod random;
+mod relocate;
+mod scan;
 mod server;
 mod sets;
 mod sets_algebra;
@@ -35,6 +41,7 @@ mod zsets_range;
 pub use context::{Changes, Class, Ctx};
 pub use error::{CommandError, CommandResult};
 pub use part::Part;
+pub use relocate::copy_destination_db;
 pub use request::Request;
 pub use server::{debug_is_allowed, write_help};
 pub use table::{
@@ -47,9 +54,14 @@ static FAMILIES: &[&[Command]] = &[
     bits::COMMANDS,
     connection::COMMANDS,
     counters::COMMANDS,
+    databases::COMMANDS,
+    expire::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
     lists::COMMANDS,
+    object::COMMANDS,
+    relocate::COMMANDS,
+    scan::COMMANDS,
     server::COMMANDS,
     sets::COMMANDS,
     sets_algebra::COMMANDS,

@@ -1,12 +1,12 @@
 //! The server itself: CONFIG, COMMAND, INFO, SLOWLOG, LATENCY, MEMORY, DEBUG, TIME, LOLWUT.
 //!
-//! What needs only the settings, the arguments or the keys of one shard has its handler here; what is
-//! about all shards' figures is gathered ([`gathered`]); what changes the process is for the session.
+//! INFO, SLOWLOG and their like ask every shard for its figures ([`figures`]); the control core carries out
+//! CONFIG SET, CONFIG REWRITE and SHUTDOWN; everything else needs only settings, arguments or keys.
 
 mod debug;
 mod digest;
 mod docs;
-mod gathered;
+mod figures;
 mod introspection;
 mod lolwut;
 mod memory_usage;
@@ -42,37 +42,37 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "config", arity: Arity::AtLeast(2), flags: NO_FLAGS, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Container },
     Command { name: "config|get", arity: Arity::AtLeast(3), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Data(config_get) },
     Command { name: "config|help", arity: Arity::Exactly(2), flags: ANY_TIME, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Data(config_help) },
-    Command { name: "config|resetstat", arity: Arity::Exactly(2), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: gathered::RESETSTAT },
+    Command { name: "config|resetstat", arity: Arity::Exactly(2), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::RESETSTAT },
     Command { name: "config|rewrite", arity: Arity::Exactly(2), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::ConfigRewrite) },
     Command { name: "config|set", arity: Arity::AtLeast(4), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::ConfigSet) },
 
     Command { name: "debug", arity: Arity::AtLeast(2), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: DEBUG },
-    Command { name: "info", arity: Arity::AtLeast(1), flags: ANY_TIME, group: Group::Server, keys: NO_KEYS, categories: &["@dangerous"], run: gathered::INFO },
+    Command { name: "info", arity: Arity::AtLeast(1), flags: ANY_TIME, group: Group::Server, keys: NO_KEYS, categories: &["@dangerous"], run: figures::INFO },
 
     Command { name: "latency", arity: Arity::AtLeast(2), flags: NO_FLAGS, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Container },
-    Command { name: "latency|doctor", arity: Arity::Exactly(2), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: gathered::LATENCY },
-    Command { name: "latency|graph", arity: Arity::Exactly(3), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: gathered::LATENCY },
-    Command { name: "latency|help", arity: Arity::Exactly(2), flags: ANY_TIME, group: Group::Server, keys: NO_KEYS, categories: &[], run: gathered::LATENCY },
-    Command { name: "latency|histogram", arity: Arity::AtLeast(2), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: gathered::LATENCY },
-    Command { name: "latency|history", arity: Arity::Exactly(3), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: gathered::LATENCY },
-    Command { name: "latency|latest", arity: Arity::Exactly(2), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: gathered::LATENCY },
-    Command { name: "latency|reset", arity: Arity::AtLeast(2), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: gathered::LATENCY },
+    Command { name: "latency|doctor", arity: Arity::Exactly(2), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::LATENCY },
+    Command { name: "latency|graph", arity: Arity::Exactly(3), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::LATENCY },
+    Command { name: "latency|help", arity: Arity::Exactly(2), flags: ANY_TIME, group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::LATENCY },
+    Command { name: "latency|histogram", arity: Arity::AtLeast(2), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::LATENCY },
+    Command { name: "latency|history", arity: Arity::Exactly(3), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::LATENCY },
+    Command { name: "latency|latest", arity: Arity::Exactly(2), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::LATENCY },
+    Command { name: "latency|reset", arity: Arity::AtLeast(2), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::LATENCY },
 
     Command { name: "lolwut", arity: Arity::AtLeast(1), flags: READONLY.with(FAST), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Data(lolwut::lolwut) },
 
     Command { name: "memory", arity: Arity::AtLeast(2), flags: NO_FLAGS, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Container },
-    Command { name: "memory|doctor", arity: Arity::Exactly(2), flags: NO_FLAGS, group: Group::Server, keys: NO_KEYS, categories: &[], run: gathered::MEMORY },
+    Command { name: "memory|doctor", arity: Arity::Exactly(2), flags: NO_FLAGS, group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::MEMORY },
     Command { name: "memory|help", arity: Arity::Exactly(2), flags: ANY_TIME, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Data(memory_usage::show_help) },
     Command { name: "memory|malloc-stats", arity: Arity::Exactly(2), flags: NO_FLAGS, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Data(memory_usage::malloc_stats) },
     Command { name: "memory|purge", arity: Arity::Exactly(2), flags: NO_FLAGS, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Data(memory_usage::purge) },
-    Command { name: "memory|stats", arity: Arity::Exactly(2), flags: NO_FLAGS, group: Group::Server, keys: NO_KEYS, categories: &[], run: gathered::MEMORY },
+    Command { name: "memory|stats", arity: Arity::Exactly(2), flags: NO_FLAGS, group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::MEMORY },
     Command { name: "memory|usage", arity: Arity::AtLeast(3), flags: READONLY, group: Group::Server, keys: KEY_USAGE, categories: &[], run: Run::Data(memory_usage::usage) },
 
     Command { name: "slowlog", arity: Arity::AtLeast(2), flags: NO_FLAGS, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Container },
-    Command { name: "slowlog|get", arity: Arity::AtLeast(2), flags: ADMIN.with(LOADING).with(STALE), group: Group::Server, keys: NO_KEYS, categories: &[], run: gathered::SLOWLOG },
-    Command { name: "slowlog|help", arity: Arity::Exactly(2), flags: ANY_TIME, group: Group::Server, keys: NO_KEYS, categories: &[], run: gathered::SLOWLOG },
-    Command { name: "slowlog|len", arity: Arity::Exactly(2), flags: ADMIN.with(LOADING).with(STALE), group: Group::Server, keys: NO_KEYS, categories: &[], run: gathered::SLOWLOG },
-    Command { name: "slowlog|reset", arity: Arity::Exactly(2), flags: ADMIN.with(LOADING).with(STALE), group: Group::Server, keys: NO_KEYS, categories: &[], run: gathered::SLOWLOG },
+    Command { name: "slowlog|get", arity: Arity::AtLeast(2), flags: ADMIN.with(LOADING).with(STALE), group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::SLOWLOG },
+    Command { name: "slowlog|help", arity: Arity::Exactly(2), flags: ANY_TIME, group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::SLOWLOG },
+    Command { name: "slowlog|len", arity: Arity::Exactly(2), flags: ADMIN.with(LOADING).with(STALE), group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::SLOWLOG },
+    Command { name: "slowlog|reset", arity: Arity::Exactly(2), flags: ADMIN.with(LOADING).with(STALE), group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::SLOWLOG },
 
     Command { name: "shutdown", arity: Arity::AtLeast(1), flags: OPERATOR.with(NO_MULTI).with(ALLOW_BUSY), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::Shutdown) },
     Command { name: "time", arity: Arity::Exactly(1), flags: ANY_TIME.with(FAST), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Data(time) },

@@ -150,6 +150,18 @@ impl Database {
         entry
     }
 
+    /// The entry of `key`, as a command looks at it that must not count as an access (EXISTS, TTL,
+    /// OBJECT): counts a hit or a miss.
+    pub fn look_at(&mut self, key: &Key<'_>) -> Option<&Entry> {
+        self.expire_if_due(key);
+        let entry = self.slots.get(key.slot.index()).and_then(|table| table.find(key));
+        match entry {
+            Some(_) => self.stats.hits += 1,
+            None => self.stats.misses += 1,
+        }
+        entry
+    }
+
     /// The string at `key`, as a command reads it.
     pub fn read_str(&mut self, key: &Key<'_>) -> Result<Option<StrRef<'_>>, WrongType> {
         match self.read(key) {

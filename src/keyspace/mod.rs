@@ -26,11 +26,25 @@ pub use value::{Collection, StrRef, TypeName, Value, ValueMut, ValueRef};
 
 use std::ops::{Index, IndexMut};
 
+/// What DEBUG has switched, for tests; nothing in normal service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switches {
+    /// Expired keys are removed also when nobody looks at them.
+    pub active_expiry: bool,
+    /// New lists keep elements of this many bytes and more outside listpacks.
+    pub list_plain_bytes_min: Option<u32>,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self { active_expiry: true, list_plain_bytes_min: None }
+    }
+}
+
 /// The databases of one shard.
 pub struct Keyspace {
-    /// New lists keep elements of this many bytes and more outside listpacks (DEBUG
-    /// QUICKLIST-PACKED-THRESHOLD).
-    pub list_plain_bytes_min: Option<u32>,
+    /// See [`Switches`].
+    pub switches: Switches,
     databases: Vec<Database>,
     now_ms: i64,
     random: u64,
@@ -42,7 +56,7 @@ impl Keyspace {
         let mut access = AccessClock::new(seed);
         access.set_now(now_ms);
         let databases = (0..databases).map(|_| Database::new(now_ms, access.clone())).collect();
-        Self { list_plain_bytes_min: None, databases, now_ms, random: seed | 1 }
+        Self { switches: Switches::default(), databases, now_ms, random: seed | 1 }
     }
 
     /// Number of databases.
@@ -109,6 +123,9 @@ impl Keyspace {
     /// Removes keys whose time has come, up to about `items` of each database; true if more are due.
     pub fn expire_slice(&mut self, items: usize) -> bool {
         let mut more = false;
+        if !self.switches.active_expiry {
+            return false;
+        }
         for database in &mut self.databases {
             more |= database.expire_slice(items);
         }

@@ -1,7 +1,6 @@
 //! What a shard does between turns: removing keys whose time has come, freeing what was deleted,
 //! closing clients that are idle for too long, evicting when memory is full. All in slices.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Shard;
@@ -31,7 +30,7 @@ impl Shard {
     /// One slice of everything; true if more is to be done at once.
     pub(super) fn background_slice(&mut self) -> bool {
         let mut more = self.engine.keyspace.free_slice(FREE_ELEMENTS);
-        if self.process.active_expire.load(Ordering::Relaxed) {
+        if self.engine.keyspace.switches.active_expiry {
             more |= self.engine.keyspace.expire_slice(EXPIRE_ITEMS);
         }
         more
@@ -43,7 +42,7 @@ impl Shard {
             .engine
             .keyspace
             .next_expiry_ms()
-            .filter(|_| self.process.active_expire.load(Ordering::Relaxed))
+            .filter(|_| self.engine.keyspace.switches.active_expiry)
             .map(|at| {
                 let ms = (at - self.engine.keyspace.now_ms()).clamp(1, 3_600_000);
                 now + Duration::from_millis(ms as u64)

@@ -3,7 +3,7 @@
 use super::Shard;
 use super::clients::{self, ClientFilter};
 use super::message::PartWork;
-use crate::command::{CommandError, CommandId, CommandResult, Part, SessionCommand};
+use crate::command::{CommandError, CommandResult, Part, SessionCommand};
 use crate::datatypes::number::parse_i64;
 use crate::reactor::{Action, ConnId};
 use crate::resp::Reply;
@@ -27,7 +27,6 @@ impl Shard {
     pub(super) fn session_command(
         &mut self,
         conn: ConnId,
-        id: CommandId,
         which: SessionCommand,
         words: &[&[u8]],
     ) -> SessionOutcome {

@@ -272,9 +272,6 @@ impl Shard {
                 }
                 Next::Done
             }
-            (Run::ContainerOr(handler), _) => self.run_here(conn, |engine, state, out| {
-                engine.run(id, handler, &Request::new(words), state, out);
-            }),
             (Run::Data(handler), None) if table.shape(id) == KeyShape::None => {
                 self.run_here(conn, |engine, state, out| {
                     engine.run(id, handler, &Request::new(words), state, out);
@@ -283,11 +280,10 @@ impl Shard {
             (Run::Data(_), None) => self.run_many_keys(conn, id, words),
             (Run::BySlot(..) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
             (Run::Session(which), _) => self.run_session_command(conn, id, which, words),
-            (Run::Container, _) => {
-                // Only a container that is alone comes this far, and its arity asks for more.
-                let error = CommandError::WrongArity(command.name.to_owned());
-                self.refuse(conn, Some(id), &error)
-            }
+            (Run::ContainerOr(handler), _) => self.run_here(conn, |engine, state, out| {
+                engine.run(id, handler, &Request::new(words), state, out);
+            }),
+            (Run::Container, _) => unreachable!("identify resolves containers"),
         }
     }
 
@@ -434,7 +430,7 @@ impl Shard {
         which: crate::command::SessionCommand,
         words: &[&[u8]],
     ) -> Next {
-        let outcome = self.session_command(conn, id, which, words);
+        let outcome = self.session_command(conn, which, words);
         self.engine.account(id, words, Outcome::Ok);
         match outcome {
             super::connection::SessionOutcome::Done => Next::Done,
@@ -608,7 +604,10 @@ fn identify(words: &[&[u8]]) -> Result<CommandId, CommandError> {
     let mut id = table.find(words[0]).ok_or_else(|| unknown_command(words))?;
     let mut command = table.command(id);
     let contains = matches!(command.run, Run::Container | Run::ContainerOr(_));
-    if contains && let Some(word) = words.get(1) {
+    if contains && (words.len() > 1 || matches!(command.run, Run::Container)) {
+        let Some(word) = words.get(1) else {
+            return Err(CommandError::WrongArity(command.name.to_owned()));
+        };
         id = table
             .find_subcommand(command, word)
             .ok_or_else(|| unknown_subcommand(command.name, word))?;

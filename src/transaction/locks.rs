@@ -186,9 +186,9 @@ mod tests {
         assert_eq!(table.schedule(TxId(3), keys(&[3])), Verdict::Granted);
         assert_eq!(table.schedule(TxId(7), keys(&[2, 3])), Verdict::Queued);
         assert_eq!(table.schedule(TxId(6), keys(&[3])), Verdict::Refused);
-        assert_eq!(release(&mut table, 5), [0_u64; 0]);
+        assert!(release(&mut table, 5).is_empty());
         assert_eq!(release(&mut table, 3), [7]);
-        assert_eq!(release(&mut table, 7), [0_u64; 0]);
+        assert!(release(&mut table, 7).is_empty());
         assert!(table.is_idle() && table.lines.is_empty());
     }
 
@@ -212,7 +212,7 @@ mod tests {
         for tx in 1..=3 {
             table.schedule(TxId(tx), keys(&[1]));
         }
-        assert_eq!(release(&mut table, 2), [0_u64; 0]);
+        assert!(release(&mut table, 2).is_empty());
         assert_eq!(release(&mut table, 1), [3]);
     }
 

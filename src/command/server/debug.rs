@@ -2,7 +2,6 @@
 //!
 //! Crashing on request (SEGFAULT, PANIC, OOM, …) is left out: a store is not the place for it.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::digest::{self, Digest};
@@ -138,8 +137,8 @@ pub fn part(ctx: &mut Ctx<'_>, request: &Request<'_>) -> CommandResult<Part> {
         Wanted::DigestValue(keys) => return Ok(Part::Other(Box::new(value_digests(ctx, keys)))),
         Wanted::Object(key) => return Ok(Part::Other(Box::new(object(ctx, key)))),
         Wanted::Populate { count, prefix, size } => fill(ctx, count, prefix, size),
-        Wanted::PackedThreshold(bytes) => ctx.keyspace.list_plain_bytes_min = bytes,
-        Wanted::ActiveExpire(on) => ctx.process.active_expire.store(on, Ordering::Relaxed),
+        Wanted::PackedThreshold(bytes) => ctx.keyspace.switches.list_plain_bytes_min = bytes,
+        Wanted::ActiveExpire(on) => ctx.keyspace.switches.active_expiry = on,
         Wanted::Sleep(time) => std::thread::sleep(time),
         Wanted::Error(_) | Wanted::Help | Wanted::Log(_) | Wanted::Protocol(_) => {}
         Wanted::Nothing => {}
@@ -428,10 +427,10 @@ mod tests {
         ] {
             assert_eq!(shard.run(&format!("debug {words}")), expected, "{words}");
         }
-        assert!(!shard.process.active_expire.load(Ordering::Relaxed));
-        assert_eq!(shard.keyspace.list_plain_bytes_min, Some(100));
+        assert!(!shard.keyspace.switches.active_expiry);
+        assert_eq!(shard.keyspace.switches.list_plain_bytes_min, Some(100));
         shard.run("debug quicklist-packed-threshold 0");
-        assert_eq!(shard.keyspace.list_plain_bytes_min, None);
+        assert_eq!(shard.keyspace.switches.list_plain_bytes_min, None);
         assert!(shard.run("debug help").starts_with("*28\r\n"));
     }
 }
