@@ -16,7 +16,6 @@ pub use debug::is_allowed as debug_is_allowed;
 use super::spec::*;
 use super::{Command, CommandResult, Ctx, EveryShard, Request, Run, SessionCommand};
 use crate::clock;
-use crate::config::get_set::CONFIG_HELP;
 use crate::resp::Reply;
 
 /// For operators, also while loading and on a stale replica, and never from scripts.
@@ -94,6 +93,20 @@ fn config_get(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -
     }
     Ok(())
 }
+
+const CONFIG_HELP: [&str; 11] = [
+    "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "GET <pattern> [<pattern> ...]",
+    "    Show the directives that match a pattern, with their values.",
+    "SET <directive> <value> [<directive> <value> ...]",
+    "    Change directives, all of them or none.",
+    "RESETSTAT",
+    "    Set the counters of INFO to zero.",
+    "REWRITE",
+    "    Write the configuration back to its file.",
+    "HELP",
+    "    Show this text.",
+];
 
 /// CONFIG HELP
 fn config_help(_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
