@@ -20,7 +20,7 @@ mod counters;
 mod databases;
 mod expire;
 mod hashes;
-mod help;
+pub mod help;
 mod keys;
 mod lists;
 mod object;
@@ -43,7 +43,7 @@ pub use error::{CommandError, CommandResult};
 pub use part::Part;
 pub use relocate::copy_destination_db;
 pub use request::Request;
-pub use server::{debug_is_allowed, write_help};
+pub use server::debug_is_allowed;
 pub use table::{
     Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run, SessionCommand,
 };

@@ -93,10 +93,7 @@ impl Control {
             },
             ControlRequest::ConfigRewrite => {
                 let result = self.config.rewrite(&[]);
-                self.answer(
-                    asker,
-                    result.map_err(|error| CommandError::owned(format!("ERR {error}"))),
-                );
+                self.answer(asker, result.map_err(|error| CommandError::owned(error.to_string())));
             }
             ControlRequest::Shutdown(words) => match shutdown_options(&words) {
                 Ok(()) => self.stop(),
@@ -131,12 +128,18 @@ impl Control {
     }
 
     fn listen_again(&mut self, config: &Config) -> Result<(), String> {
+        let refusal = if config.port != self.config.port {
+            "Unable to listen on this port. Check server logs."
+        } else {
+            "Failed to bind to specified addresses."
+        };
         if config.port == 0 {
             return Ok(());
         }
         let options = ListenOptions { backlog: config.tcp_backlog, mark: config.socket_mark_id };
         let listeners = listen_tcp(&config.bind, config.port, options)
-            .map_err(|_| "Unable to listen on this port".to_owned())?;
+            .inspect_err(|error| tracing::warn!("{error}"))
+            .map_err(|_| refusal.to_owned())?;
         self.actions.extend(listeners.into_iter().map(|socket| Action::Listen(socket.into())));
         Ok(())
     }

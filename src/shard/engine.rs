@@ -193,7 +193,15 @@ impl Engine {
         request: &Request<'_>,
         db: usize,
     ) -> CommandResult<Part> {
-        (every.part)(&mut self.ctx(db), request)
+        let start = Ticks::now();
+        let part = (every.part)(&mut self.ctx(db), request);
+        let nanos = (Ticks::now().since(start) as f64 * self.nanos_per_tick) as u64;
+        if nanos >= self.spike_nanos
+            && let Some(id) = CommandTable::get().find(request.arg(0))
+        {
+            self.note_spike(id, nanos);
+        }
+        part
     }
 
     /// A context to run handlers in.

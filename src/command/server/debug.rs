@@ -5,14 +5,14 @@
 use std::time::Duration;
 
 use super::digest::{self, Digest};
-use crate::command::{CommandError, CommandResult, Ctx, Part, Request, write_help};
+use crate::command::help::help;
+use crate::command::{CommandError, CommandResult, Ctx, Part, Request};
 use crate::config::values::Permission;
 use crate::datatypes::number::{parse_f64, parse_i64};
 use crate::keyspace::{Entry, Key, Kind, NewExpiry, ValueRef};
 use crate::resp::Reply;
 
-const HELP: [&str; 28] = [
-    "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+const HELP: [&str; 25] = [
     "DIGEST",
     "    Show one digest of all keys and values.",
     "DIGEST-VALUE <key> [<key> ...]",
@@ -38,8 +38,6 @@ const HELP: [&str; 28] = [
     "    Whether expired keys are removed also when nobody looks at them.",
     "SLEEP <seconds>",
     "    Stop every shard for <seconds>.",
-    "HELP",
-    "    Show this text.",
 ];
 
 /// Whether DEBUG may be used by a client that is, or is not, on this host. The session asks this, since
@@ -247,7 +245,7 @@ pub fn merge(
             tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(text));
             reply.ok();
         }
-        Wanted::Help => write_help(&HELP, reply),
+        Wanted::Help => help(reply, "DEBUG", &HELP),
         Wanted::Populate { .. }
         | Wanted::PackedThreshold(_)
         | Wanted::ActiveExpire(_)
