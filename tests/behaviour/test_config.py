@@ -6,7 +6,7 @@ import pytest
 
 from harness import *
 from harness import OK
-from harness.server import TARGETS, corelane_binary
+from harness.server import TARGETS, corelane_binary, free_port
 
 # Directives of Corelane alone.
 OWN = {"shards", "cpus", "control-cpu", "pin", "busy-poll", "shard-ports", "cluster-proxy"}
@@ -229,3 +229,33 @@ def test_the_configuration_can_come_from_standard_input():
 
 
 covers("CONFIG|GET", "CONFIG|HELP")
+
+
+def test_port_and_bind_can_be_changed_and_a_failure_changes_nothing(private_server, server):
+    changed = private_server()
+    first, second = changed.port, free_port()
+    with changed.client() as client:
+        assert client("CONFIG", "SET", "port", second) == OK
+        with Client(second) as other:
+            assert other("PING") == Simple("PONG")
+        with pytest.raises(ConnectionLost):
+            Client(first)
+        assert client("PING") == Simple("PONG"), "open connections stay"
+        check(
+            client,
+            (
+                f"CONFIG SET port {server.port}",
+                Error("ERR CONFIG SET failed (possibly related to argument 'port') - Unable to listen on this port. Check server logs."),
+            ),
+            (f"CONFIG SET port {first}", OK),
+            ("CONFIG SET bind '127.0.0.1 127.0.0.2'", OK),
+            (
+                "CONFIG SET bind 192.0.2.1",
+                Error("ERR CONFIG SET failed (possibly related to argument 'bind') - Failed to bind to specified addresses."),
+            ),
+            ("CONFIG GET bind", Map({"bind": "127.0.0.1 127.0.0.2"})),
+        )
+    with Client(first, host="127.0.0.2") as other:
+        assert other("PING") == Simple("PONG")
+    with pytest.raises(ConnectionLost):
+        Client(second)
