@@ -1,7 +1,8 @@
 //! What is known about one value: OBJECT. DEBUG OBJECT tells the same and more.
 
 use super::spec::*;
-use super::{Command, CommandError, CommandResult, Ctx, Request, Run, write_help};
+use super::help::help;
+use super::{Command, CommandError, CommandResult, Ctx, Request, Run};
 use crate::config::Config;
 use crate::config::values::MaxmemoryPolicy;
 use crate::keyspace::{Entry, StrRef, ValueRef};
@@ -21,8 +22,7 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "object|refcount", arity: Arity::Exactly(3), flags: READONLY, group: Group::Generic, keys: KEY_AT_TWO, categories: &[], run: Run::Data(object_refcount) },
 ];
 
-const HELP: [&str; 11] = [
-    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+const HELP: [&str; 8] = [
     "ENCODING <key>",
     "    Tell in which form the value is kept.",
     "FREQ <key>",
@@ -31,8 +31,6 @@ const HELP: [&str; 11] = [
     "    Tell for how many seconds nobody has used the key.",
     "REFCOUNT <key>",
     "    Tell how many references there are to the value.",
-    "HELP",
-    "    Show this text.",
 ];
 
 /// Longest string that Redis keeps in one piece with its header, and calls "embstr" (Redis 7.0
@@ -144,7 +142,7 @@ pub(super) fn refcount(entry: &Entry, config: &Config) -> i64 {
 
 /// OBJECT HELP
 fn object_help(_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    write_help(&HELP, reply);
+    help(reply, "OBJECT", &HELP);
     Ok(())
 }
 

@@ -11,7 +11,9 @@ use super::message::{Origin, OwnedCommand};
 use crate::admin::slowlog::Caller;
 use crate::admin::stats::Outcome;
 use crate::command::spec::{DENYOOM, NO_AUTH};
-use crate::command::{CommandError, CommandId, CommandTable, KeyShape, Request, Run};
+use crate::command::{
+    CommandError, CommandId, CommandTable, KeyShape, Request, Run, debug_is_allowed,
+};
 use crate::keyspace::Key;
 use crate::reactor::ConnId;
 use crate::resp::{Limits, ProtocolError, Reply, Step};
@@ -412,6 +414,14 @@ impl Shard {
     }
 
     fn run_in_parts(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
+        if CommandTable::get().command(id).name == "debug"
+            && let Some(session) = self.sessions.get(conn)
+        {
+            let permission = self.engine.config.enable_debug_command;
+            if let Err(error) = debug_is_allowed(permission, session.endpoint.is_local()) {
+                return self.refuse(conn, Some(id), &error);
+            }
+        }
         self.when_drained(conn, |shard| shard.start_parts(conn, id, words))
     }
 
