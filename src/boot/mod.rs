@@ -11,6 +11,7 @@ pub mod signals;
 use std::error::Error;
 use std::fs::File;
 use std::io::Read;
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ pub fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
     config.shards = placement.shards();
     let shards = u16::try_from(placement.shards()).ok().and_then(ShardMap::new);
     let shards = shards.ok_or("shards must be between 1 and 1024")?;
-    let listeners = open_listeners(&config)?;
+    let (listeners, listening) = open_listeners(&config)?;
     if config.daemonize {
         daemon::daemonize()?;
     }
@@ -81,7 +82,8 @@ pub fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
     let core =
         Core { number: placement.shards(), cpu: placement.control, name: "control".to_owned() };
     let control_config = Arc::clone(&config);
-    let make = move |ports| Control::new(ports, shards, process, control_config, signals);
+    let make =
+        move |ports| Control::new(ports, shards, process, control_config, signals, listening);
     cores.push(core.start(Duration::ZERO, listeners, control_ports, ready, make)?);
     for _ in 0..cores.len() {
         started.recv()??;
@@ -145,12 +147,15 @@ impl Core {
     }
 }
 
-fn open_listeners(config: &Config) -> Result<Vec<OwnedFd>, Box<dyn Error>> {
+/// All listening sockets, and those of TCP once more, for who may have to stop them.
+fn open_listeners(config: &Config) -> Result<(Vec<OwnedFd>, Vec<TcpListener>), Box<dyn Error>> {
+    let mut tcp = Vec::new();
     let mut listeners: Vec<OwnedFd> = Vec::new();
     if config.port != 0 {
         let options =
             listen::ListenOptions { backlog: config.tcp_backlog, mark: config.socket_mark_id };
         let sockets = listen::listen_tcp(&config.bind, config.port, options)?;
+        tcp = sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect();
         listeners.extend(sockets.into_iter().map(OwnedFd::from));
     }
     if !config.unixsocket.is_empty() {
@@ -161,7 +166,7 @@ fn open_listeners(config: &Config) -> Result<Vec<OwnedFd>, Box<dyn Error>> {
     if listeners.is_empty() {
         return Err("Configured to not listen anywhere, exiting.".into());
     }
-    Ok(listeners)
+    Ok((listeners, tcp))
 }
 
 fn create_pidfile(config: &Config) -> Result<Option<daemon::PidFile>, Box<dyn Error>> {

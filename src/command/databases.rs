@@ -3,7 +3,6 @@
 //! Emptying a database costs each shard one exchange of pointers, whatever its size; what the keys
 //! held is freed in slices later. SYNC and ASYNC therefore mean the same.
 
-use super::relocate::NO_SUCH_DATABASE;
 use super::spec::*;
 use super::{Command, CommandError, CommandResult, Ctx, EveryShard, Part, Request, Run};
 use crate::datatypes::number::parse_i64;
@@ -23,8 +22,21 @@ const FLUSHDB: EveryShard = EveryShard { part: flushdb, merge: all_done, exclusi
 const FLUSHALL: EveryShard = EveryShard { part: flushall, merge: all_done, exclusive: true };
 const SWAPDB: EveryShard = EveryShard { part: swapdb, merge: all_done, exclusive: true };
 
+const NO_SUCH_DATABASE: CommandError = CommandError::text("ERR DB index is out of range");
+
+/// The number of an existing database, as SELECT, COPY and MOVE read it; there are `databases`.
+pub fn database_number(text: &[u8], databases: usize) -> CommandResult<usize> {
+    let number = parse_i64(text).ok_or(CommandError::NotInteger)?;
+    if i32::try_from(number).is_err() {
+        return Err(CommandError::text(
+            "ERR value is out of range, value must between -2147483648 and 2147483647",
+        ));
+    }
+    usize::try_from(number).ok().filter(|db| *db < databases).ok_or(NO_SUCH_DATABASE)
+}
+
 /// Merges parts that have nothing to say.
-pub(super) fn all_done(
+fn all_done(
     _: &mut Ctx<'_>,
     _: &Request<'_>,
     _: Vec<Part>,
@@ -124,7 +136,7 @@ mod tests {
     #[test]
     fn a_flushed_database_is_freed_later() {
         let mut shard = TestShard::new();
-        shard.run("DEBUG POPULATE 1000");
+        (0..1000).for_each(|number| drop(shard.run(&format!("SET key:{number} v"))));
         shard.run("FLUSHALL");
         assert_eq!(shard.run("DBSIZE"), ":0\r\n");
         assert_eq!(shard.keyspace[0].garbage_len(), 1000);

@@ -1,7 +1,7 @@
-//! What is known about one value: OBJECT.
+//! What is known about one value: OBJECT. DEBUG OBJECT tells the same and more.
 
-use super::help::help;
 use super::spec::*;
+use super::help::help;
 use super::{Command, CommandError, CommandResult, Ctx, Request, Run};
 use crate::config::Config;
 use crate::config::values::MaxmemoryPolicy;
@@ -9,7 +9,7 @@ use crate::keyspace::{Entry, StrRef, ValueRef};
 use crate::resp::Reply;
 
 /// The second argument is a key of which only metadata is read.
-pub(super) const KEY_AT_TWO: &[KeySpec] = &[KeySpec::one(2, Access::ReadOnly, &[])];
+const KEY_AT_TWO: &[KeySpec] = &[KeySpec::one(2, Access::ReadOnly, &[])];
 
 /// The rows of this family.
 #[rustfmt::skip] // a table: one row is one command
@@ -22,6 +22,17 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "object|refcount", arity: Arity::Exactly(3), flags: READONLY, group: Group::Generic, keys: KEY_AT_TWO, categories: &[], run: Run::Data(object_refcount) },
 ];
 
+const HELP: [&str; 8] = [
+    "ENCODING <key>",
+    "    Tell in which form the value is kept.",
+    "FREQ <key>",
+    "    Tell how often the key was used, on a logarithmic scale. Needs an LFU policy.",
+    "IDLETIME <key>",
+    "    Tell for how many seconds nobody has used the key.",
+    "REFCOUNT <key>",
+    "    Tell how many references there are to the value.",
+];
+
 /// Longest string that Redis keeps in one piece with its header, and calls "embstr" (Redis 7.0
 /// `object.c`, OBJ_ENCODING_EMBSTR_SIZE_LIMIT).
 const EMBSTR_BYTES_MAX: usize = 44;
@@ -30,8 +41,6 @@ const EMBSTR_BYTES_MAX: usize = 44;
 const SHARED_INTEGERS: i64 = 10_000;
 /// What Redis says of an object that is never freed (Redis 7.0 `server.h`, OBJ_SHARED_REFCOUNT).
 const SHARED_REFCOUNT: i64 = i32::MAX as i64;
-
-// ---- OBJECT ----
 
 /// OBJECT ENCODING key
 fn object_encoding(
@@ -133,20 +142,7 @@ pub(super) fn refcount(entry: &Entry, config: &Config) -> i64 {
 
 /// OBJECT HELP
 fn object_help(_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    help(
-        reply,
-        "OBJECT",
-        &[
-            "ENCODING <key>",
-            "    Tell in which form the value is kept.",
-            "FREQ <key>",
-            "    Tell how often the key was used, on a logarithmic scale. Needs an LFU policy.",
-            "IDLETIME <key>",
-            "    Tell for how many seconds nobody has used the key.",
-            "REFCOUNT <key>",
-            "    Tell how many references there are to the value.",
-        ],
-    );
+    help(reply, "OBJECT", &HELP);
     Ok(())
 }
 
@@ -154,10 +150,6 @@ fn object_help(_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Comma
 mod tests {
     use super::*;
     use crate::command::testing::TestShard;
-
-    fn integer_reply(reply: &str) -> i64 {
-        reply.trim_start_matches(':').trim_end().parse().expect("the reply is an integer")
-    }
 
     #[test]
     fn object_encoding_tells_redis_s_names() {
@@ -194,7 +186,6 @@ mod tests {
         for word in ["ENCODING", "FREQ", "IDLETIME", "REFCOUNT"] {
             assert_eq!(shard.run(&format!("OBJECT {word} nothing")), "_\r\n", "{word}");
         }
-        assert_eq!(shard.run("MEMORY USAGE nothing"), "_\r\n");
     }
 
     #[test]
@@ -231,40 +222,5 @@ mod tests {
         assert_eq!(lines[0], format!("*{}", lines.len() - 1));
         assert!(lines[1].starts_with("+OBJECT <subcommand> "), "{help}");
         assert_eq!(lines[lines.len() - 2], "+HELP");
-    }
-
-    #[test]
-    fn memory_usage_grows_with_what_is_stored() {
-        let mut shard = TestShard::new();
-        let text = "x".repeat(10_000);
-        for (command, at_least, at_most) in [
-            ("SET s v".to_owned(), 20, 60),
-            (format!("SET s {text}"), 10_000, 10_200),
-            ("PEXPIRE s 100000".to_owned(), 10_020, 10_300),
-            (format!("RPUSH l {text} {text}"), 20_000, 45_000),
-            (format!("SADD set {text} a"), 10_000, 21_000),
-            (format!("HSET h f {text} g {text}"), 20_000, 45_000),
-            (format!("ZADD z 1 {text}"), 10_000, 25_000),
-        ] {
-            shard.run(&command);
-            let key = command.split(' ').nth(1).unwrap();
-            let usage = integer_reply(&shard.run(&format!("MEMORY USAGE {key} SAMPLES 0")));
-            assert!((at_least..=at_most).contains(&usage), "{usage} for {command:.20}");
-        }
-    }
-
-    #[test]
-    fn memory_usage_checks_its_options() {
-        let mut shard = TestShard::new();
-        for (options, reply) in [
-            ("SAMPLES", "-ERR syntax error\r\n"),
-            ("SAMPLES -1", "-ERR syntax error\r\n"),
-            ("SAMPLES 1 SAMPLES", "-ERR syntax error\r\n"),
-            ("foo 1", "-ERR syntax error\r\n"),
-            ("SAMPLES x", "-ERR value is not an integer or out of range\r\n"),
-            ("samples 0 SAMPLES 9223372036854775807", "$-1\r\n"),
-        ] {
-            assert_eq!(shard.run(&format!("MEMORY USAGE k {options}")), reply, "{options}");
-        }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! A value moves as a pointer, whatever its size; its expiry and its access clock go with it.
 
+use super::databases::database_number;
 use super::spec::*;
 use super::{Class, Command, CommandError, CommandResult, Ctx, Request, Run};
-use crate::datatypes::number::parse_i64;
 use crate::keyspace::{Entry, Key, Keyspace};
 use crate::resp::Reply;
 
@@ -32,8 +32,6 @@ pub(super) static COMMANDS: &[Command] = &[
 
 const SAME_OBJECT: CommandError =
     CommandError::text("ERR source and destination objects are the same");
-pub(super) const NO_SUCH_DATABASE: CommandError =
-    CommandError::text("ERR DB index is out of range");
 
 /// RENAME key newkey
 fn rename(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
@@ -98,20 +96,9 @@ impl CopyOptions {
     }
 }
 
-/// The number of an existing database, as COPY and MOVE read it.
-fn database_number(text: &[u8], databases: usize) -> CommandResult<usize> {
-    let number = parse_i64(text).ok_or(CommandError::NotInteger)?;
-    if i32::try_from(number).is_err() {
-        return Err(CommandError::text(
-            "ERR value is out of range, value must between -2147483648 and 2147483647",
-        ));
-    }
-    usize::try_from(number).ok().filter(|db| *db < databases).ok_or(NO_SUCH_DATABASE)
-}
-
-/// The database that the destination of COPY is in, for who has to hold that key before the handler
-/// runs; `selected` when the arguments are bad, which the handler will say.
-pub fn copy_destination_db(args: &[&[u8]], selected: usize, databases: usize) -> usize {
+/// The database that the destination of COPY is in; `selected` when the arguments are bad, which the
+/// handler will say.
+pub(super) fn copy_destination_db(args: &[&[u8]], selected: usize, databases: usize) -> usize {
     CopyOptions::parse(&Request::new(args), selected, databases).map_or(selected, |found| found.db)
 }
 
@@ -180,6 +167,7 @@ fn move_key(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> 
 mod tests {
     use super::*;
     use crate::command::testing::TestShard;
+    use crate::config::values::Permission;
 
     const ONE_OF_EACH: [&str; 7] = [
         "SET s v",
@@ -201,6 +189,7 @@ mod tests {
     #[test]
     fn every_kind_of_value_is_renamed_copied_and_moved_with_its_expiry() {
         let mut shard = TestShard::new();
+        shard.config.enable_debug_command = Permission::Yes;
         ONE_OF_EACH.iter().for_each(|command| drop(shard.run(command)));
         shard.run("APPEND s w"); // raw from now on, though short
         for key in KEYS {

@@ -1,29 +1,30 @@
 //! Finding keys: KEYS, SCAN, RANDOMKEY.
 //!
 //! KEYS and RANDOMKEY ask every shard. SCAN goes from shard to shard: its cursor names a slot, the
-//! owner of the slot answers, and a shard that has no more hands over to the first slot of the next.
+//! owner of the slot looks at its keys, and behind its last key comes the first slot of the next shard.
 
-use super::collection::{ScanOptions, scan_cursor, scan_reply};
+use super::collection::{ScanOptions, scan_cursor};
 use super::random::Draws;
 use super::spec::*;
-use super::{Command, CommandResult, Ctx, EveryShard, Part, Request, Run};
+use super::{Command, CommandResult, Ctx, EveryShard, Part, Request, Run, Stretch, Walk};
 use crate::datatypes::glob::glob_match;
 use crate::keyspace::ScanCursor;
 use crate::resp::Reply;
 use crate::shard_map::ShardId;
-use crate::slot::Slot;
 
 /// The rows of this family.
 #[rustfmt::skip] // a table: one row is one command
 pub(super) static COMMANDS: &[Command] = &[
     Command { name: "keys", arity: Arity::Exactly(2), flags: READONLY, group: Group::Generic, keys: NO_KEYS, categories: &["@dangerous"], run: Run::EveryShard(KEYS) },
-    Command { name: "scan", arity: Arity::AtLeast(2), flags: READONLY, group: Group::Generic, keys: NO_KEYS, categories: &[], run: Run::BySlot(slot_of_cursor, scan) },
+    Command { name: "scan", arity: Arity::AtLeast(2), flags: READONLY, group: Group::Generic, keys: NO_KEYS, categories: &[], run: Run::Walk(SCAN) },
     Command { name: "randomkey", arity: Arity::Exactly(1), flags: READONLY, group: Group::Generic, keys: NO_KEYS, categories: &[], run: Run::EveryShard(RANDOMKEY) },
 ];
 
 const KEYS: EveryShard = EveryShard { part: keys_of_shard, merge: all_keys, exclusive: false };
 const RANDOMKEY: EveryShard =
     EveryShard { part: random_key_of_shard, merge: one_candidate, exclusive: false };
+
+const SCAN: Walk = Walk { start: start_of_scan, stretch: scan, finish: finish_scan };
 
 // ---- KEYS ----
 
@@ -87,37 +88,47 @@ fn one_candidate(
 
 // ---- SCAN ----
 
-fn slot_of_cursor(request: &Request<'_>) -> CommandResult<Slot> {
-    Ok(ScanCursor::from_wire(scan_cursor(request.arg(1))?).slot)
+fn start_of_scan(request: &Request<'_>) -> CommandResult<ScanCursor> {
+    scan_cursor(request.arg(1)).map(ScanCursor::from_wire)
 }
 
 /// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]
-fn scan(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    let cursor = ScanCursor::from_wire(scan_cursor(request.arg(1))?);
+fn scan(ctx: &mut Ctx<'_>, request: &Request<'_>, start: ScanCursor) -> CommandResult<Stretch> {
     let options = ScanOptions::parse_with_type(request, 2)?;
     let next_shard = ctx.shards.first_slot(ShardId(ctx.shard.0 + 1));
-    let db = &ctx.keyspace[ctx.db];
-    scan_reply(reply, |reply| {
-        let mut length = 0;
-        let next = db.scan(cursor, options.count, |entry| {
-            if options.matches_entry(entry) {
-                reply.bulk(entry.key());
-                length += 1;
-            }
-        });
-        // Beyond the last shard comes 0, the end.
-        let next = next.or(next_shard.map(ScanCursor::at_slot));
-        (next.map_or(0, ScanCursor::to_wire), length)
+    let mut stretch =
+        Stretch { next: None, visited: 0, wanted: options.count, elements: Vec::new(), length: 0 };
+    // Bulk strings are the same in both protocols.
+    let mut elements = Reply::new(&mut stretch.elements, false);
+    let next = ctx.keyspace[ctx.db].scan(start, options.count, |entry| {
+        stretch.visited += 1;
+        if options.matches_entry(entry) {
+            elements.bulk(entry.key());
+            stretch.length += 1;
+        }
     });
-    Ok(())
+    if next.is_some() {
+        // It stopped for the count, expired entries included, which are not shown.
+        stretch.visited = stretch.visited.max(options.count);
+    }
+    stretch.next = next.or(next_shard.map(ScanCursor::at_slot));
+    Ok(stretch)
+}
+
+fn finish_scan(found: &Stretch, reply: &mut Reply<'_>) {
+    let cursor = found.next.map_or(0, ScanCursor::to_wire); // 0 is the end
+    reply.array(2);
+    reply.bulk(itoa::Buffer::new().format(cursor).as_bytes());
+    reply.array(found.length);
+    reply.raw(&found.elements);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::admin::stats::ShardStats;
+    use crate::command::Changes;
     use crate::command::testing::TestShard;
-    use crate::command::{Changes, CommandError};
     use crate::config::Config;
     use crate::keyspace::{Key, Keyspace, NewExpiry};
     use crate::process::Process;
@@ -128,6 +139,14 @@ mod tests {
     fn words(reply: &str) -> Vec<String> {
         let lines = reply.split("\r\n").filter(|line| !line.is_empty());
         lines.filter(|line| !line.starts_with(['*', '$'])).map(str::to_owned).collect()
+    }
+
+    /// Keys key:0 and so on.
+    fn fill(shard: &mut TestShard, count: usize) {
+        for number in 0..count {
+            let name = format!("key:{number}");
+            shard.keyspace[0].set_str(&Key::new(name.as_bytes()), b"v", NewExpiry::None);
+        }
     }
 
     fn scan_all(shard: &mut TestShard, options: &str) -> Vec<String> {
@@ -164,7 +183,7 @@ mod tests {
     #[test]
     fn scan_finds_every_key_whatever_the_count() {
         let mut shard = TestShard::new();
-        shard.run("DEBUG POPULATE 500");
+        fill(&mut shard, 500);
         for options in ["", "COUNT 1", "COUNT 100000", "MATCH key:* COUNT 7 TYPE STRING"] {
             let found = scan_all(&mut shard, options);
             assert_eq!(found.len(), 500, "{options}");
@@ -181,7 +200,7 @@ mod tests {
     #[test]
     fn scan_does_about_count_entries_of_work() {
         let mut shard = TestShard::new();
-        shard.run("DEBUG POPULATE 500");
+        fill(&mut shard, 500);
         let found = words(&shard.run("SCAN 0 COUNT 20")).len() - 1;
         assert!((20..=30).contains(&found), "{found}");
     }
@@ -207,52 +226,67 @@ mod tests {
         }
         shard.run("HSET k f v");
         assert_eq!(shard.run("HSCAN k 0 TYPE string"), "-ERR syntax error\r\n");
-        assert_eq!(
-            slot_of_cursor(&Request::new(&[b"scan", b"1x"])),
-            Err(CommandError::text("ERR invalid cursor")),
-        );
     }
 
     /// As many shards as a test wants; commands go where the session layer would send them.
-    struct Shards(Vec<Keyspace>, ShardMap, Config);
+    struct Shards {
+        keyspaces: Vec<Keyspace>,
+        map: ShardMap,
+        config: Config,
+        process: Process,
+    }
 
     impl Shards {
         fn new(count: u16) -> Self {
-            let keyspaces = (0..count).map(|n| Keyspace::new(1, 1000, u64::from(n) + 1)).collect();
-            Self(keyspaces, ShardMap::new(count).unwrap(), Config::default())
+            Self {
+                keyspaces: (0..count).map(|n| Keyspace::new(1, 1000, u64::from(n) + 1)).collect(),
+                map: ShardMap::new(count).unwrap(),
+                config: Config::default(),
+                process: Process::new(String::new(), 6379, None),
+            }
         }
 
         fn set(&mut self, name: &str) {
             let key = Key::new(name.as_bytes());
-            let owner = self.1.owner(key.slot).index();
-            self.0[owner][0].set_str(&key, b"v", NewExpiry::None);
+            let owner = self.map.owner(key.slot).index();
+            self.keyspaces[owner][0].set_str(&key, b"v", NewExpiry::None);
         }
 
         fn on<R>(&mut self, shard: usize, run: impl FnOnce(&mut Ctx<'_>) -> R) -> R {
             run(&mut Ctx {
-                keyspace: &mut self.0[shard],
+                keyspace: &mut self.keyspaces[shard],
                 db: 0,
-                config: &self.2,
+                config: &self.config,
                 shard: ShardId(shard as u16),
-                shards: self.1,
+                shards: self.map,
                 changes: &mut Changes::default(),
                 stats: &mut ShardStats::default(),
-                process: &Process::new(String::new(), 0, None),
+                process: &self.process,
             })
         }
 
         fn scan(&mut self, cursor: &str) -> Vec<String> {
             let args: [&[u8]; 4] = [b"scan", cursor.as_bytes(), b"count", b"30"];
             let request = Request::new(&args);
-            let owner = self.1.owner(slot_of_cursor(&request).unwrap()).index();
+            let mut found: Option<Stretch> = None;
+            let mut next = start_of_scan(&request).ok();
+            while let Some(cursor) = next {
+                let owner = self.map.owner(cursor.slot).index();
+                let stretch = self.on(owner, |ctx| scan(ctx, &request, cursor)).unwrap();
+                match &mut found {
+                    Some(found) => found.extend(stretch),
+                    None => found = Some(stretch),
+                }
+                next = found.as_ref().and_then(Stretch::goes_on);
+            }
             let mut out = Vec::new();
-            self.on(owner, |ctx| scan(ctx, &request, &mut Reply::new(&mut out, false))).unwrap();
+            finish_scan(&found.unwrap(), &mut Reply::new(&mut out, false));
             words(&String::from_utf8(out).unwrap())
         }
 
         fn everywhere(&mut self, every: EveryShard, args: &[&[u8]]) -> String {
             let request = Request::new(args);
-            let parts: Vec<Part> = (0..self.0.len())
+            let parts: Vec<Part> = (0..self.keyspaces.len())
                 .map(|shard| self.on(shard, |ctx| (every.part)(ctx, &request)).unwrap())
                 .collect();
             let mut out = Vec::new();
@@ -272,6 +306,8 @@ mod tests {
             loop {
                 let mut reply = shards.scan(&cursor);
                 cursor = reply.remove(0);
+                let enough = (30..=60).contains(&reply.len()) || cursor == "0";
+                assert!(enough, "{count} shards, {} at once", reply.len());
                 found.append(&mut reply);
                 if cursor == "0" {
                     break;

@@ -5,6 +5,7 @@
 //! it is in force on every shard.
 
 use std::collections::VecDeque;
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +15,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use crate::boot::daemon;
 use crate::boot::limits;
-use crate::boot::listen::{ListenOptions, listen_tcp};
+use crate::boot::listen::{ListenError, ListenOptions, listen_tcp, stop_listening};
 use crate::boot::signals::Signals;
 use crate::command::CommandError;
 use crate::config::Config;
@@ -44,6 +45,8 @@ pub struct Control {
     process: Arc<Process>,
     config: Arc<Config>,
     signals: Signals,
+    /// The TCP sockets that the reactor accepts from, held to stop them.
+    listening: Vec<TcpListener>,
     next_shard: u16,
     actions: Vec<Action>,
     changing: Option<Change>,
@@ -60,6 +63,7 @@ impl Control {
         process: Arc<Process>,
         config: Arc<Config>,
         signals: Signals,
+        listening: Vec<TcpListener>,
     ) -> Self {
         Self {
             ports,
@@ -67,6 +71,7 @@ impl Control {
             process,
             config,
             signals,
+            listening,
             next_shard: 0,
             actions: Vec::new(),
             changing: None,
@@ -93,10 +98,7 @@ impl Control {
             },
             ControlRequest::ConfigRewrite => {
                 let result = self.config.rewrite(&[]);
-                self.answer(
-                    asker,
-                    result.map_err(|error| CommandError::owned(format!("ERR {error}"))),
-                );
+                self.answer(asker, result.map_err(|error| CommandError::owned(error.to_string())));
             }
             ControlRequest::Shutdown(words) => match shutdown_options(&words) {
                 Ok(()) => self.stop(),
@@ -130,14 +132,35 @@ impl Control {
         Ok(())
     }
 
+    /// Listens where `config` says and no longer where it was; if that fails, where it was again.
     fn listen_again(&mut self, config: &Config) -> Result<(), String> {
+        let refusal = if config.port != self.config.port {
+            "Unable to listen on this port. Check server logs."
+        } else {
+            "Failed to bind to specified addresses."
+        };
+        // First the old ones: they may hold addresses that are wanted again.
+        stop_listening(&self.listening);
+        self.listening.clear();
+        let before = Arc::clone(&self.config);
+        self.listen(config).map_err(|error| {
+            tracing::warn!("{error}");
+            if let Err(error) = self.listen(&before) {
+                tracing::warn!("Not listening any more: {error}");
+            }
+            refusal.to_owned()
+        })
+    }
+
+    fn listen(&mut self, config: &Config) -> Result<(), ListenError> {
         if config.port == 0 {
             return Ok(());
         }
         let options = ListenOptions { backlog: config.tcp_backlog, mark: config.socket_mark_id };
-        let listeners = listen_tcp(&config.bind, config.port, options)
-            .map_err(|_| "Unable to listen on this port".to_owned())?;
-        self.actions.extend(listeners.into_iter().map(|socket| Action::Listen(socket.into())));
+        let sockets = listen_tcp(&config.bind, config.port, options)?;
+        // A socket that cannot be held twice cannot be stopped later; it listens all the same.
+        self.listening = sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect();
+        self.actions.extend(sockets.into_iter().map(|socket| Action::Listen(socket.into())));
         Ok(())
     }
 

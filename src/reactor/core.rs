@@ -460,7 +460,10 @@ impl<S: Service> Reactor<S> {
                     self.accept_again_at = Some(Instant::now() + ACCEPT_REST);
                 }
                 AfterAccept::GiveUp => {
-                    tracing::warn!("A listening socket failed: {error}");
+                    // EINVAL: somebody made it stop listening, and knows.
+                    if error.raw_os_error() != Some(libc::EINVAL) {
+                        tracing::warn!("A listening socket failed: {error}");
+                    }
                     listener.given_up = true;
                 }
             },

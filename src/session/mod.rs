@@ -45,6 +45,14 @@ pub struct Endpoint {
     pub unix: bool,
 }
 
+impl Endpoint {
+    /// Whether the client is on this host: through the unix socket or the loopback.
+    pub fn is_local(&self) -> bool {
+        let loopback = |address: std::net::SocketAddr| address.ip().to_canonical().is_loopback();
+        self.unix || self.remote.parse().is_ok_and(loopback)
+    }
+}
+
 /// See the module.
 pub struct Session {
     /// The number that CLIENT ID shows: unique in the process, greater for later connections.

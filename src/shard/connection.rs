@@ -3,7 +3,7 @@
 use super::Shard;
 use super::clients::{self, ClientFilter};
 use super::message::PartWork;
-use crate::command::{CommandError, CommandResult, Part, SessionCommand};
+use crate::command::{CommandError, CommandResult, Part, SessionCommand, database_number};
 use crate::datatypes::number::parse_i64;
 use crate::reactor::{Action, ConnId};
 use crate::resp::Reply;
@@ -230,9 +230,7 @@ fn select(
     words: &[&[u8]],
     reply: &mut Reply<'_>,
 ) -> CommandResult {
-    let index = parse_i64(words[1]).ok_or(CommandError::text("ERR invalid DB index"))?;
-    let index = usize::try_from(index).ok().filter(|index| *index < databases);
-    session.db = index.ok_or(CommandError::text("ERR DB index is out of range"))?;
+    session.db = database_number(words[1], databases)?;
     reply.ok();
     Ok(())
 }

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use crate::admin::latency::LatencyEvent;
 use crate::admin::stats::{Outcome, ShardStats};
 use crate::clock::{self, Ticks};
-use crate::command::spec::SKIP_SLOWLOG;
+use crate::command::spec::{FAST, SKIP_SLOWLOG};
 use crate::command::{
     Changes, CommandError, CommandId, CommandResult, CommandTable, Ctx, EveryShard, Handler, Part,
     Request,
@@ -54,6 +55,8 @@ pub struct Engine {
     last: Ticks,
     /// From how many nanoseconds on a command is slow.
     slow_nanos: u64,
+    /// From how many nanoseconds on a command is a latency spike.
+    spike_nanos: u64,
     nanos_per_tick: f64,
 }
 
@@ -80,6 +83,7 @@ impl Engine {
             out_of_memory: false,
             last: Ticks::now(),
             slow_nanos: u64::MAX,
+            spike_nanos: u64::MAX,
             nanos_per_tick: 1000.0 / clock::ticks_per_us(),
         };
         engine.settings_changed();
@@ -92,6 +96,10 @@ impl Engine {
         self.slow_nanos = match u64::try_from(config.slowlog_log_slower_than) {
             Ok(us) => us.saturating_mul(1000),
             Err(_) => u64::MAX,
+        };
+        self.spike_nanos = match config.latency_monitor_threshold {
+            0 => u64::MAX,
+            ms => ms.saturating_mul(1_000_000),
         };
         self.keyspace.set_access_policy(
             config.maxmemory_policy.is_lfu(),
@@ -138,6 +146,17 @@ impl Engine {
         if nanos >= self.slow_nanos {
             self.note_slow(id, nanos, args);
         }
+        if nanos >= self.spike_nanos {
+            self.note_spike(id, nanos);
+        }
+    }
+
+    #[cold]
+    fn note_spike(&mut self, id: CommandId, nanos: u64) {
+        let fast = CommandTable::get().command(id).flags.has(FAST);
+        let event = if fast { LatencyEvent::FastCommand } else { LatencyEvent::Command };
+        let now = self.keyspace.now_ms() / 1000;
+        self.stats.latency.record(&self.config, event, nanos / 1_000_000, now);
     }
 
     #[cold]
@@ -174,7 +193,15 @@ impl Engine {
         request: &Request<'_>,
         db: usize,
     ) -> CommandResult<Part> {
-        (every.part)(&mut self.ctx(db), request)
+        let start = Ticks::now();
+        let part = (every.part)(&mut self.ctx(db), request);
+        let nanos = (Ticks::now().since(start) as f64 * self.nanos_per_tick) as u64;
+        if nanos >= self.spike_nanos
+            && let Some(id) = CommandTable::get().find(request.arg(0))
+        {
+            self.note_spike(id, nanos);
+        }
+        part
     }
 
     /// A context to run handlers in.

@@ -11,7 +11,9 @@ use super::message::{Origin, OwnedCommand};
 use crate::admin::slowlog::Caller;
 use crate::admin::stats::Outcome;
 use crate::command::spec::{DENYOOM, NO_AUTH};
-use crate::command::{CommandError, CommandId, CommandTable, KeyShape, Request, Run};
+use crate::command::{
+    CommandError, CommandId, CommandTable, KeyShape, Request, Run, debug_is_allowed,
+};
 use crate::keyspace::Key;
 use crate::reactor::ConnId;
 use crate::resp::{Limits, ProtocolError, Reply, Step};
@@ -276,7 +278,7 @@ impl Shard {
                 })
             }
             (Run::Data(_), None) => self.run_many_keys(conn, id, words),
-            (Run::BySlot(..) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
+            (Run::Walk(_) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
             (Run::Session(which), _) => self.run_session_command(conn, id, which, words),
             (Run::ContainerOr(handler), _) => self.run_here(conn, |engine, state, out| {
                 engine.run(id, handler, &Request::new(words), state, out);
@@ -395,9 +397,11 @@ impl Shard {
             return self.when_drained(conn, |shard| shard.start_transaction(conn, id, words));
         }
         if !self.engine.locks.is_idle() {
-            let db = self.sessions.get(conn).map_or(0, |session| session.db) as u16;
+            let selected = self.sessions.get(conn).map_or(0, |session| session.db);
+            let databases = self.engine.keyspace.database_count();
             let mut locks = Vec::new();
             command.for_each_key(words, |at| {
+                let db = command.database_of_key(words, at, selected, databases) as u16;
                 locks.push(KeyLock { db, hash: Key::new(words[at]).hash });
             });
             if locks.iter().any(|lock| self.engine.locks.is_wanted(*lock)) {
@@ -410,6 +414,14 @@ impl Shard {
     }
 
     fn run_in_parts(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
+        if CommandTable::get().command(id).name == "debug"
+            && let Some(session) = self.sessions.get(conn)
+        {
+            let permission = self.engine.config.enable_debug_command;
+            if let Err(error) = debug_is_allowed(permission, session.endpoint.is_local()) {
+                return self.refuse(conn, Some(id), &error);
+            }
+        }
         self.when_drained(conn, |shard| shard.start_parts(conn, id, words))
     }
 

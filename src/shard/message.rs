@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::batch::Batch;
 use crate::command::{CommandError, CommandId, CommandResult, Part};
 use crate::config::Config;
-use crate::keyspace::Entry;
+use crate::keyspace::{Entry, ScanCursor};
 use crate::reactor::{Adoption, ConnId};
 use crate::session::Place;
 use crate::shard_map::ShardId;
@@ -80,6 +80,8 @@ pub struct Conclusion {
 pub enum PartWork {
     /// The shard's part of a command of the table.
     Command(Arc<OwnedCommand>),
+    /// The shard's stretch of a walk, from this cursor on.
+    Stretch(Arc<OwnedCommand>, ScanCursor),
     /// Lines of CLIENT LIST.
     ClientList(Arc<super::clients::ClientFilter>),
     /// Close the matching clients and count them; never the one with this id if it is to be skipped.

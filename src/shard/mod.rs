@@ -142,6 +142,8 @@ impl Shard {
             self.turn_open = true;
             self.engine.keyspace.set_now(clock::unix_ms());
             self.engine.start_timing();
+            let now_ms = self.engine.keyspace.now_ms();
+            self.engine.stats.sample_rates(now_ms);
             self.refresh_memory();
         }
     }

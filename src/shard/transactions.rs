@@ -45,9 +45,12 @@ impl Shard {
         let Some(session) = self.sessions.get(conn) else { return };
         let (db, resp3) = (session.db, session.resp3);
         let mut participants: Vec<(ShardId, Option<Vec<(usize, Vec<u8>)>>)> = Vec::new();
-        CommandTable::get().command(id).for_each_key(words, |at| {
+        let (command, databases) =
+            (CommandTable::get().command(id), self.engine.keyspace.database_count());
+        command.for_each_key(words, |at| {
             let owner = self.engine.shards.owner(crate::slot::slot_of(words[at]));
-            let key = (db, words[at].to_vec());
+            let key_db = command.database_of_key(words, at, db, databases);
+            let key = (key_db, words[at].to_vec());
             match participants.iter_mut().find(|(shard, _)| *shard == owner) {
                 Some((_, keys)) => keys.get_or_insert_default().push(key),
                 None => participants.push((owner, Some(vec![key]))),
