@@ -255,7 +255,7 @@ impl Shard {
                 if owner != self.engine.id {
                     return self.send_across(conn, id, words, (at, key), owner);
                 }
-                let lock = KeyLock { db: session.db as u16, hash: key.hash };
+                let lock = KeyLock(key.hash);
                 if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
                     return self.wait_in_line(conn, id, words, vec![lock]);
                 }
@@ -397,12 +397,9 @@ impl Shard {
             return self.when_drained(conn, |shard| shard.start_transaction(conn, id, words));
         }
         if !self.engine.locks.is_idle() {
-            let selected = self.sessions.get(conn).map_or(0, |session| session.db);
-            let databases = self.engine.keyspace.database_count();
             let mut locks = Vec::new();
             command.for_each_key(words, |at| {
-                let db = command.database_of_key(words, at, selected, databases) as u16;
-                locks.push(KeyLock { db, hash: Key::new(words[at]).hash });
+                locks.push(KeyLock(Key::new(words[at]).hash));
             });
             if locks.iter().any(|lock| self.engine.locks.is_wanted(*lock)) {
                 return self.wait_in_line(conn, id, words, locks);
@@ -485,7 +482,7 @@ impl Shard {
         for item in &mut items {
             let words = &args[first_arg..first_arg + item.arg_count as usize];
             first_arg += item.arg_count as usize;
-            let lock = KeyLock { db: item.db, hash: item.hash };
+            let lock = KeyLock(item.hash);
             let (db, resp3) = (usize::from(item.db), item.resp3);
             if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
                 let args = words.iter().map(|word| word.to_vec()).collect();

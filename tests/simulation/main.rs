@@ -7,6 +7,7 @@
 
 mod atomic;
 mod control;
+mod databases;
 mod elements;
 mod history;
 mod linear;
@@ -19,6 +20,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use talker::{Call, Talker};
 use world::World;
 
 /// Seeds of each test, unless the environment says otherwise.
@@ -83,6 +85,26 @@ fn a_pipeline_gets_the_replies_of_a_single_thread_in_order() {
 }
 
 #[test]
+fn a_key_in_two_databases_is_one_for_who_touches_both() {
+    each_seed(&[databases::join]);
+}
+
+/// What went on when a transaction ended was once as deep as the line is long, and the stack ended.
+#[test]
+fn a_line_may_be_as_long_as_there_are_clients() {
+    let mut world = World::new(1);
+    let hot = world.key_of_shard("hot", 0);
+    for number in 0..5000 {
+        let own = world.key_of_shard(&format!("own{number}"), 1);
+        let mut call = Some(Call::new(&["mset", &hot, "1", &own, "1"]));
+        world.connect_to(0, Talker::new("one of many", move |_, _| call.take()));
+    }
+    world.say_everything();
+    world.settle();
+    world.close_all();
+}
+
+#[test]
 fn a_walk_over_all_keys_finds_every_key_that_stays() {
     each_seed(&[walk::join]);
 }
@@ -92,6 +114,7 @@ fn all_of_it_at_once_with_operators_at_work() {
     each_seed(&[
         operators::join,
         atomic::join,
+        databases::join,
         elements::join,
         history::join,
         model::join,
