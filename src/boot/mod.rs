@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement as CorePlacement};
 
+use crate::clock;
 use crate::config::Config;
 use crate::control::Control;
 use crate::lanes::{self, Ports};
@@ -76,7 +77,8 @@ pub fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
         let core = Core { number, cpu: placement.data[number], name: format!("shard-{number}") };
         let busy_poll = Duration::from_micros(config.busy_poll);
         cores.push(core.start(busy_poll, Vec::new(), ports, ready.clone(), move |ports| {
-            Shard::new(id, shards, config, process, ports)
+            let seed = clock::unix_us() as u64 ^ (u64::from(id.0) << 48);
+            Shard::new(id, shards, config, process, ports, seed)
         })?);
     }
     let core =

@@ -103,8 +103,8 @@ impl Engine {
         };
         self.keyspace.set_access_policy(
             config.maxmemory_policy.is_lfu(),
-            config.lfu_log_factor as u32,
-            config.lfu_decay_time as u32,
+            config.lfu_log_factor,
+            config.lfu_decay_time,
         );
     }
 

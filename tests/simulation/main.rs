@@ -38,8 +38,9 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// One life of a world with these groups of clients.
-fn run(seed: u64, groups: &[Join]) {
+/// One life of a world with these groups of clients. Returns what the random source says at its end:
+/// the same for the same life.
+fn run(seed: u64, groups: &[Join]) -> u64 {
     let mut world = World::new(seed);
     let audits: Vec<Audit> = groups.iter().map(|join| join(&mut world)).collect();
     let steps = world.random.between(STEPS_MAX / 10, STEPS_MAX);
@@ -49,6 +50,7 @@ fn run(seed: u64, groups: &[Join]) {
         audit(&mut world);
     }
     world.close_all();
+    world.random.draw()
 }
 
 fn each_seed(groups: &[Join]) {
@@ -61,6 +63,14 @@ fn each_seed(groups: &[Join]) {
             eprintln!("seed {seed} failed; CORELANE_SEED={seed} runs it again");
             resume_unwind(panic);
         }
+    }
+}
+
+#[test]
+fn a_seed_makes_the_same_run_again() {
+    let groups: &[Join] = &[atomic::join, elements::join, history::join, model::join, walk::join];
+    for seed in 1..=10 {
+        assert_eq!(run(seed, groups), run(seed, groups), "{seed}");
     }
 }
 

@@ -98,7 +98,7 @@ impl World {
         let control = Control::new(ports.pop().expect("the last port"), Arc::clone(&config));
         let shards = ports.into_iter().zip(map.iter());
         let shards: Vec<_> = shards
-            .map(|(port, id)| Shard::new(id, map, config.clone(), process.clone(), port))
+            .map(|(port, id)| Shard::new(id, map, config.clone(), process.clone(), port, seed))
             .collect();
         let weather = Weather {
             turns: *random.pick(&[10, 40, 40, 70]),
