@@ -4,6 +4,10 @@
 //! Promise: every change of the settings goes through here, one after the other, and is answered when
 //! it is in force on every shard.
 
+mod listeners;
+
+pub use listeners::Listeners;
+
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -14,7 +18,6 @@ use socket2::{SockRef, TcpKeepalive};
 
 use crate::boot::daemon;
 use crate::boot::limits;
-use crate::boot::listen::{ListenOptions, listen_tcp};
 use crate::boot::signals::Signals;
 use crate::command::CommandError;
 use crate::config::Config;
@@ -44,6 +47,7 @@ pub struct Control {
     process: Arc<Process>,
     config: Arc<Config>,
     signals: Signals,
+    listeners: Listeners,
     next_shard: u16,
     actions: Vec<Action>,
     changing: Option<Change>,
@@ -60,15 +64,19 @@ impl Control {
         process: Arc<Process>,
         config: Arc<Config>,
         signals: Signals,
+        mut listeners: Listeners,
     ) -> Self {
+        let mut actions = Vec::new();
+        listeners.start(&mut actions);
         Self {
             ports,
             shards,
             process,
             config,
             signals,
+            listeners,
             next_shard: 0,
-            actions: Vec::new(),
+            actions,
             changing: None,
             queued: VecDeque::new(),
             stopping: false,
@@ -113,8 +121,9 @@ impl Control {
                 .map_err(|reason| failed("maxclients", &reason))?;
         }
         if (config.port, &config.bind) != (self.config.port, &self.config.bind) {
-            let directive = if config.port != self.config.port { "port" } else { "bind" };
-            self.listen_again(&config).map_err(|reason| failed(directive, &reason))?;
+            self.listeners
+                .change(&self.config, &config, &mut self.actions)
+                .map_err(|refusal| failed(refusal.directive, refusal.reason))?;
         }
         if config.loglevel != self.config.loglevel {
             daemon::set_log_level(config.loglevel);
@@ -127,17 +136,6 @@ impl Control {
         for shard in self.shards.iter() {
             self.ports.to[shard.index()].send(Message::Settings(Arc::clone(&self.config)));
         }
-        Ok(())
-    }
-
-    fn listen_again(&mut self, config: &Config) -> Result<(), String> {
-        if config.port == 0 {
-            return Ok(());
-        }
-        let options = ListenOptions { backlog: config.tcp_backlog, mark: config.socket_mark_id };
-        let listeners = listen_tcp(&config.bind, config.port, options)
-            .map_err(|_| "Unable to listen on this port".to_owned())?;
-        self.actions.extend(listeners.into_iter().map(|socket| Action::Listen(socket.into())));
         Ok(())
     }
 

@@ -5,8 +5,9 @@
 //! handed out.
 
 use super::access::AccessClock;
+use super::budget::{Budget, ELEMENTS_PER_LOOK};
 use super::entry::Entry;
-use super::expiry::ExpiryWheel;
+use super::expiry::{ExpiryWheel, Popped};
 use super::garbage::Garbage;
 use super::key::{Key, hash_of};
 use super::slot_index::SlotIndex;
@@ -379,20 +380,29 @@ impl Database {
     pub fn clear(&mut self) {
         self.garbage.put_slots(std::mem::take(&mut self.slots), self.len);
         self.index = SlotIndex::default();
-        self.wheel = ExpiryWheel::new(self.now_ms);
+        let wheel = ExpiryWheel::new(self.now_ms);
+        self.garbage.put_wheel(std::mem::replace(&mut self.wheel, wheel));
         self.len = 0;
         self.expiring = 0;
     }
 
     // ---- background work ----
 
-    /// Handles up to `items` items of the expiry wheel; true if more are due.
-    pub fn expire_slice(&mut self, items: usize) -> bool {
-        for _ in 0..items {
+    /// Handles items of the expiry wheel that are due; true if more are.
+    #[inline]
+    pub fn expire_slice(&mut self, budget: &mut Budget) -> bool {
+        self.wheel.may_be_due(self.now_ms) && self.expire_due(budget)
+    }
+
+    fn expire_due(&mut self, budget: &mut Budget) -> bool {
+        while !budget.is_spent() {
             match self.wheel.pop_due(self.now_ms) {
-                None => return false,
-                Some(None) => {}
-                Some(Some((slot, hash))) => self.fire(slot, hash),
+                Popped::Nothing => return false,
+                Popped::Later => budget.spend(ELEMENTS_PER_LOOK),
+                Popped::Due(slot, hash) => {
+                    self.fire(slot, hash);
+                    budget.spend(1);
+                }
             }
         }
         true
@@ -417,9 +427,10 @@ impl Database {
         self.wheel.next_due_ms()
     }
 
-    /// Frees up to about `elements` elements of deleted values; true if more is left.
-    pub fn free_slice(&mut self, elements: usize) -> bool {
-        self.garbage.slice(elements)
+    /// Frees deleted values; true if more is left.
+    #[inline]
+    pub fn free_slice(&mut self, budget: &mut Budget) -> bool {
+        !self.garbage.is_empty() && self.garbage.slice(budget)
     }
 
     /// Deleted keys whose memory is not back yet (INFO lazyfree_pending_objects).

@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use super::Shard;
 use crate::command::Class;
 use crate::config::values::MaxmemoryPolicy;
-use crate::keyspace::{Entry, Key};
+use crate::keyspace::{Budget, Entry, Key};
 use crate::memory;
 
-/// Items of the expiry wheel that one slice handles: about 100 µs with cold caches.
-const EXPIRE_ITEMS: usize = 500;
-/// Elements that one slice frees: about 100 µs with cold caches.
-const FREE_ELEMENTS: usize = 2000;
+/// How long one slice of freeing, and one of expiring, may take: with both and the steps that cannot be cut,
+/// a turn without commands stays well below a millisecond.
+const SLICE_TIME: Duration = Duration::from_micros(200);
+/// How long a turn may look for keys to evict before it goes on without room.
+const EVICTION_TIME: Duration = Duration::from_micros(500);
+/// What an eviction counts in elements: it looks at several keys in cold memory.
+const EVICTION_ELEMENTS: usize = 16;
 /// How often idle clients are looked for.
 const CLIENTS_PERIOD: Duration = Duration::from_secs(1);
-/// Keys that one turn may evict before it goes on without room.
-const EVICTIONS_PER_TURN_MAX: usize = 4000;
-
 /// When what is due.
 #[derive(Default)]
 pub(super) struct Background {
@@ -30,9 +30,9 @@ pub(super) struct Background {
 impl Shard {
     /// One slice of everything; true if more is to be done at once.
     pub(super) fn background_slice(&mut self) -> bool {
-        let mut more = self.engine.keyspace.free_slice(FREE_ELEMENTS);
+        let mut more = self.engine.keyspace.free_slice(&mut Budget::new(SLICE_TIME));
         if self.process.active_expire.load(Ordering::Relaxed) {
-            more |= self.engine.keyspace.expire_slice(EXPIRE_ITEMS);
+            more |= self.engine.keyspace.expire_slice(&mut Budget::new(SLICE_TIME));
         }
         more
     }
@@ -48,22 +48,21 @@ impl Shard {
                 let ms = (at - self.engine.keyspace.now_ms()).clamp(1, 3_600_000);
                 now + Duration::from_millis(ms as u64)
             });
-        let watches_clients = self.engine.config.timeout > 0 || self.watches_soft_limits();
-        let clients = (watches_clients && !self.sessions.is_empty()).then(|| {
+        let clients = (self.watches_clients() && !self.sessions.is_empty()).then(|| {
             self.background.clients_checked.map_or(now, |checked| checked + CLIENTS_PERIOD)
         });
         expiry.into_iter().chain(clients).min()
     }
 
-    fn watches_soft_limits(&self) -> bool {
-        let limits = self.engine.config.client_output_buffer_limit.normal;
-        limits.soft > 0 && limits.soft_seconds > 0
+    fn watches_clients(&self) -> bool {
+        let soft = self.engine.config.client_output_buffer_limit.normal;
+        self.engine.config.timeout > 0 || (soft.soft > 0 && soft.soft_seconds > 0)
     }
 
     /// Closes clients that were idle too long, and those too long over their soft output limit.
     pub(super) fn check_clients(&mut self, now: Instant) {
         let due = self.background.clients_checked.is_none_or(|last| now >= last + CLIENTS_PERIOD);
-        if !due {
+        if !due || !self.watches_clients() {
             return;
         }
         self.background.clients_checked = Some(now);
@@ -102,17 +101,26 @@ impl Shard {
             return;
         }
         self.background.memory_checked_ms = now_ms;
-        let mut evicted = 0;
-        while memory::used_bytes() > limit && evicted < EVICTIONS_PER_TURN_MAX {
-            if !self.evict_one() {
-                break;
+        self.engine.out_of_memory = memory::used_bytes() > limit && !self.make_room(limit);
+    }
+
+    /// Evicts until memory is below `limit` or the time is over; false if nothing can be evicted.
+    /// A turn that runs out of time goes on, as in Redis: room is being made.
+    fn make_room(&mut self, limit: usize) -> bool {
+        let mut budget = Budget::new(EVICTION_TIME);
+        loop {
+            // What was evicted before may be all that is needed, once it is freed.
+            if self.engine.keyspace.free_slice(&mut budget) || memory::used_bytes() <= limit {
+                return true;
             }
-            evicted += 1;
-            if evicted % 64 == 0 {
-                self.engine.keyspace.free_slice(FREE_ELEMENTS);
+            if !self.evict_one() {
+                return false;
+            }
+            budget.spend(EVICTION_ELEMENTS);
+            if budget.is_spent() {
+                return true;
             }
         }
-        self.engine.out_of_memory = memory::used_bytes() > limit;
     }
 
     /// Evicts the best of a few candidates by the policy; false if there is none.
