@@ -9,6 +9,7 @@
 //! [`Keyspace::set_now`] and stands still in between.
 
 pub mod access;
+pub mod budget;
 pub mod database;
 pub mod entry;
 pub mod expiry;
@@ -19,6 +20,7 @@ pub mod slot_table;
 pub mod value;
 
 pub use access::AccessClock;
+pub use budget::Budget;
 pub use database::{Database, DatabaseStats, NewExpiry, ScanCursor, WrongType};
 pub use entry::{Entry, Kind};
 pub use key::Key;
@@ -48,6 +50,8 @@ pub struct Keyspace {
     databases: Vec<Database>,
     now_ms: i64,
     random: u64,
+    /// The database whose slice comes first.
+    first_slice: usize,
 }
 
 impl Keyspace {
@@ -56,7 +60,7 @@ impl Keyspace {
         let mut access = AccessClock::new(seed);
         access.set_now(now_ms);
         let databases = (0..databases).map(|_| Database::new(now_ms, access.clone())).collect();
-        Self { switches: Switches::default(), databases, now_ms, random: seed | 1 }
+        Self { switches: Switches::default(), databases, now_ms, random: seed | 1, first_slice: 0 }
     }
 
     /// Number of databases.
@@ -120,16 +124,12 @@ impl Keyspace {
         x.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// Removes keys whose time has come, up to about `items` of each database; true if more are due.
-    pub fn expire_slice(&mut self, items: usize) -> bool {
-        let mut more = false;
+    /// Removes keys whose time has come; true if more are due.
+    pub fn expire_slice(&mut self, budget: &mut Budget) -> bool {
         if !self.switches.active_expiry {
             return false;
         }
-        for database in &mut self.databases {
-            more |= database.expire_slice(items);
-        }
-        more
+        self.each_database(|database| database.expire_slice(budget))
     }
 
     /// When the next key may expire, unix ms.
@@ -137,11 +137,19 @@ impl Keyspace {
         self.databases.iter().filter_map(Database::next_expiry_ms).min()
     }
 
-    /// Frees about `elements` elements of deleted values of each database; true if more is left.
-    pub fn free_slice(&mut self, elements: usize) -> bool {
+    /// Frees deleted values; true if more is left.
+    pub fn free_slice(&mut self, budget: &mut Budget) -> bool {
+        self.each_database(|database| database.free_slice(budget))
+    }
+
+    /// Has every database do its slice, beginning with another one each time, so that one that
+    /// always has more to do does not use up the time of the others. True if any has more.
+    fn each_database(&mut self, mut slice: impl FnMut(&mut Database) -> bool) -> bool {
         let mut more = false;
-        for database in &mut self.databases {
-            more |= database.free_slice(elements);
+        self.first_slice = (self.first_slice + 1) % self.databases.len();
+        let (before, from) = self.databases.split_at_mut(self.first_slice);
+        for database in from.iter_mut().chain(before) {
+            more |= slice(database);
         }
         more
     }

@@ -15,7 +15,8 @@ pub struct ConnId {
 }
 
 impl ConnId {
-    pub(super) const fn new(index: u32, generation: u32) -> Self {
+    /// The name of a connection. Reactors make them, and so does what drives a [`Service`] by hand.
+    pub const fn from_parts(index: u32, generation: u32) -> Self {
         Self { index, generation }
     }
 
@@ -99,6 +100,8 @@ pub enum Action {
     Adopt(Box<Adoption>),
     /// Accept from this listening socket, too.
     Listen(OwnedFd),
+    /// Close all listening TCP sockets there are; one of [`Action::Listen`] after this stays.
+    StopListening,
     /// Ring the doorbell of this core.
     Ring(usize),
     /// End [`Reactor::run`](super::Reactor::run); all connections are closed.

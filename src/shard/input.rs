@@ -128,6 +128,10 @@ impl Shard {
         let mut args = recycle_args(std::mem::take(&mut self.scratch.args));
         let mut group = recycle_group(std::mem::take(&mut self.scratch.group));
         let mut used = 0;
+        let buffers = &mut self.buffers;
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.replies.lend(|| buffers.take());
+        }
         while used < input.len() {
             let Some(session) = self.sessions.get_mut(conn).filter(|s| s.may_run()) else { break };
             args.clear();
@@ -186,9 +190,17 @@ impl Shard {
         group: &[Parsed<'_>],
     ) -> Option<usize> {
         let mut start = 0;
+        let hard = self.engine.config.client_output_buffer_limit.normal.hard as usize;
         for parsed in group {
             let words = &args[parsed.first_arg..parsed.end_arg];
             let outcome = match &parsed.id {
+                Err(_) if is_http(words) => {
+                    // A web page makes a browser send this; to go on would run the commands that it
+                    // hid in the body (Redis 7.0 `networking.c`, securityWarningCommand).
+                    tracing::warn!("Possible SECURITY ATTACK detected: POST or Host: sent");
+                    self.cut(conn);
+                    Next::Stop
+                }
                 Ok(id) => self.run_command(conn, *id, words, parsed.key),
                 Err(error) => self.refuse(conn, None, error),
             };
@@ -196,6 +208,12 @@ impl Shard {
                 Next::Done => start = parsed.end,
                 Next::Stop => return Some(parsed.end),
                 Next::NotYet => return Some(start),
+            }
+            if hard > 0 && self.output_bytes(conn) > hard {
+                // Waiting for the end of the turn would let one read of small requests make any
+                // amount of large replies.
+                self.cut_for_output(conn);
+                return Some(start);
             }
         }
         None
@@ -220,6 +238,11 @@ impl Shard {
 
     fn run_alone(&mut self, conn: ConnId, words: &[&[u8]]) -> Next {
         match identify(words) {
+            Err(_) if is_http(words) => {
+                tracing::warn!("Possible SECURITY ATTACK detected: POST or Host: sent");
+                self.cut(conn);
+                Next::Stop
+            }
             Ok(id) => {
                 let key = single_key(id, words);
                 self.run_command(conn, id, words, key)
@@ -255,7 +278,7 @@ impl Shard {
                 if owner != self.engine.id {
                     return self.send_across(conn, id, words, (at, key), owner);
                 }
-                let lock = KeyLock { db: session.db as u16, hash: key.hash };
+                let lock = KeyLock { hash: key.hash };
                 if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
                     return self.wait_in_line(conn, id, words, vec![lock]);
                 }
@@ -314,9 +337,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         match session.reply_mode {
             ReplyMode::On => {}
-            ReplyMode::Off => session.replies.local().truncate(before),
+            ReplyMode::Off => session.replies.drop_local(before),
             ReplyMode::SkipNext => {
-                session.replies.local().truncate(before);
+                session.replies.drop_local(before);
                 session.reply_mode = ReplyMode::On;
             }
         }
@@ -397,12 +420,9 @@ impl Shard {
             return self.when_drained(conn, |shard| shard.start_transaction(conn, id, words));
         }
         if !self.engine.locks.is_idle() {
-            let selected = self.sessions.get(conn).map_or(0, |session| session.db);
-            let databases = self.engine.keyspace.database_count();
             let mut locks = Vec::new();
             command.for_each_key(words, |at| {
-                let db = command.database_of_key(words, at, selected, databases) as u16;
-                locks.push(KeyLock { db, hash: Key::new(words[at]).hash });
+                locks.push(KeyLock { hash: Key::new(words[at]).hash });
             });
             if locks.iter().any(|lock| self.engine.locks.is_wanted(*lock)) {
                 return self.wait_in_line(conn, id, words, locks);
@@ -464,9 +484,7 @@ impl Shard {
         let resp3 = session.resp3;
         let out = session.replies.local();
         let before = out.len();
-        let mut text = b"ERR ".to_vec();
-        text.extend_from_slice(&error.text());
-        Reply::new(out, resp3).error_bytes(&text);
+        Reply::new(out, resp3).error_bytes(&error.text());
         session.replies.end_local(before);
         self.close_after_replies(conn);
     }
@@ -485,7 +503,7 @@ impl Shard {
         for item in &mut items {
             let words = &args[first_arg..first_arg + item.arg_count as usize];
             first_arg += item.arg_count as usize;
-            let lock = KeyLock { db: item.db, hash: item.hash };
+            let lock = KeyLock { hash: item.hash };
             let (db, resp3) = (usize::from(item.db), item.resp3);
             if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
                 let args = words.iter().map(|word| word.to_vec()).collect();
@@ -626,6 +644,12 @@ fn single_key<'b>(id: CommandId, words: &[&'b [u8]]) -> Option<(u8, Key<'b>)> {
         KeyShape::One(at) => words.get(usize::from(at)).map(|bytes| (at, Key::new(bytes))),
         KeyShape::None | KeyShape::Several => None,
     }
+}
+
+/// Whether this is how an HTTP request begins that a browser can be made to send.
+#[cold]
+fn is_http(words: &[&[u8]]) -> bool {
+    words[0].eq_ignore_ascii_case(b"post") || words[0].eq_ignore_ascii_case(b"host:")
 }
 
 /// Most bytes of the arguments that an unknown command's error repeats (Redis 7.0 `server.c`).

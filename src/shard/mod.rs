@@ -13,6 +13,7 @@ pub mod batch;
 pub mod clients;
 mod connection;
 pub mod engine;
+mod eviction;
 mod input;
 pub mod message;
 mod parts;
@@ -72,6 +73,7 @@ pub struct Shard {
     next_ticket: u64,
     scratch: Scratch,
     background: background::Background,
+    eviction: eviction::Eviction,
     /// The time was taken for this turn.
     turn_open: bool,
     stopping: bool,
@@ -104,6 +106,7 @@ impl Shard {
             next_ticket: 0,
             scratch: Scratch::default(),
             background: background::Background::default(),
+            eviction: eviction::Eviction::default(),
             turn_open: false,
             stopping: false,
         }

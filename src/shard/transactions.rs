@@ -273,5 +273,5 @@ impl Shard {
 }
 
 fn key_locks(keys: &[(usize, Vec<u8>)]) -> Vec<KeyLock> {
-    keys.iter().map(|(db, key)| KeyLock { db: *db as u16, hash: Key::new(key).hash }).collect()
+    keys.iter().map(|(_, key)| KeyLock { hash: Key::new(key).hash }).collect()
 }

@@ -9,8 +9,8 @@
 //!
 //! A single command that meets a held key takes a new number and stands in the same line.
 //!
-//! Keys are known by database and 64-bit hash: two keys of one hash wait for each other without need,
-//! and that is all.
+//! Keys are known by their 64-bit hash alone: two keys of one hash, or one key in two databases, wait for
+//! each other without need, and that is all. (MOVE and COPY go from database to database.)
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -21,8 +21,6 @@ pub struct TxId(pub u64);
 /// What a key is known by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct KeyLock {
-    /// The database.
-    pub db: u16,
     /// The hash of the key.
     pub hash: u64,
 }
@@ -170,7 +168,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn keys(hashes: &[u64]) -> Vec<KeyLock> {
-        hashes.iter().map(|hash| KeyLock { db: 0, hash: *hash }).collect()
+        hashes.iter().map(|hash| KeyLock { hash: *hash }).collect()
     }
 
     fn release(table: &mut LockTable, tx: u64) -> Vec<u64> {
@@ -199,7 +197,7 @@ mod tests {
         assert_eq!(table.schedule(TxId(2), keys(&[1])), Verdict::Queued);
         assert_eq!(table.schedule_whole(TxId(3)), Verdict::Queued);
         assert_eq!(table.schedule(TxId(4), keys(&[9])), Verdict::Queued);
-        assert!(table.is_wanted(KeyLock { db: 3, hash: 77 }));
+        assert!(table.is_wanted(KeyLock { hash: 77 }));
         assert_eq!(release(&mut table, 1), [2]);
         assert_eq!(release(&mut table, 2), [3]);
         assert_eq!(release(&mut table, 3), [4]);
