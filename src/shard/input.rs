@@ -485,7 +485,7 @@ impl Shard {
         let out = session.replies.local();
         let before = out.len();
         Reply::new(out, resp3).error_bytes(&error.text());
-        session.replies.end_local(before);
+        self.apply_reply_mode(conn, before);
         self.close_after_replies(conn);
     }
 

@@ -65,12 +65,14 @@ pub struct Grant {
     pub entries: Vec<Loan>,
 }
 
-/// "The transaction is over; take your entries back."
+/// "Take your entries back."
 pub struct Conclusion {
     /// The transaction.
     pub tx: TxId,
     /// The entries as they are now; a key that is not among them is gone.
     pub entries: Vec<Loan>,
+    /// The transaction was recalled and has not run: it stands in line for its keys again.
+    pub again: bool,
 }
 
 /// What one shard is to do for a command that concerns all.
@@ -142,12 +144,10 @@ pub enum Message {
     Schedule(Box<Schedule>),
     /// See [`Grant`].
     Grant(Box<Grant>),
-    /// A greater number is in line for one of the keys: give up and come back.
-    Refusal(TxId),
+    /// An older transaction wants what this shard granted to this one: give it back unless it has run.
+    Recall(TxId, ShardId),
     /// See [`Conclusion`].
     Conclusion(Box<Conclusion>),
-    /// The transaction gives up; if it holds its keys, its entries are on their way back.
-    GiveUp(TxId),
     /// See [`PartRequest`].
     Part(Box<PartRequest>),
     /// See [`PartDone`].

@@ -15,6 +15,7 @@ mod connection;
 pub mod engine;
 mod eviction;
 mod input;
+mod inspect;
 pub mod message;
 mod parts;
 mod server_commands;
@@ -70,6 +71,12 @@ pub struct Shard {
     waiting: HashMap<TxId, Waiting, ahash::RandomState>,
     operations: HashMap<Ticket, parts::Operation, ahash::RandomState>,
     transactions: HashMap<TxId, transactions::Transaction, ahash::RandomState>,
+    /// Transactions of other shards that hold keys here.
+    lent: HashMap<TxId, Box<Schedule>, ahash::RandomState>,
+    /// Those that hold all they want since somebody else left, and have not gone on yet.
+    granted: VecDeque<TxId>,
+    /// Somebody is at work on `granted`.
+    granting: bool,
     next_ticket: u64,
     scratch: Scratch,
     background: background::Background,
@@ -103,6 +110,9 @@ impl Shard {
             waiting: HashMap::default(),
             operations: HashMap::default(),
             transactions: HashMap::default(),
+            lent: HashMap::default(),
+            granted: VecDeque::new(),
+            granting: false,
             next_ticket: 0,
             scratch: Scratch::default(),
             background: background::Background::default(),

@@ -121,18 +121,12 @@ impl Shard {
             return self.run_part(&request);
         }
         // Some keys may be away on loan: wait until all are at home.
-        loop {
-            let tx = self.process.tx();
-            match self.engine.locks.schedule_whole(tx) {
-                Verdict::Refused => {}
-                Verdict::Queued => {
-                    self.waiting.insert(tx, Waiting::Part(request));
-                    return;
-                }
-                Verdict::Granted => {
-                    self.run_part(&request);
-                    return self.release(tx);
-                }
+        let tx = self.process.tx();
+        match self.stand_in_line(tx, None) {
+            Verdict::Queued => _ = self.waiting.insert(tx, Waiting::Part(request)),
+            Verdict::Granted => {
+                self.run_part(&request);
+                self.release(tx);
             }
         }
     }

@@ -152,9 +152,8 @@ impl Shard {
             }
             Message::Schedule(schedule) => self.on_schedule(schedule),
             Message::Grant(grant) => self.on_grant(*grant),
-            Message::Refusal(tx) => self.on_refusal(tx),
+            Message::Recall(tx, shard) => self.on_recall(tx, shard),
             Message::Conclusion(conclusion) => self.on_conclusion(*conclusion),
-            Message::GiveUp(tx) => self.on_give_up(tx),
             Message::Part(request) => self.on_part(request),
             Message::PartDone(done) => self.on_part_done(*done),
             Message::ControlDone(done) => {
@@ -219,10 +218,11 @@ impl Shard {
             if soft > 0 && unsent > soft {
                 session.over_soft_limit_since.get_or_insert(now_ms);
             }
-            let over = session.closing || session.input_ended;
+            // A client that killed itself is closed only when all shards have done their part.
+            let owed_nothing = session.hold == Hold::None && session.replies.is_clear();
             if hard > 0 && unsent > hard {
                 self.cut_for_output(conn);
-            } else if session.replies.is_clear() && session.hold == Hold::None && over {
+            } else if owed_nothing && (session.closing || session.input_ended) {
                 session.closing = true;
                 self.actions.push(Action::Close(conn));
             }
