@@ -54,7 +54,8 @@ pub struct Engine {
     last: Ticks,
     /// From how many nanoseconds on a command is slow.
     slow_nanos: u64,
-    nanos_per_tick: f64,
+    /// Nanoseconds per tick, times 2^32.
+    nanos_per_tick: u64,
 }
 
 impl Engine {
@@ -80,7 +81,7 @@ impl Engine {
             out_of_memory: false,
             last: Ticks::now(),
             slow_nanos: u64::MAX,
-            nanos_per_tick: 1000.0 / clock::ticks_per_us(),
+            nanos_per_tick: (1000.0 / clock::ticks_per_us() * (1_u64 << 32) as f64) as u64,
         };
         engine.settings_changed();
         engine
@@ -132,7 +133,8 @@ impl Engine {
     #[inline]
     pub fn account(&mut self, id: CommandId, args: &[&[u8]], outcome: Outcome) {
         let now = Ticks::now();
-        let nanos = (now.since(self.last) as f64 * self.nanos_per_tick) as u64;
+        let ticks = u128::from(now.since(self.last));
+        let nanos = (ticks * u128::from(self.nanos_per_tick) >> 32) as u64;
         self.last = now;
         self.stats.record_call(id, nanos, outcome, self.config.latency_tracking);
         if nanos >= self.slow_nanos {

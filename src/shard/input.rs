@@ -26,13 +26,15 @@ const GROUP_COMMANDS_MAX: usize = 64;
 const HELD_INPUT_BYTES_MAX: usize = 256 * 1024;
 
 /// One parsed command of a group.
+#[derive(Clone, Copy)]
 struct Parsed<'a> {
     /// Its arguments in the group's.
     first_arg: usize,
     end_arg: usize,
     /// Where it ends in the input of the group.
     end: usize,
-    id: Result<CommandId, CommandError>,
+    /// `None` if there is no such command, or not with so many arguments.
+    id: Option<CommandId>,
     /// Its only key, for commands that have exactly one.
     key: Option<(u8, Key<'a>)>,
 }
@@ -130,6 +132,7 @@ impl Shard {
             let Some(session) = self.sessions.get_mut(conn).filter(|s| s.may_run()) else { break };
             args.clear();
             group.clear();
+            session.replies.lend(|| self.buffers.take());
             let rest = &input[used..];
             let stop = parse_group(&self.engine, session, rest, &mut args, &mut group);
             let db = session.db;
@@ -186,9 +189,9 @@ impl Shard {
         let mut start = 0;
         for parsed in group {
             let words = &args[parsed.first_arg..parsed.end_arg];
-            let outcome = match &parsed.id {
-                Ok(id) => self.run_command(conn, *id, words, parsed.key),
-                Err(error) => self.refuse(conn, None, error),
+            let outcome = match parsed.id {
+                Some(id) => self.run_command(conn, id, words, parsed.key),
+                None => self.refuse(conn, None, &why_unidentified(words)),
             };
             match outcome {
                 Next::Done => start = parsed.end,
@@ -217,12 +220,13 @@ impl Shard {
     }
 
     fn run_alone(&mut self, conn: ConnId, words: &[&[u8]]) -> Next {
-        match identify(words) {
-            Ok(id) => {
-                let key = single_key(id, words);
+        let table = CommandTable::get();
+        match identify(table, words) {
+            Some(id) => {
+                let key = single_key(table, id, words);
                 self.run_command(conn, id, words, key)
             }
-            Err(error) => self.refuse(conn, None, &error),
+            None => self.refuse(conn, None, &why_unidentified(words)),
         }
     }
 
@@ -522,6 +526,7 @@ impl Shard {
             let reply = &batch.replies[start..end as usize];
             start = end as usize;
             if let Some(session) = self.sessions.get_mut(item.conn) {
+                session.replies.lend(|| self.buffers.take());
                 session.replies.fill(item.place, reply);
                 self.after_fill(item.conn);
             }
@@ -563,6 +568,7 @@ fn parse_group<'b>(
     };
     // AUTH lifts limits that apply to what follows it, so until then one command at a time.
     let most = if session.authenticated { GROUP_COMMANDS_MAX } else { 1 };
+    let table = CommandTable::get();
     let mut end = 0;
     while group.len() < most {
         if end == input.len() {
@@ -573,8 +579,8 @@ fn parse_group<'b>(
             Ok(Step::Command { consumed }) => {
                 end += consumed;
                 let words = &args[first_arg..];
-                let id = identify(words);
-                let key = id.as_ref().ok().and_then(|id| single_key(*id, words));
+                let id = identify(table, words);
+                let key = id.and_then(|id| single_key(table, id, words));
                 group.push(Parsed { first_arg, end_arg: args.len(), end, id, key });
             }
             Ok(Step::Nothing { consumed }) => end += consumed,
@@ -588,29 +594,41 @@ fn parse_group<'b>(
     Stop { why: Why::Full, skipped: end }
 }
 
-/// Which command this is, if it exists and its arity is right.
-fn identify(words: &[&[u8]]) -> Result<CommandId, CommandError> {
-    let table = CommandTable::get();
-    let mut id = table.find(words[0]).ok_or_else(|| unknown_command(words))?;
+/// Which command this is, if it exists and its arity is right; [`why_unidentified`] if not.
+#[inline]
+fn identify(table: &CommandTable, words: &[&[u8]]) -> Option<CommandId> {
+    let mut id = table.find(words[0])?;
     let mut command = table.command(id);
-    let contains = matches!(command.run, Run::Container | Run::ContainerOr(_));
-    if contains && (words.len() > 1 || matches!(command.run, Run::Container)) {
-        let Some(word) = words.get(1) else {
-            return Err(CommandError::WrongArity(command.name.to_owned()));
-        };
-        id = table
-            .find_subcommand(command, word)
-            .ok_or_else(|| unknown_subcommand(command.name, word))?;
+    if matches!(command.run, Run::Container) {
+        id = table.find_subcommand(command, words.get(1)?)?;
         command = table.command(id);
     }
-    if !command.arity.allows(words.len()) {
-        return Err(CommandError::WrongArity(command.name.to_owned()));
-    }
-    Ok(id)
+    command.arity.allows(words.len()).then_some(id)
 }
 
-fn single_key<'b>(id: CommandId, words: &[&'b [u8]]) -> Option<(u8, Key<'b>)> {
-    match CommandTable::get().shape(id) {
+/// What is wrong with a command that [`identify`] does not know.
+#[cold]
+fn why_unidentified(words: &[&[u8]]) -> CommandError {
+    let table = CommandTable::get();
+    let Some(id) = table.find(words[0]) else { return unknown_command(words) };
+    let command = table.command(id);
+    let name = match (matches!(command.run, Run::Container), words.get(1)) {
+        (true, Some(word)) => match table.find_subcommand(command, word) {
+            Some(id) => table.command(id).name,
+            None => return unknown_subcommand(command.name, word),
+        },
+        _ => command.name,
+    };
+    CommandError::WrongArity(name.to_owned())
+}
+
+#[inline]
+fn single_key<'b>(
+    table: &CommandTable,
+    id: CommandId,
+    words: &[&'b [u8]],
+) -> Option<(u8, Key<'b>)> {
+    match table.shape(id) {
         KeyShape::One(at) => words.get(usize::from(at)).map(|bytes| (at, Key::new(bytes))),
         KeyShape::None | KeyShape::Several => None,
     }
