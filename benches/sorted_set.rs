@@ -42,7 +42,8 @@ fn write(criterion: &mut Criterion) {
         let mut score = MEMBERS as f64;
         bencher.iter(|| {
             let mut buffer = itoa::Buffer::new();
-            let popped = zset.pop(Order::Ascending, |member, _| member.as_bytes(&mut buffer).to_vec());
+            let popped =
+                zset.pop(Order::Ascending, |member, _| member.as_bytes(&mut buffer).to_vec());
             score += 1.0;
             zset.insert(&popped.expect("it never gets empty"), score, Default::default())
         });

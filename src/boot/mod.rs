@@ -85,9 +85,8 @@ pub fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
     let core =
         Core { number: placement.shards(), cpu: placement.control, name: "control".to_owned() };
     let control_config = Arc::clone(&config);
-    let make = move |ports| {
-        Control::new(ports, shards, process, control_config, signals, listeners)
-    };
+    let make =
+        move |ports| Control::new(ports, shards, process, control_config, signals, listeners);
     cores.push(core.start(Duration::ZERO, control_ports, ready, make)?);
     for _ in 0..cores.len() {
         started.recv()??;

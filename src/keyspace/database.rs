@@ -103,6 +103,12 @@ impl Database {
         self.now_ms
     }
 
+    pub(super) fn set_now(&mut self, now_ms: i64) {
+        self.now_ms = now_ms;
+        self.access.set_now(now_ms);
+        self.wheel.skip_to(now_ms);
+    }
+
     // ---- look-ups ----
 
     fn table(&self, slot: Slot) -> Option<&SlotTable> {
@@ -401,12 +407,7 @@ impl Database {
     // ---- background work ----
 
     /// Handles items of the expiry wheel that are due; true if more are.
-    #[inline]
     pub fn expire_slice(&mut self, budget: &mut Budget) -> bool {
-        self.wheel.may_be_due(self.now_ms) && self.expire_due(budget)
-    }
-
-    fn expire_due(&mut self, budget: &mut Budget) -> bool {
         while !budget.is_spent() {
             match self.wheel.pop_due(self.now_ms) {
                 Popped::Nothing => return false,
@@ -440,9 +441,20 @@ impl Database {
     }
 
     /// Frees deleted values; true if more is left.
-    #[inline]
     pub fn free_slice(&mut self, budget: &mut Budget) -> bool {
-        !self.garbage.is_empty() && self.garbage.slice(budget)
+        self.garbage.slice(budget)
+    }
+
+    /// Whether a slice of either kind would have something to do now.
+    #[inline]
+    pub fn has_slices(&self) -> bool {
+        !self.garbage.is_empty() || self.wheel.may_be_due(self.now_ms)
+    }
+
+    /// Whether, until the next change, no slice will ever have something to do.
+    #[inline]
+    pub fn is_settled(&self) -> bool {
+        self.garbage.is_empty() && self.wheel.is_empty()
     }
 
     /// Deleted keys whose memory is not back yet (INFO lazyfree_pending_objects).

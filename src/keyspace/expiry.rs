@@ -111,7 +111,23 @@ impl ExpiryWheel {
     /// Whether [`ExpiryWheel::pop_due`] has anything to do at `now_ms`.
     #[inline]
     pub fn may_be_due(&self, now_ms: i64) -> bool {
-        self.now < tick_of(now_ms) || !self.due.is_empty() || !self.moving.is_empty()
+        !self.due.is_empty()
+            || !self.moving.is_empty()
+            || (self.now < tick_of(now_ms) && self.occupied != [0; WHEELS])
+    }
+
+    /// Moves an empty wheel on, so that what is armed next need not wade through the time between.
+    #[inline]
+    pub fn skip_to(&mut self, now_ms: i64) {
+        if self.is_empty() {
+            self.now = tick_of(now_ms);
+        }
+    }
+
+    /// Whether there is no item at all.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.due.is_empty() && self.moving.is_empty() && self.occupied == [0; WHEELS]
     }
 
     /// The next item that is due at `now_ms`. Does a bounded piece of moving between wheels.

@@ -177,8 +177,7 @@ mod tests {
 
     #[test]
     fn the_keys_of_a_database_take_many_slices_if_time_is_short() {
-        let mut tables: Box<[SlotTable]> =
-            (0..SLOT_COUNT).map(|_| SlotTable::default()).collect();
+        let mut tables: Box<[SlotTable]> = (0..SLOT_COUNT).map(|_| SlotTable::default()).collect();
         for number in 0..ELEMENTS {
             let name = number.to_string();
             let key = Key::new(name.as_bytes());

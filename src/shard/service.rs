@@ -1,7 +1,6 @@
 //! The shard as its reactor sees it: sockets come and go, bytes come in, replies go out, turns end.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -202,15 +201,16 @@ impl Shard {
 
     /// Decides for every connection that something happened to: send, close, or cut off.
     fn settle_touched(&mut self) {
-        let config = Arc::clone(&self.engine.config);
-        let limits = config.client_output_buffer_limit.normal;
+        let limits = self.engine.config.client_output_buffer_limit.normal;
         let now_ms = self.engine.keyspace.now_ms();
-        for conn in std::mem::take(&mut self.touched) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for conn in touched.drain(..) {
             let Some(session) = self.sessions.get_mut(conn) else { continue };
             session.touched = false;
             if session.replies.has_output() {
                 self.actions.push(Action::Send(conn));
             } else {
+                // A buffer that was lent and not needed.
                 self.buffers.give(session.replies.take_output());
             }
             let unsent = session.limited_output_bytes();
@@ -227,5 +227,8 @@ impl Shard {
                 self.actions.push(Action::Close(conn));
             }
         }
+        // Nothing is touched meanwhile; what is kept is the allocation.
+        touched.append(&mut self.touched);
+        self.touched = touched;
     }
 }
