@@ -41,6 +41,11 @@ impl Ticks {
     pub fn since(self, earlier: Ticks) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// The count when `time` will have passed since this.
+    pub fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add((time.as_secs_f64() * 1e6 * ticks_per_us()) as u64))
+    }
 }
 
 /// Ticks in a microsecond, measured once against the monotonic clock.

@@ -7,6 +7,7 @@
 pub mod facts;
 pub mod info;
 pub mod latency;
+mod latency_counts;
 pub mod latency_report;
 pub mod memory_report;
 pub mod rates;

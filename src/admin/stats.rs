@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 
 use super::latency::LatencyMonitor;
+use super::latency_counts::LatencyCounts;
 use super::rates::Rates;
 use super::slowlog::Slowlog;
 use crate::command::{CommandId, CommandTable};
@@ -125,30 +126,14 @@ pub struct CommandStats {
     pub rejected: u64,
     /// Times that it answered with an error.
     pub failed: u64,
-    /// Its latencies in nanoseconds; made at the first call while `latency-tracking` is on.
+    /// Its latencies in nanoseconds, if `latency-tracking` was on during a call; only in a snapshot.
     pub latencies: Option<Box<Histogram<u64>>>,
 }
-
-/// Longest latency that is told from longer ones (Redis 7.0 `server.h`,
-/// LATENCY_HISTOGRAM_MAX_VALUE).
-const LATENCY_NANOS_MAX: u64 = 1_000_000_000;
-/// Significant decimal digits of a latency (Redis 7.0 `server.h`, LATENCY_HISTOGRAM_PRECISION).
-const LATENCY_DIGITS: u8 = 2;
 
 impl CommandStats {
     /// Anything to show.
     pub fn is_used(&self) -> bool {
         self.calls > 0 || self.rejected > 0 || self.failed > 0
-    }
-
-    fn record_latency(&mut self, nanos: u64) {
-        if self.latencies.is_none() {
-            let histogram = Histogram::new_with_bounds(1, LATENCY_NANOS_MAX, LATENCY_DIGITS);
-            self.latencies = histogram.ok().map(Box::new);
-        }
-        if let Some(latencies) = &mut self.latencies {
-            latencies.saturating_record(nanos.clamp(1, LATENCY_NANOS_MAX));
-        }
     }
 
     /// Adds the calls of another shard.
@@ -257,6 +242,8 @@ const TTL_ENTRIES_MAX: usize = 32;
 #[derive(Debug, Default)]
 pub struct ShardStats {
     stats: Stats,
+    /// By command number, as `stats.commands`.
+    latencies: Vec<Option<LatencyCounts>>,
     rates: Rates,
     /// Its slow commands.
     pub slowlog: Slowlog,
@@ -280,7 +267,8 @@ impl ShardStats {
         stats.nanos += nanos;
         stats.failed += u64::from(outcome == Outcome::Failed);
         if track {
-            stats.record_latency(nanos);
+            let counts = &mut self.latencies[usize::from(id.0)];
+            counts.get_or_insert_with(LatencyCounts::new).record(nanos);
         }
     }
 
@@ -305,10 +293,16 @@ impl ShardStats {
     fn command(&mut self, id: CommandId) -> &mut CommandStats {
         let index = usize::from(id.0);
         if index >= self.stats.commands.len() {
-            let len = CommandTable::get().commands().len().max(index + 1);
-            self.stats.commands.resize_with(len, CommandStats::default);
+            self.make_places(index);
         }
         &mut self.stats.commands[index]
+    }
+
+    #[cold]
+    fn make_places(&mut self, index: usize) {
+        let len = CommandTable::get().commands().len().max(index + 1);
+        self.stats.commands.resize_with(len, CommandStats::default);
+        self.latencies.resize_with(len, || None);
     }
 
     /// To be called at the start of every turn; cheap unless the last sample is old.
@@ -323,8 +317,9 @@ impl ShardStats {
     /// A copy of the figures, those of the keyspace included. Histograms are big, so they are only
     /// copied if asked for.
     pub fn snapshot(&self, keyspace: &Keyspace, histograms: bool) -> Stats {
-        let commands = self.stats.commands.iter().map(|stats| CommandStats {
-            latencies: if histograms { stats.latencies.clone() } else { None },
+        let each = self.stats.commands.iter().zip(&self.latencies);
+        let commands = each.map(|(stats, counts)| CommandStats {
+            latencies: counts.as_ref().filter(|_| histograms).map(LatencyCounts::histogram),
             ..*stats
         });
         let (now_ms, counters) = (keyspace.now_ms(), &self.stats.counters);
@@ -351,6 +346,7 @@ impl ShardStats {
     pub fn reset(&mut self, keyspace: &mut Keyspace) {
         self.stats.counters.reset();
         self.stats.commands.clear();
+        self.latencies.clear();
         self.stats.errors.clear();
         keyspace.databases_mut().iter_mut().for_each(|database| database.reset_stats());
     }

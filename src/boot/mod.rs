@@ -10,19 +10,17 @@ pub mod signals;
 
 use std::error::Error;
 use std::fs::File;
-use std::io::Read;
-use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use glommio::{LocalExecutorBuilder, Placement as CorePlacement};
+use glommio::{Latency, LocalExecutorBuilder, Placement as CorePlacement, Shares};
 
 use crate::clock;
 use crate::config::Config;
-use crate::control::Control;
+use crate::control::{Control, Listeners};
 use crate::lanes::{self, Ports};
 use crate::process::Process;
 use crate::reactor::{self, Options, Reactor, Service};
@@ -33,6 +31,11 @@ use crate::shard_map::{ShardId, ShardMap};
 /// Messages that one lane holds. A full lane neither blocks nor drops: the sender keeps an overflow
 /// queue and stops reading the connections that feed it.
 const LANE_MESSAGES_MAX: usize = 1024;
+
+/// How long a task of another queue may run before glommio asks it to give way to the reactor.
+const CLIENT_LATENCY: Duration = Duration::from_millis(1);
+/// The most that glommio grants a task queue; its default queue has as many.
+const CLIENT_SHARES: usize = 1000;
 
 /// Runs the server that `config` describes until it is told to stop.
 pub fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
@@ -47,7 +50,7 @@ pub fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
     config.shards = placement.shards();
     let shards = u16::try_from(placement.shards()).ok().and_then(ShardMap::new);
     let shards = shards.ok_or("shards must be between 1 and 1024")?;
-    let (listeners, listening) = open_listeners(&config)?;
+    let listeners = Listeners::open(&config)?;
     if config.daemonize {
         daemon::daemonize()?;
     }
@@ -76,7 +79,7 @@ pub fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
         let (config, process) = (Arc::clone(&config), Arc::clone(&process));
         let core = Core { number, cpu: placement.data[number], name: format!("shard-{number}") };
         let busy_poll = Duration::from_micros(config.busy_poll);
-        cores.push(core.start(busy_poll, Vec::new(), ports, ready.clone(), move |ports| {
+        cores.push(core.start(busy_poll, ports, ready.clone(), move |ports| {
             let seed = clock::unix_us() as u64 ^ (u64::from(id.0) << 48);
             Shard::new(id, shards, config, process, ports, seed)
         })?);
@@ -85,8 +88,8 @@ pub fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
         Core { number: placement.shards(), cpu: placement.control, name: "control".to_owned() };
     let control_config = Arc::clone(&config);
     let make =
-        move |ports| Control::new(ports, shards, process, control_config, signals, listening);
-    cores.push(core.start(Duration::ZERO, listeners, control_ports, ready, make)?);
+        move |ports| Control::new(ports, shards, process, control_config, signals, listeners);
+    cores.push(core.start(Duration::ZERO, control_ports, ready, make)?);
     for _ in 0..cores.len() {
         started.recv()??;
     }
@@ -113,7 +116,6 @@ impl Core {
     fn start<S: Service + 'static>(
         self,
         busy_poll: Duration,
-        listeners: Vec<OwnedFd>,
         ports: Ports<Message>,
         ready: mpsc::Sender<Result<(), String>>,
         make: impl FnOnce(Ports<Message>) -> S + Send + 'static,
@@ -131,17 +133,18 @@ impl Core {
             executor.run(async move {
                 let mut options = Options::new(ports.doorbells.clone(), self.number);
                 options.busy_poll = busy_poll;
-                options.listeners = listeners;
-                match Reactor::new(options, make(ports)) {
-                    Ok(reactor) => {
-                        _ = ready.send(Ok(()));
-                        drop(ready);
-                        if let Err(error) = reactor.run().await {
-                            tracing::error!("the reactor of {} failed: {error}", self.name);
-                            std::process::exit(1);
-                        }
+                let reactor = match Reactor::new(options, make(ports)) {
+                    Ok(reactor) => reactor,
+                    Err(error) => {
+                        _ = ready.send(Err(error.to_string()));
+                        return;
                     }
-                    Err(error) => _ = ready.send(Err(error.to_string())),
+                };
+                _ = ready.send(Ok(()));
+                drop(ready);
+                if let Err(error) = run_in_client_queue(reactor).await {
+                    tracing::error!("the reactor of {} failed: {error}", self.name);
+                    std::process::exit(1);
                 }
             });
         };
@@ -149,26 +152,14 @@ impl Core {
     }
 }
 
-/// All listening sockets, and those of TCP once more, for who may have to stop them.
-fn open_listeners(config: &Config) -> Result<(Vec<OwnedFd>, Vec<TcpListener>), Box<dyn Error>> {
-    let mut tcp = Vec::new();
-    let mut listeners: Vec<OwnedFd> = Vec::new();
-    if config.port != 0 {
-        let options =
-            listen::ListenOptions { backlog: config.tcp_backlog, mark: config.socket_mark_id };
-        let sockets = listen::listen_tcp(&config.bind, config.port, options)?;
-        tcp = sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect();
-        listeners.extend(sockets.into_iter().map(OwnedFd::from));
-    }
-    if !config.unixsocket.is_empty() {
-        let socket =
-            listen::listen_unix(&config.unixsocket, config.unixsocketperm, config.tcp_backlog)?;
-        listeners.push(socket.into());
-    }
-    if listeners.is_empty() {
-        return Err("Configured to not listen anywhere, exiting.".into());
-    }
-    Ok((listeners, tcp))
+/// Runs the reactor in a task queue of its own, so that tasks of any other queue of the core
+/// (files, timers) give way to clients and get [`CLIENT_SHARES`] to their own of the time.
+async fn run_in_client_queue<S: Service + 'static>(reactor: Reactor<S>) -> io::Result<()> {
+    let latency = Latency::Matters(CLIENT_LATENCY);
+    let shares = Shares::Static(CLIENT_SHARES);
+    let queue = glommio::executor().create_task_queue(shares, latency, "clients");
+    let task = glommio::spawn_local_into(async move { reactor.run().await.map(drop) }, queue);
+    task.map_err(io::Error::other)?.await
 }
 
 fn create_pidfile(config: &Config) -> Result<Option<daemon::PidFile>, Box<dyn Error>> {

@@ -17,7 +17,7 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "swapdb", arity: Arity::Exactly(3), flags: WRITE.with(FAST), group: Group::Generic, keys: NO_KEYS, categories: &["@dangerous"], run: Run::EveryShard(SWAPDB) },
 ];
 
-const DBSIZE: EveryShard = EveryShard { part: dbsize, merge: total, exclusive: false };
+const DBSIZE: EveryShard = EveryShard { part: dbsize, merge: total, exclusive: true };
 const FLUSHDB: EveryShard = EveryShard { part: flushdb, merge: all_done, exclusive: true };
 const FLUSHALL: EveryShard = EveryShard { part: flushall, merge: all_done, exclusive: true };
 const SWAPDB: EveryShard = EveryShard { part: swapdb, merge: all_done, exclusive: true };
@@ -109,6 +109,8 @@ fn swapdb(ctx: &mut Ctx<'_>, request: &Request<'_>) -> CommandResult<Part> {
 
 #[cfg(test)]
 mod tests {
+    use crate::keyspace::Budget;
+    use std::time::Duration;
     use crate::command::testing::TestShard;
 
     #[test]
@@ -140,7 +142,7 @@ mod tests {
         shard.run("FLUSHALL");
         assert_eq!(shard.run("DBSIZE"), ":0\r\n");
         assert_eq!(shard.keyspace[0].garbage_len(), 1000);
-        while shard.keyspace.free_slice(100) {}
+        while shard.keyspace.free_slice(&mut Budget::new(Duration::from_millis(1))) {}
         assert_eq!(shard.keyspace[0].garbage_len(), 0);
     }
 

@@ -20,7 +20,7 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "randomkey", arity: Arity::Exactly(1), flags: READONLY, group: Group::Generic, keys: NO_KEYS, categories: &[], run: Run::EveryShard(RANDOMKEY) },
 ];
 
-const KEYS: EveryShard = EveryShard { part: keys_of_shard, merge: all_keys, exclusive: false };
+const KEYS: EveryShard = EveryShard { part: keys_of_shard, merge: all_keys, exclusive: true };
 const RANDOMKEY: EveryShard =
     EveryShard { part: random_key_of_shard, merge: one_candidate, exclusive: false };
 

@@ -122,8 +122,16 @@ pub enum KeyShape {
 pub struct CommandTable {
     commands: Vec<&'static Command>,
     shapes: Vec<KeyShape>,
-    /// Open addressing by [`name_hash`], a power of two long, at most a quarter full.
-    places: Vec<Option<CommandId>>,
+    /// Open addressing by [`Folded::hash`], a power of two long, at most a quarter full.
+    places: Vec<Option<Place>>,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    name: Folded,
+    /// Names of up to eight letters are equal if their folded forms are.
+    is_short_word: bool,
+    id: CommandId,
 }
 
 /// Longest command name, subcommand included; longer words are unknown commands.
@@ -141,13 +149,17 @@ impl CommandTable {
         let shapes = commands.iter().map(|command| shape_of(command.keys)).collect();
         let mut places = vec![None; (commands.len() * 4).next_power_of_two()];
         for (number, command) in commands.iter().enumerate() {
-            let mut place = name_hash(command.name.as_bytes()) & (places.len() - 1);
-            while let Some(CommandId(other)) = places[place] {
+            let name = Folded::new(command.name.as_bytes());
+            let mut at = name.hash() & (places.len() - 1);
+            while let Some(Place { id: CommandId(other), .. }) = places[at] {
                 let other = commands[usize::from(other)].name;
                 assert_ne!(other, command.name, "a command is declared once");
-                place = (place + 1) & (places.len() - 1);
+                at = (at + 1) & (places.len() - 1);
             }
-            places[place] = Some(CommandId(number as u16));
+            // Folding maps other characters to letters, too, but letters alone to letters of names.
+            let is_short_word = command.name.len() <= FOLDED_BYTES
+                && command.name.bytes().all(|byte| byte.is_ascii_lowercase());
+            places[at] = Some(Place { name, is_short_word, id: CommandId(number as u16) });
         }
         Self { commands, shapes, places }
     }
@@ -168,15 +180,21 @@ impl CommandTable {
     }
 
     /// The command of this name, in any case; `config|get` finds a subcommand.
+    #[inline]
     pub fn find(&self, name: &[u8]) -> Option<CommandId> {
-        let mut place = name_hash(name) & (self.places.len() - 1);
+        let folded = Folded::new(name);
+        let mut at = folded.hash() & (self.places.len() - 1);
         loop {
-            let id = self.places[place]?;
-            if self.command(id).name.as_bytes().eq_ignore_ascii_case(name) {
-                return Some(id);
+            let place = self.places[at]?;
+            if place.name == folded && (place.is_short_word || self.is_name(place.id, name)) {
+                return Some(place.id);
             }
-            place = (place + 1) & (self.places.len() - 1);
+            at = (at + 1) & (self.places.len() - 1);
         }
+    }
+
+    fn is_name(&self, id: CommandId, name: &[u8]) -> bool {
+        self.command(id).name.as_bytes().eq_ignore_ascii_case(name)
     }
 
     /// The subcommand of `container` that `word` names.
@@ -213,16 +231,43 @@ fn shape_of(keys: &[KeySpec]) -> KeyShape {
     }
 }
 
-/// Mixes the first eight and last bytes and the length, in lower case. Names differ in those.
-fn name_hash(name: &[u8]) -> usize {
-    let mut head = [0_u8; 8];
-    let taken = name.len().min(8);
-    head[..taken].copy_from_slice(&name[..taken]);
-    let last = name.last().copied().unwrap_or(0) | 0x20;
-    let head = u64::from_le_bytes(head) | 0x2020_2020_2020_2020;
-    let mixed = (head ^ u64::from(last) << 40 ^ (name.len() as u64) << 56)
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 40) as usize
+/// Bytes of a name that its folded form keeps.
+const FOLDED_BYTES: usize = 8;
+
+/// A name in lower case, as far as that is one operation: its first eight bytes, its last and its
+/// length. Different commands differ in those; equal folded forms are yet to be compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Folded {
+    head: u64,
+    last_and_length: u64,
+}
+
+impl Folded {
+    #[inline]
+    fn new(name: &[u8]) -> Self {
+        let head = match name.first_chunk::<FOLDED_BYTES>() {
+            Some(head) => u64::from_le_bytes(*head),
+            // Overlapping halves agree where they overlap.
+            None => match (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+                (Some(low), Some(high)) => {
+                    let (low, high) = (u32::from_le_bytes(*low), u32::from_le_bytes(*high));
+                    u64::from(low) | u64::from(high) << (8 * (name.len() - 4))
+                }
+                _ => name.iter().rev().fold(0, |head, byte| head << 8 | u64::from(*byte)),
+            },
+        };
+        let last = u64::from(name.last().copied().unwrap_or(0) | 0x20);
+        Self {
+            head: head | 0x2020_2020_2020_2020,
+            last_and_length: last | (name.len() as u64) << 8,
+        }
+    }
+
+    #[inline]
+    fn hash(self) -> usize {
+        let mixed = (self.head ^ self.last_and_length << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 40) as usize
+    }
 }
 
 impl Command {

@@ -4,8 +4,11 @@
 //! Promise: every change of the settings goes through here, one after the other, and is answered when
 //! it is in force on every shard.
 
+mod listeners;
+
+pub use listeners::Listeners;
+
 use std::collections::VecDeque;
-use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +18,6 @@ use socket2::{SockRef, TcpKeepalive};
 
 use crate::boot::daemon;
 use crate::boot::limits;
-use crate::boot::listen::{ListenError, ListenOptions, listen_tcp, stop_listening};
 use crate::boot::signals::Signals;
 use crate::command::CommandError;
 use crate::config::Config;
@@ -45,8 +47,7 @@ pub struct Control {
     process: Arc<Process>,
     config: Arc<Config>,
     signals: Signals,
-    /// The TCP sockets that the reactor accepts from, held to stop them.
-    listening: Vec<TcpListener>,
+    listeners: Listeners,
     next_shard: u16,
     actions: Vec<Action>,
     changing: Option<Change>,
@@ -63,17 +64,19 @@ impl Control {
         process: Arc<Process>,
         config: Arc<Config>,
         signals: Signals,
-        listening: Vec<TcpListener>,
+        mut listeners: Listeners,
     ) -> Self {
+        let mut actions = Vec::new();
+        listeners.start(&mut actions);
         Self {
             ports,
             shards,
             process,
             config,
             signals,
-            listening,
+            listeners,
             next_shard: 0,
-            actions: Vec::new(),
+            actions,
             changing: None,
             queued: VecDeque::new(),
             stopping: false,
@@ -98,7 +101,10 @@ impl Control {
             },
             ControlRequest::ConfigRewrite => {
                 let result = self.config.rewrite(&[]);
-                self.answer(asker, result.map_err(|error| CommandError::owned(error.to_string())));
+                self.answer(
+                    asker,
+                    result.map_err(|error| CommandError::owned(format!("ERR {error}"))),
+                );
             }
             ControlRequest::Shutdown(words) => match shutdown_options(&words) {
                 Ok(()) => self.stop(),
@@ -115,8 +121,9 @@ impl Control {
                 .map_err(|reason| failed("maxclients", &reason))?;
         }
         if (config.port, &config.bind) != (self.config.port, &self.config.bind) {
-            let directive = if config.port != self.config.port { "port" } else { "bind" };
-            self.listen_again(&config).map_err(|reason| failed(directive, &reason))?;
+            self.listeners
+                .change(&self.config, &config, &mut self.actions)
+                .map_err(|refusal| failed(refusal.directive, refusal.reason))?;
         }
         if config.loglevel != self.config.loglevel {
             daemon::set_log_level(config.loglevel);
@@ -129,38 +136,6 @@ impl Control {
         for shard in self.shards.iter() {
             self.ports.to[shard.index()].send(Message::Settings(Arc::clone(&self.config)));
         }
-        Ok(())
-    }
-
-    /// Listens where `config` says and no longer where it was; if that fails, where it was again.
-    fn listen_again(&mut self, config: &Config) -> Result<(), String> {
-        let refusal = if config.port != self.config.port {
-            "Unable to listen on this port. Check server logs."
-        } else {
-            "Failed to bind to specified addresses."
-        };
-        // First the old ones: they may hold addresses that are wanted again.
-        stop_listening(&self.listening);
-        self.listening.clear();
-        let before = Arc::clone(&self.config);
-        self.listen(config).map_err(|error| {
-            tracing::warn!("{error}");
-            if let Err(error) = self.listen(&before) {
-                tracing::warn!("Not listening any more: {error}");
-            }
-            refusal.to_owned()
-        })
-    }
-
-    fn listen(&mut self, config: &Config) -> Result<(), ListenError> {
-        if config.port == 0 {
-            return Ok(());
-        }
-        let options = ListenOptions { backlog: config.tcp_backlog, mark: config.socket_mark_id };
-        let sockets = listen_tcp(&config.bind, config.port, options)?;
-        // A socket that cannot be held twice cannot be stopped later; it listens all the same.
-        self.listening = sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect();
-        self.actions.extend(sockets.into_iter().map(|socket| Action::Listen(socket.into())));
         Ok(())
     }
 
@@ -254,7 +229,7 @@ impl Service for Control {
         self.process.clients.fetch_add(1, Ordering::Relaxed);
         let shard = self.next_shard;
         self.next_shard = (shard + 1) % self.shards.len() as u16;
-        let adoption = Box::new(Adoption { socket, peer, token: 0 });
+        let adoption = Box::new(Adoption { socket, peer, token: self.process.client_id() });
         self.ports.to[usize::from(shard)].send(Message::Connection(adoption));
     }
 

@@ -5,8 +5,9 @@
 //! handed out.
 
 use super::access::AccessClock;
+use super::budget::{Budget, ELEMENTS_PER_LOOK};
 use super::entry::Entry;
-use super::expiry::ExpiryWheel;
+use super::expiry::{ExpiryWheel, Popped};
 use super::garbage::Garbage;
 use super::key::{Key, hash_of};
 use super::slot_index::SlotIndex;
@@ -100,6 +101,12 @@ impl Database {
     /// Unix time in ms, fixed for the turn.
     pub fn now_ms(&self) -> i64 {
         self.now_ms
+    }
+
+    pub(super) fn set_now(&mut self, now_ms: i64) {
+        self.now_ms = now_ms;
+        self.access.set_now(now_ms);
+        self.wheel.skip_to(now_ms);
     }
 
     // ---- look-ups ----
@@ -391,20 +398,24 @@ impl Database {
     pub fn clear(&mut self) {
         self.garbage.put_slots(std::mem::take(&mut self.slots), self.len);
         self.index = SlotIndex::default();
-        self.wheel = ExpiryWheel::new(self.now_ms);
+        let wheel = ExpiryWheel::new(self.now_ms);
+        self.garbage.put_wheel(std::mem::replace(&mut self.wheel, wheel));
         self.len = 0;
         self.expiring = 0;
     }
 
     // ---- background work ----
 
-    /// Handles up to `items` items of the expiry wheel; true if more are due.
-    pub fn expire_slice(&mut self, items: usize) -> bool {
-        for _ in 0..items {
+    /// Handles items of the expiry wheel that are due; true if more are.
+    pub fn expire_slice(&mut self, budget: &mut Budget) -> bool {
+        while !budget.is_spent() {
             match self.wheel.pop_due(self.now_ms) {
-                None => return false,
-                Some(None) => {}
-                Some(Some((slot, hash))) => self.fire(slot, hash),
+                Popped::Nothing => return false,
+                Popped::Later => budget.spend(ELEMENTS_PER_LOOK),
+                Popped::Due(slot, hash) => {
+                    self.fire(slot, hash);
+                    budget.spend(1);
+                }
             }
         }
         true
@@ -429,9 +440,21 @@ impl Database {
         self.wheel.next_due_ms()
     }
 
-    /// Frees up to about `elements` elements of deleted values; true if more is left.
-    pub fn free_slice(&mut self, elements: usize) -> bool {
-        self.garbage.slice(elements)
+    /// Frees deleted values; true if more is left.
+    pub fn free_slice(&mut self, budget: &mut Budget) -> bool {
+        self.garbage.slice(budget)
+    }
+
+    /// Whether a slice of either kind would have something to do now.
+    #[inline]
+    pub fn has_slices(&self) -> bool {
+        !self.garbage.is_empty() || self.wheel.may_be_due(self.now_ms)
+    }
+
+    /// Whether, until the next change, no slice will ever have something to do.
+    #[inline]
+    pub fn is_settled(&self) -> bool {
+        self.garbage.is_empty() && self.wheel.is_empty()
     }
 
     /// Deleted keys whose memory is not back yet (INFO lazyfree_pending_objects).
@@ -516,6 +539,24 @@ impl Database {
     /// An entry for eviction to consider: cheaper than [`Database::random_entry`], fair enough.
     pub fn sample_entry(&self, random: &mut impl FnMut() -> u64) -> Option<&Entry> {
         self.random_slot(random)?.random(random)
+    }
+
+    /// A key with an expiry, for eviction to consider: one that the wheel knows of.
+    pub fn sample_expiring(&self, random: &mut impl FnMut() -> u64) -> Option<&Entry> {
+        const DRAWS_MAX: usize = 32;
+        if self.expiring == 0 {
+            return None;
+        }
+        for _ in 0..DRAWS_MAX {
+            let Some((slot, hash)) = self.wheel.sample(random) else { break };
+            let live = |entry: &Entry| entry.expiry().is_some() && hash_of(entry.key()) == hash;
+            let found = self.table(slot).and_then(|table| table.find_if(hash, live));
+            if found.is_some() {
+                return found;
+            }
+        }
+        // Nearly all items are stale: look for a key the long way.
+        self.iter().find(|entry| entry.expiry().is_some())
     }
 
     fn random_slot(&self, random: &mut impl FnMut() -> u64) -> Option<&SlotTable> {

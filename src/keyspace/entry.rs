@@ -76,7 +76,7 @@ impl Kind {
         }
     }
 
-    fn from_nibble(nibble: u8) -> Self {
+    const fn from_nibble(nibble: u8) -> Self {
         match nibble {
             0 => Kind::Int,
             1 => Kind::Embedded,
@@ -85,7 +85,7 @@ impl Kind {
             4 => Kind::Set,
             5 => Kind::Hash,
             6 => Kind::ZSet,
-            _ => unreachable!("the header was written by this file"),
+            _ => panic!("the header was written by this file"),
         }
     }
 }
@@ -198,8 +198,15 @@ impl Entry {
         unsafe { self.0.as_ptr().add(offset).read() }
     }
 
+    #[inline]
     fn flags(&self) -> u8 {
         self.byte(0)
+    }
+
+    #[inline]
+    fn header(&self) -> u64 {
+        // SAFETY: the header is always there, initialised, and 8-aligned as the allocation is.
+        u64::from_le(unsafe { self.0.as_ptr().cast::<u64>().read() })
     }
 
     fn set_flag(&self, flag: u8) {
@@ -213,9 +220,16 @@ impl Entry {
     }
 
     /// The key.
+    #[inline]
     pub fn key(&self) -> &[u8] {
-        // SAFETY: `allocate` copied key_len bytes to key_start; they live as long as the entry.
-        unsafe { std::slice::from_raw_parts(self.key_start(), self.key_len()) }
+        let header = self.header();
+        let flags = header as u8;
+        let length = match flags & WIDE_KEY {
+            0 => usize::from((header >> 32) as u16),
+            _ => self.key_len(),
+        };
+        // SAFETY: `allocate` copied so many bytes to this offset; they live as long as the entry.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().add(key_offset(flags)), length) }
     }
 
     fn key_len(&self) -> usize {
@@ -242,7 +256,7 @@ impl Entry {
 
     fn key_start(&self) -> *mut u8 {
         // SAFETY: the payload lies inside the allocation, so its end is inside or at its end.
-        unsafe { self.payload().add(self.kind().payload_bytes()) }
+        unsafe { self.0.as_ptr().add(key_offset(self.flags())) }
     }
 
     fn embedded_start(&self) -> *mut u8 {
@@ -458,10 +472,34 @@ impl Drop for Entry {
     }
 }
 
+const _: () = assert!(KIND_MASK | HAS_EXPIRY | WIDE_KEY == 63, "KEY_OFFSETS covers them all");
+
 const fn payload_offset(flags: u8) -> usize {
     HEADER_BYTES
         + if flags & HAS_EXPIRY != 0 { 8 } else { 0 }
         + if flags & WIDE_KEY != 0 { 8 } else { 0 }
+}
+
+/// Where the key begins, for every combination of kind, HAS_EXPIRY and WIDE_KEY: the look-up compares
+/// keys before anything else, and this is what it would have to branch for.
+static KEY_OFFSETS: [u8; 64] = {
+    let mut offsets = [0; 64];
+    let mut flags = 0;
+    while flags < 64 {
+        let kind = flags & KIND_MASK;
+        // Other kinds do not exist: no header has them.
+        if kind <= Kind::ZSet as u8 {
+            let payload = Kind::from_nibble(kind).payload_bytes();
+            offsets[flags as usize] = (payload_offset(flags) + payload) as u8;
+        }
+        flags += 1;
+    }
+    offsets
+};
+
+#[inline]
+fn key_offset(flags: u8) -> usize {
+    usize::from(KEY_OFFSETS[usize::from(flags & (KIND_MASK | HAS_EXPIRY | WIDE_KEY))])
 }
 
 fn layout_of(flags: u8, key_len: usize, embedded_len: usize) -> Layout {

@@ -8,8 +8,13 @@
 //! another expiry by the time it fires. The database looks and decides; so nothing has to be
 //! taken out of the wheel when a key is deleted or persisted.
 //!
-//! Promise: every key with an expiry has an item that fires at or before it (at most one tick late).
+//! Promise: every key with an expiry has an item that fires at or before it (at most one tick late);
+//! and however many items share a place (a million sessions of one length do), no call moves more
+//! than a few thousand of them.
 
+mod place;
+
+use self::place::{Pile, Place};
 use crate::slot::Slot;
 
 /// Milliseconds of one tick of the finest wheel.
@@ -18,8 +23,8 @@ const WHEEL_BITS: u32 = 6;
 const WHEEL_SLOTS: usize = 1 << WHEEL_BITS;
 /// Six wheels of 64 ticks reach 17 years; what lies further is put at the end and armed again then.
 const WHEELS: usize = 6;
-/// A place of a wheel this long is freed of repeated items before it grows.
-const DEDUPLICATE_ITEMS_MIN: usize = 1024;
+/// Items that one call moves from a coarse wheel to a finer one.
+const MOVES_PER_CALL: usize = 64;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Item {
@@ -38,16 +43,27 @@ impl Item {
     }
 }
 
+/// What [`ExpiryWheel::pop_due`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Popped {
+    /// The key of this slot and hash may have expired.
+    Due(Slot, u64),
+    /// There is more to do, but this call has done enough.
+    Later,
+    /// Everything that is due has been handed out.
+    Nothing,
+}
+
 /// The items of one database, by when they are due.
 pub struct ExpiryWheel {
     /// Every item of an earlier tick has been moved to `due`.
     now: u64,
-    wheels: Vec<Vec<Item>>,
+    wheels: Vec<Place>,
     /// Bit i of word w: place i of wheel w has items.
     occupied: [u64; WHEELS],
     /// Items on their way from a coarse wheel to a finer one.
-    moving: Vec<Item>,
-    due: Vec<Item>,
+    moving: Pile,
+    due: Pile,
 }
 
 impl ExpiryWheel {
@@ -57,8 +73,8 @@ impl ExpiryWheel {
             now: tick_of(now_ms),
             wheels: Vec::new(),
             occupied: [0; WHEELS],
-            moving: Vec::new(),
-            due: Vec::new(),
+            moving: Pile::default(),
+            due: Pile::default(),
         }
     }
 
@@ -75,7 +91,7 @@ impl ExpiryWheel {
             return;
         }
         if self.wheels.is_empty() {
-            self.wheels.resize_with(WHEELS * WHEEL_SLOTS, Vec::new);
+            self.wheels.resize_with(WHEELS * WHEEL_SLOTS, Place::default);
         }
         // The highest differing bit group says on which wheel the item and `now` part.
         let differing = (item.tick() ^ self.now).ilog2() / WHEEL_BITS;
@@ -89,34 +105,60 @@ impl ExpiryWheel {
             (differing as usize, (item.tick() >> shift) as usize % WHEEL_SLOTS)
         };
         self.occupied[wheel] |= 1 << at;
-        let items = &mut self.wheels[wheel * WHEEL_SLOTS + at];
-        if items.len() == items.capacity() && items.len() >= DEDUPLICATE_ITEMS_MIN {
-            // A key that is set again and again with an expiry leaves an item each time; keep the
-            // earliest of each, so that the garbage stays below the live items.
-            items.sort_unstable_by_key(|item| {
-                (item.hash, item.tick_and_slot & 0x3fff, item.tick_and_slot)
-            });
-            items.dedup_by_key(|item| (item.hash, item.tick_and_slot & 0x3fff));
-        }
-        items.push(item);
+        self.wheels[wheel * WHEEL_SLOTS + at].push(item);
     }
 
-    /// The next item that is due at `now_ms`, or `None` when all are handed out. Does a bounded
-    /// piece of moving between wheels per call; `Some(None)` means "call again".
-    pub fn pop_due(&mut self, now_ms: i64) -> Option<Option<(Slot, u64)>> {
+    /// Whether [`ExpiryWheel::pop_due`] has anything to do at `now_ms`.
+    #[inline]
+    pub fn may_be_due(&self, now_ms: i64) -> bool {
+        !self.due.is_empty()
+            || !self.moving.is_empty()
+            || (self.now < tick_of(now_ms) && self.occupied != [0; WHEELS])
+    }
+
+    /// Moves an empty wheel on, so that what is armed next need not wade through the time between.
+    #[inline]
+    pub fn skip_to(&mut self, now_ms: i64) {
+        if self.is_empty() {
+            self.now = tick_of(now_ms);
+        }
+    }
+
+    /// Whether there is no item at all.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.due.is_empty() && self.moving.is_empty() && self.occupied == [0; WHEELS]
+    }
+
+    /// The next item that is due at `now_ms`. Does a bounded piece of moving between wheels.
+    pub fn pop_due(&mut self, now_ms: i64) -> Popped {
         let target = tick_of(now_ms);
-        for _ in 0..256 {
+        for _ in 0..MOVES_PER_CALL {
             if let Some(item) = self.moving.pop() {
                 self.place(item);
             } else if let Some(item) = self.due.pop() {
-                return Some(Some((item.slot(), item.hash)));
+                return Popped::Due(item.slot(), item.hash);
             } else if self.now < target {
                 self.advance(target);
             } else {
-                return None;
+                return Popped::Nothing;
             }
         }
-        Some(None)
+        Popped::Later
+    }
+
+    /// Frees a few thousand items of a wheel that is not used any more; true when none is left.
+    pub fn free_some(&mut self) -> bool {
+        if self.due.free_some() && self.moving.free_some() {
+            while let Some(place) = self.wheels.last_mut() {
+                if !place.free_some() {
+                    return false;
+                }
+                self.wheels.pop();
+            }
+            return true;
+        }
+        false
     }
 
     /// Moves `now` to the next tick with something to do, at most to `target`.
@@ -155,13 +197,9 @@ impl ExpiryWheel {
             return;
         }
         self.occupied[wheel] &= !(1 << place);
-        let items = std::mem::take(&mut self.wheels[wheel * WHEEL_SLOTS + place]);
+        let items = &mut self.wheels[wheel * WHEEL_SLOTS + place];
         let target = if wheel == 0 { &mut self.due } else { &mut self.moving };
-        if target.is_empty() {
-            *target = items;
-        } else {
-            target.extend(items);
-        }
+        target.take_all(items);
     }
 
     /// When something may be due next, unix ms: never later than it is.
@@ -184,11 +222,25 @@ impl ExpiryWheel {
         earliest.map(|tick| tick as i64 * TICK_MS)
     }
 
+    /// Some item, stale or not; `random` gives uniform 64-bit numbers. Places of the wheel are equally
+    /// likely, whatever they hold.
+    pub fn sample(&self, random: &mut impl FnMut() -> u64) -> Option<(Slot, u64)> {
+        let start = random() as usize;
+        let draw = random() as usize;
+        let item = (0..self.wheels.len())
+            .find_map(|step| self.wheels[start.wrapping_add(step) % self.wheels.len()].sample(draw))
+            .or_else(|| self.moving.sample(draw))
+            .or_else(|| self.due.sample(draw))?;
+        Some((item.slot(), item.hash))
+    }
+
     /// Bytes that the wheel holds.
     pub fn allocated_bytes(&self) -> usize {
-        let items: usize = self.wheels.iter().map(Vec::capacity).sum();
-        (items + self.moving.capacity() + self.due.capacity()) * size_of::<Item>()
-            + self.wheels.capacity() * size_of::<Vec<Item>>()
+        let items: usize = self.wheels.iter().map(Place::allocated_bytes).sum();
+        items
+            + self.moving.allocated_bytes()
+            + self.due.allocated_bytes()
+            + self.wheels.capacity() * size_of::<Place>()
     }
 }
 
@@ -203,10 +255,13 @@ mod tests {
 
     fn drain(wheel: &mut ExpiryWheel, now_ms: i64) -> Vec<u64> {
         let mut fired = Vec::new();
-        while let Some(step) = wheel.pop_due(now_ms) {
-            fired.extend(step.map(|(_, hash)| hash));
+        loop {
+            match wheel.pop_due(now_ms) {
+                Popped::Due(_, hash) => fired.push(hash),
+                Popped::Later => {}
+                Popped::Nothing => return fired,
+            }
         }
-        fired
     }
 
     proptest! {

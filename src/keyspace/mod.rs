@@ -9,6 +9,7 @@
 //! [`Keyspace::set_now`] and stands still in between.
 
 pub mod access;
+pub mod budget;
 pub mod database;
 pub mod entry;
 pub mod expiry;
@@ -19,6 +20,7 @@ pub mod slot_table;
 pub mod value;
 
 pub use access::AccessClock;
+pub use budget::Budget;
 pub use database::{Database, DatabaseStats, NewExpiry, ScanCursor, WrongType};
 pub use entry::{Entry, Kind};
 pub use key::Key;
@@ -48,6 +50,11 @@ pub struct Keyspace {
     databases: Vec<Database>,
     now_ms: i64,
     random: u64,
+    /// The database whose slice comes first.
+    first_slice: usize,
+    /// Bit n: database n may have something to expire or to free. Set whenever a database is handed out to
+    /// change, so that a turn looks only at those in use; the last bit stands for all from 63 on.
+    in_use: u64,
 }
 
 impl Keyspace {
@@ -56,7 +63,14 @@ impl Keyspace {
         let mut access = AccessClock::new(seed);
         access.set_now(now_ms);
         let databases = (0..databases).map(|_| Database::new(now_ms, access.clone())).collect();
-        Self { switches: Switches::default(), databases, now_ms, random: seed | 1 }
+        Self {
+            switches: Switches::default(),
+            databases,
+            now_ms,
+            random: seed | 1,
+            first_slice: 0,
+            in_use: 0,
+        }
     }
 
     /// Number of databases.
@@ -71,6 +85,7 @@ impl Keyspace {
 
     /// The databases in order, to change.
     pub fn databases_mut(&mut self) -> &mut [Database] {
+        self.in_use = u64::MAX;
         &mut self.databases
     }
 
@@ -86,8 +101,7 @@ impl Keyspace {
         }
         self.now_ms = now_ms;
         for database in &mut self.databases {
-            database.now_ms = now_ms;
-            database.access.set_now(now_ms);
+            database.set_now(now_ms);
         }
     }
 
@@ -107,6 +121,7 @@ impl Keyspace {
 
     /// Exchanges the contents of two databases (SWAPDB).
     pub fn swap(&mut self, a: usize, b: usize) {
+        self.in_use |= in_use_bit(a) | in_use_bit(b);
         self.databases.swap(a, b);
     }
 
@@ -120,43 +135,83 @@ impl Keyspace {
         x.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// Removes keys whose time has come, up to about `items` of each database; true if more are due.
-    pub fn expire_slice(&mut self, items: usize) -> bool {
-        let mut more = false;
+    /// Removes keys whose time has come; true if more are due.
+    pub fn expire_slice(&mut self, budget: &mut Budget) -> bool {
         if !self.switches.active_expiry {
             return false;
         }
-        for database in &mut self.databases {
-            more |= database.expire_slice(items);
+        self.each_in_use(|database| database.expire_slice(budget))
+    }
+
+    /// Frees deleted values; true if more is left.
+    pub fn free_slice(&mut self, budget: &mut Budget) -> bool {
+        self.each_in_use(|database| database.free_slice(budget))
+    }
+
+    /// Whether [`Keyspace::free_slice`] or [`Keyspace::expire_slice`] would have something to do.
+    #[inline]
+    pub fn has_slices(&mut self) -> bool {
+        let mut any = false;
+        let mut left = self.in_use;
+        while left != 0 {
+            let number = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let last = if number == IN_USE_BITS - 1 { usize::MAX } else { number + 1 };
+            let databases = self.databases.get(number..last.min(self.databases.len()));
+            let databases = databases.unwrap_or_default();
+            any |= databases.iter().any(Database::has_slices);
+            if databases.iter().all(Database::is_settled) {
+                self.in_use &= !(1 << number);
+            }
         }
-        more
+        any
     }
 
     /// When the next key may expire, unix ms.
     pub fn next_expiry_ms(&self) -> Option<i64> {
-        self.databases.iter().filter_map(Database::next_expiry_ms).min()
+        self.databases_in_use().filter_map(Database::next_expiry_ms).min()
     }
 
-    /// Frees about `elements` elements of deleted values of each database; true if more is left.
-    pub fn free_slice(&mut self, elements: usize) -> bool {
+    fn databases_in_use(&self) -> impl Iterator<Item = &Database> {
+        let numbered = self.databases.iter().enumerate();
+        numbered.filter(|(number, _)| self.in_use & in_use_bit(*number) != 0).map(|(_, db)| db)
+    }
+
+    /// Has every database in use do its slice, beginning with another one each time, so that one that
+    /// always has more to do does not use up the time of the others. True if any has more.
+    fn each_in_use(&mut self, mut slice: impl FnMut(&mut Database) -> bool) -> bool {
+        let count = self.databases.len();
+        self.first_slice = (self.first_slice + 1) % count;
         let mut more = false;
-        for database in &mut self.databases {
-            more |= database.free_slice(elements);
+        for number in (self.first_slice..count).chain(0..self.first_slice) {
+            if self.in_use & in_use_bit(number) != 0 {
+                more |= slice(&mut self.databases[number]);
+            }
         }
         more
     }
 }
 
+const IN_USE_BITS: usize = u64::BITS as usize;
+
+#[inline]
+fn in_use_bit(database: usize) -> u64 {
+    1 << database.min(IN_USE_BITS - 1)
+}
+
 impl Index<usize> for Keyspace {
     type Output = Database;
 
+    #[inline]
     fn index(&self, database: usize) -> &Database {
         &self.databases[database]
     }
 }
 
 impl IndexMut<usize> for Keyspace {
+    #[inline]
     fn index_mut(&mut self, database: usize) -> &mut Database {
+        self.in_use |= in_use_bit(database);
         &mut self.databases[database]
     }
 }

@@ -95,7 +95,7 @@ impl Connections {
         let place = &mut self.places[index as usize];
         assert!(place.connection.is_none(), "a free place of the table was in use");
         place.connection = Some(connection);
-        ConnId::new(index, place.generation)
+        ConnId::from_parts(index, place.generation)
     }
 
     /// Empties a place.
@@ -113,7 +113,7 @@ impl Connections {
         let place = &mut self.places[index as usize];
         let connection = place.connection.as_mut();
         let connection = connection.expect("a place was reused while the kernel held an operation");
-        (ConnId::new(index, place.generation), connection)
+        (ConnId::from_parts(index, place.generation), connection)
     }
 
     /// The connection that the service means, unless it is gone.
@@ -152,6 +152,6 @@ mod tests {
         assert_ne!(first, second);
         assert!(connections.named(first).is_none());
         assert!(connections.named(second).is_some());
-        assert!(connections.named(ConnId::new(99, 0)).is_none());
+        assert!(connections.named(ConnId::from_parts(99, 0)).is_none());
     }
 }

@@ -85,9 +85,11 @@ impl From<io::Error> for StartError {
 
 struct Listener {
     socket: OwnedFd,
+    /// The kernel holds an accept for it, so its place in the table is not free yet.
     armed: bool,
-    /// The listener failed for good.
-    given_up: bool,
+    /// Failed for good, or asked to stop: not armed again.
+    over: bool,
+    is_unix: bool,
 }
 
 /// One core's ring, its sockets, and the service they serve.
@@ -95,7 +97,8 @@ pub struct Reactor<S> {
     ring: Ring,
     service: S,
     connections: Connections,
-    listeners: Vec<Listener>,
+    /// A place is reused only when the kernel holds no accept of its last user.
+    listeners: Vec<Option<Listener>>,
     /// When listeners that ran out of descriptors try again.
     accept_again_at: Option<Instant>,
     doorbells: Vec<Arc<Doorbell>>,
@@ -382,6 +385,7 @@ impl<S: Service> Reactor<S> {
             }
             Action::Adopt(adoption) => self.adopt(*adoption),
             Action::Listen(socket) => self.listen(socket),
+            Action::StopListening => self.stop_listening(),
             Action::Ring(core) => self.ring.ring_bell(self.doorbells[core].as_raw_fd()),
             Action::Stop => self.stopped = true,
         }
@@ -427,14 +431,38 @@ impl<S: Service> Reactor<S> {
     // --- accepting ---
 
     fn listen(&mut self, socket: OwnedFd) {
-        let _ = SockRef::from(&socket).set_nonblocking(false);
-        self.listeners.push(Listener { socket, armed: false, given_up: false });
+        let options = SockRef::from(&socket);
+        let _ = options.set_nonblocking(false);
+        let is_unix = options.local_addr().is_ok_and(|address| address.is_unix());
+        let listener = Some(Listener { socket, armed: false, over: false, is_unix });
+        match self.listeners.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = listener,
+            None => self.listeners.push(listener),
+        }
         self.arm_listeners();
     }
 
+    /// Closes every listening TCP socket as soon as the kernel has let go of it.
+    fn stop_listening(&mut self) {
+        for (index, place) in self.listeners.iter_mut().enumerate() {
+            let Some(listener) = place.as_mut().filter(|listener| !listener.is_unix) else {
+                continue;
+            };
+            listener.over = true;
+            if listener.armed {
+                self.ring.stop_accepting(index as u32);
+            } else {
+                *place = None;
+            }
+        }
+    }
+
     fn arm_listeners(&mut self) {
-        for (index, listener) in self.listeners.iter_mut().enumerate() {
-            if !listener.armed && !listener.given_up {
+        for (index, place) in self.listeners.iter_mut().enumerate() {
+            if let Some(listener) = place
+                && !listener.armed
+                && !listener.over
+            {
                 listener.armed = true;
                 self.ring.accept(index as u32, listener.socket.as_raw_fd());
             }
@@ -442,7 +470,8 @@ impl<S: Service> Reactor<S> {
     }
 
     fn on_accepted(&mut self, index: u32, result: io::Result<OwnedFd>, more: bool) {
-        let listener = &mut self.listeners[index as usize];
+        let place = &mut self.listeners[index as usize];
+        let listener = place.as_mut().expect("a listener stays until its accept is over");
         listener.armed = more;
         match result {
             Ok(socket) => {
@@ -451,6 +480,7 @@ impl<S: Service> Reactor<S> {
                     self.service.accepted(socket, peer);
                 }
             }
+            Err(_) if listener.over => {}
             Err(error) => match after_accept(error.raw_os_error().unwrap_or_default()) {
                 AfterAccept::GoOn => {}
                 AfterAccept::Rest => {
@@ -460,13 +490,13 @@ impl<S: Service> Reactor<S> {
                     self.accept_again_at = Some(Instant::now() + ACCEPT_REST);
                 }
                 AfterAccept::GiveUp => {
-                    // EINVAL: somebody made it stop listening, and knows.
-                    if error.raw_os_error() != Some(libc::EINVAL) {
-                        tracing::warn!("A listening socket failed: {error}");
-                    }
-                    listener.given_up = true;
+                    tracing::warn!("A listening socket failed: {error}");
+                    listener.over = true;
                 }
             },
+        }
+        if listener.over && !listener.armed {
+            *place = None;
         }
         if self.accept_again_at.is_none() {
             self.arm_listeners();

@@ -142,6 +142,11 @@ impl Ring {
         self.push(accept.build(), Kind::Accept, listener);
     }
 
+    /// Ends [`Ring::accept`]; its last completion has no `more`.
+    pub(super) fn stop_accepting(&mut self, listener: u32) {
+        self.cancel(Kind::Accept, listener);
+    }
+
     /// Receives into provided buffers as bytes come, until told otherwise or out of buffers.
     pub(super) fn receive(&mut self, connection: u32, socket: RawFd) {
         let receive = opcode::RecvMulti::new(Fd(socket), BUFFER_GROUP);

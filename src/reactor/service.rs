@@ -17,7 +17,7 @@ pub struct ConnId {
 impl ConnId {
     /// The connection at `index` of a driver's own table: for the reactor, and for what stands in for it
     /// in a simulation. No two connections of one service may ever have the same name.
-    pub const fn new(index: u32, generation: u32) -> Self {
+    pub const fn from_parts(index: u32, generation: u32) -> Self {
         Self { index, generation }
     }
 
@@ -101,6 +101,8 @@ pub enum Action {
     Adopt(Box<Adoption>),
     /// Accept from this listening socket, too.
     Listen(OwnedFd),
+    /// Close all listening TCP sockets there are; one of [`Action::Listen`] after this stays.
+    StopListening,
     /// Ring the doorbell of this core.
     Ring(usize),
     /// End [`Reactor::run`](super::Reactor::run); all connections are closed.

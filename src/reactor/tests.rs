@@ -256,6 +256,13 @@ impl Server {
         self.order(Order::Act(vec![action]));
     }
 
+    /// As `act`, while connections come and go.
+    fn act_whatever_happens(&self, action: Action) {
+        self.orders.push(Order::Act(vec![action]));
+        self.doorbell.ring_if_asleep().unwrap();
+        while !matches!(self.event(), Event::Obeyed) {}
+    }
+
     fn event(&self) -> Event {
         self.events.recv_timeout(LONG).expect("the reactor has nothing to say")
     }
@@ -592,6 +599,30 @@ fn unix_sockets_are_served_too() {
     let mut got = [0; 11];
     client.read_exact(&mut got).unwrap();
     assert_eq!(&got, b"over a file");
+}
+
+#[test]
+fn tcp_listeners_stop_alone_and_their_address_can_be_listened_on_again() {
+    let path = std::env::temp_dir().join(format!("corelane-stop-{}.sock", std::process::id()));
+    let server = Server::start();
+    server.act(Action::Listen(UnixListener::bind(&path).unwrap().into()));
+    let (mut before, _) = server.open();
+    for _ in 0..3 {
+        server.act_whatever_happens(Action::StopListening);
+        let end = Instant::now() + LONG;
+        while TcpStream::connect(server.address).is_ok() {
+            assert!(Instant::now() < end, "the address is still listened on");
+        }
+        echo(&mut before, b"connections live on");
+        let mut client = UnixStream::connect(&path).unwrap();
+        client.set_read_timeout(Some(LONG)).unwrap();
+        client.write_all(b"?").unwrap();
+        client.read_exact(&mut [0]).expect("the unix socket is served still");
+        let again = TcpListener::bind(server.address).unwrap();
+        server.act_whatever_happens(Action::Listen(again.into()));
+        echo(&mut server.connect(), b"and here we are again");
+    }
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[test]

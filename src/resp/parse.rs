@@ -231,7 +231,8 @@ impl Parser {
         args: &mut Vec<&'b [u8]>,
     ) -> Result<Step, ProtocolError> {
         let mut position = start;
-        for remaining in (1..=count).rev() {
+        let mut remaining = count;
+        while remaining > 0 {
             let header = match short_header(input, position, b'$') {
                 Some(header) => Some(header),
                 None => self.length_line(input, position)?,
@@ -240,11 +241,12 @@ impl Parser {
                 return Ok(self.pause(position, remaining, input.len() + 1));
             };
             let end = body + checked_length(length, limits)?;
-            let Some(argument) = input.get(body..end).filter(|_| input.len() >= end + 2) else {
+            let Some(with_break) = input.get(body..end + 2) else {
                 return Ok(self.pause(position, remaining, end + 2));
             };
-            args.push(argument);
+            args.push(&with_break[..end - body]);
             position = end + 2;
+            remaining -= 1;
         }
         *self = Self::default();
         Ok(Step::Command { consumed: position })
@@ -329,17 +331,24 @@ impl Parser {
 /// A header of up to three digits that is there with its CRLF; anything else goes the long way.
 #[inline(always)]
 fn short_header(input: &[u8], position: usize, sigil: u8) -> Option<Header> {
-    let digit = |byte: &u8| i64::from(byte - b'0');
-    match input.get(position..)? {
-        [first, a @ b'0'..=b'9', b'\r', _, ..] if *first == sigil => Some((digit(a), position + 4)),
-        [first, a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', _, ..] if *first == sigil => {
-            Some((digit(a) * 10 + digit(b), position + 5))
-        }
-        [first, a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b'\r', _, ..]
-            if *first == sigil =>
-        {
-            Some((digit(a) * 100 + digit(b) * 10 + digit(c), position + 6))
-        }
+    let rest = input.get(position..)?;
+    let [first, a, b, c] = *rest.first_chunk()?;
+    let [a, two, three] = [a, b, c].map(|byte| byte.wrapping_sub(b'0'));
+    if first != sigil || a > 9 {
+        return None;
+    }
+    if b == b'\r' {
+        return Some((i64::from(a), position + 4));
+    }
+    if a == 0 || two > 9 {
+        return None;
+    }
+    let tens = i64::from(a) * 10 + i64::from(two);
+    if c == b'\r' && rest.len() > 4 {
+        return Some((tens, position + 5));
+    }
+    match rest.get(4..6)? {
+        [b'\r', _] if three <= 9 => Some((tens * 10 + i64::from(three), position + 6)),
         _ => None,
     }
 }

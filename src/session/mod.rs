@@ -10,6 +10,9 @@ pub use replies::{Place, ReplyQueue};
 use crate::command::CommandId;
 use crate::resp::Parser;
 
+/// See [`Session::limited_output_bytes`] (Redis 7.0 `server.h`, PROTO_REPLY_CHUNK_BYTES).
+const UNCOUNTED_OUTPUT_BYTES: usize = 16 * 1024;
+
 /// Why a connection's further commands have to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Hold {
@@ -164,6 +167,12 @@ impl Session {
     /// Bytes of output that the client has not taken yet.
     pub fn unsent_bytes(&self) -> usize {
         self.in_flight + self.replies.len()
+    }
+
+    /// The part of it that `client-output-buffer-limit` counts: Redis 7.0 does not count the first
+    /// [`UNCOUNTED_OUTPUT_BYTES`], its static buffer, so that no limit cuts off small replies.
+    pub fn limited_output_bytes(&self) -> usize {
+        self.unsent_bytes().saturating_sub(UNCOUNTED_OUTPUT_BYTES)
     }
 
     /// Memory that the connection holds, in bytes (CLIENT LIST tot-mem).

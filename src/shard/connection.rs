@@ -173,6 +173,22 @@ impl Shard {
         self.touch(conn);
     }
 
+    /// Output of `conn` as `client-output-buffer-limit` counts it.
+    pub(super) fn output_bytes(&self, conn: ConnId) -> usize {
+        self.sessions.get(conn).map_or(0, Session::limited_output_bytes)
+    }
+
+    /// Closes `conn` because it does not read what it asked for.
+    #[cold]
+    pub(super) fn cut_for_output(&mut self, conn: ConnId) {
+        let unsent = self.output_bytes(conn);
+        tracing::warn!(?conn, unsent, "closing client: over its output buffer limit");
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.replies.clear();
+        }
+        self.cut(conn);
+    }
+
     /// Closes `conn` now; what is due is lost.
     pub(super) fn cut(&mut self, conn: ConnId) {
         if let Some(session) = self.sessions.get_mut(conn) {

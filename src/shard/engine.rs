@@ -57,7 +57,8 @@ pub struct Engine {
     slow_nanos: u64,
     /// From how many nanoseconds on a command is a latency spike.
     spike_nanos: u64,
-    nanos_per_tick: f64,
+    /// Nanoseconds per tick, times 2^32.
+    nanos_per_tick: u64,
 }
 
 impl Engine {
@@ -84,7 +85,7 @@ impl Engine {
             last: Ticks::now(),
             slow_nanos: u64::MAX,
             spike_nanos: u64::MAX,
-            nanos_per_tick: 1000.0 / clock::ticks_per_us(),
+            nanos_per_tick: (1000.0 / clock::ticks_per_us() * (1_u64 << 32) as f64) as u64,
         };
         engine.settings_changed();
         engine
@@ -136,11 +137,15 @@ impl Engine {
         self.account(id, request.args(), outcome);
     }
 
+    fn nanos(&self, ticks: u64) -> u64 {
+        ((u128::from(ticks) * u128::from(self.nanos_per_tick)) >> 32) as u64
+    }
+
     /// Counts a command that has just run, from the end of the one before.
     #[inline]
     pub fn account(&mut self, id: CommandId, args: &[&[u8]], outcome: Outcome) {
         let now = Ticks::now();
-        let nanos = (now.since(self.last) as f64 * self.nanos_per_tick) as u64;
+        let nanos = self.nanos(now.since(self.last));
         self.last = now;
         self.stats.record_call(id, nanos, outcome, self.config.latency_tracking);
         if nanos >= self.slow_nanos {
@@ -195,7 +200,7 @@ impl Engine {
     ) -> CommandResult<Part> {
         let start = Ticks::now();
         let part = (every.part)(&mut self.ctx(db), request);
-        let nanos = (Ticks::now().since(start) as f64 * self.nanos_per_tick) as u64;
+        let nanos = self.nanos(Ticks::now().since(start));
         if nanos >= self.spike_nanos
             && let Some(id) = CommandTable::get().find(request.arg(0))
         {

@@ -28,13 +28,15 @@ const GROUP_COMMANDS_MAX: usize = 64;
 const HELD_INPUT_BYTES_MAX: usize = 256 * 1024;
 
 /// One parsed command of a group.
+#[derive(Clone, Copy)]
 struct Parsed<'a> {
     /// Its arguments in the group's.
     first_arg: usize,
     end_arg: usize,
     /// Where it ends in the input of the group.
     end: usize,
-    id: Result<CommandId, CommandError>,
+    /// `None` if there is no such command, or not with so many arguments.
+    id: Option<CommandId>,
     /// Its only key, for commands that have exactly one.
     key: Option<(u8, Key<'a>)>,
 }
@@ -132,6 +134,7 @@ impl Shard {
             let Some(session) = self.sessions.get_mut(conn).filter(|s| s.may_run()) else { break };
             args.clear();
             group.clear();
+            session.replies.lend(|| self.buffers.take());
             let rest = &input[used..];
             let stop = parse_group(&self.engine, session, rest, &mut args, &mut group);
             let db = session.db;
@@ -186,16 +189,23 @@ impl Shard {
         group: &[Parsed<'_>],
     ) -> Option<usize> {
         let mut start = 0;
+        let hard = self.engine.config.client_output_buffer_limit.normal.hard as usize;
         for parsed in group {
             let words = &args[parsed.first_arg..parsed.end_arg];
-            let outcome = match &parsed.id {
-                Ok(id) => self.run_command(conn, *id, words, parsed.key),
-                Err(error) => self.refuse(conn, None, error),
+            let outcome = match parsed.id {
+                Some(id) => self.run_command(conn, id, words, parsed.key),
+                None => self.run_unidentified(conn, words),
             };
             match outcome {
                 Next::Done => start = parsed.end,
                 Next::Stop => return Some(parsed.end),
                 Next::NotYet => return Some(start),
+            }
+            if hard > 0 && self.output_bytes(conn) > hard {
+                // Waiting for the end of the turn would let one read of small requests make any
+                // amount of large replies.
+                self.cut_for_output(conn);
+                return Some(start);
             }
         }
         None
@@ -218,13 +228,27 @@ impl Shard {
         }
     }
 
+    /// Answers what is no command, or not in this form.
+    #[cold]
+    fn run_unidentified(&mut self, conn: ConnId, words: &[&[u8]]) -> Next {
+        if is_http(words) {
+            // A web page makes a browser send this; to go on would run the commands that it hid
+            // in the body (Redis 7.0 `networking.c`, securityWarningCommand).
+            tracing::warn!("Possible SECURITY ATTACK detected: POST or Host: sent");
+            self.cut(conn);
+            return Next::Stop;
+        }
+        self.refuse(conn, None, &why_unidentified(words))
+    }
+
     fn run_alone(&mut self, conn: ConnId, words: &[&[u8]]) -> Next {
-        match identify(words) {
-            Ok(id) => {
-                let key = single_key(id, words);
+        let table = CommandTable::get();
+        match identify(table, words) {
+            Some(id) => {
+                let key = single_key(table, id, words);
                 self.run_command(conn, id, words, key)
             }
-            Err(error) => self.refuse(conn, None, &error),
+            None => self.run_unidentified(conn, words),
         }
     }
 
@@ -255,7 +279,7 @@ impl Shard {
                 if owner != self.engine.id {
                     return self.send_across(conn, id, words, (at, key), owner);
                 }
-                let lock = KeyLock(key.hash);
+                let lock = KeyLock { hash: key.hash };
                 if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
                     return self.wait_in_line(conn, id, words, vec![lock]);
                 }
@@ -314,9 +338,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         match session.reply_mode {
             ReplyMode::On => {}
-            ReplyMode::Off => session.replies.local().truncate(before),
+            ReplyMode::Off => session.replies.drop_local(before),
             ReplyMode::SkipNext => {
-                session.replies.local().truncate(before);
+                session.replies.drop_local(before);
                 session.reply_mode = ReplyMode::On;
             }
         }
@@ -399,7 +423,7 @@ impl Shard {
         if !self.engine.locks.is_idle() {
             let mut locks = Vec::new();
             command.for_each_key(words, |at| {
-                locks.push(KeyLock(Key::new(words[at]).hash));
+                locks.push(KeyLock { hash: Key::new(words[at]).hash });
             });
             if locks.iter().any(|lock| self.engine.locks.is_wanted(*lock)) {
                 return self.wait_in_line(conn, id, words, locks);
@@ -461,9 +485,7 @@ impl Shard {
         let resp3 = session.resp3;
         let out = session.replies.local();
         let before = out.len();
-        let mut text = b"ERR ".to_vec();
-        text.extend_from_slice(&error.text());
-        Reply::new(out, resp3).error_bytes(&text);
+        Reply::new(out, resp3).error_bytes(&error.text());
         self.apply_reply_mode(conn, before);
         self.close_after_replies(conn);
     }
@@ -482,7 +504,7 @@ impl Shard {
         for item in &mut items {
             let words = &args[first_arg..first_arg + item.arg_count as usize];
             first_arg += item.arg_count as usize;
-            let lock = KeyLock(item.hash);
+            let lock = KeyLock { hash: item.hash };
             let (db, resp3) = (usize::from(item.db), item.resp3);
             if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
                 let args = words.iter().map(|word| word.to_vec()).collect();
@@ -531,6 +553,7 @@ impl Shard {
             let reply = &batch.replies[start..end as usize];
             start = end as usize;
             if let Some(session) = self.sessions.get_mut(item.conn) {
+                session.replies.lend(|| self.buffers.take());
                 session.replies.fill(item.place, reply);
                 self.after_fill(item.conn);
             }
@@ -572,6 +595,7 @@ fn parse_group<'b>(
     };
     // AUTH lifts limits that apply to what follows it, so until then one command at a time.
     let most = if session.authenticated { GROUP_COMMANDS_MAX } else { 1 };
+    let table = CommandTable::get();
     let mut end = 0;
     while group.len() < most {
         if end == input.len() {
@@ -582,8 +606,8 @@ fn parse_group<'b>(
             Ok(Step::Command { consumed }) => {
                 end += consumed;
                 let words = &args[first_arg..];
-                let id = identify(words);
-                let key = id.as_ref().ok().and_then(|id| single_key(*id, words));
+                let id = identify(table, words);
+                let key = id.and_then(|id| single_key(table, id, words));
                 group.push(Parsed { first_arg, end_arg: args.len(), end, id, key });
             }
             Ok(Step::Nothing { consumed }) => end += consumed,
@@ -597,32 +621,50 @@ fn parse_group<'b>(
     Stop { why: Why::Full, skipped: end }
 }
 
-/// Which command this is, if it exists and its arity is right.
-fn identify(words: &[&[u8]]) -> Result<CommandId, CommandError> {
-    let table = CommandTable::get();
-    let mut id = table.find(words[0]).ok_or_else(|| unknown_command(words))?;
+/// Which command this is, if it exists and its arity is right; [`why_unidentified`] if not.
+#[inline]
+fn identify(table: &CommandTable, words: &[&[u8]]) -> Option<CommandId> {
+    let mut id = table.find(words[0])?;
     let mut command = table.command(id);
-    let contains = matches!(command.run, Run::Container | Run::ContainerOr(_));
-    if contains && (words.len() > 1 || matches!(command.run, Run::Container)) {
-        let Some(word) = words.get(1) else {
-            return Err(CommandError::WrongArity(command.name.to_owned()));
-        };
-        id = table
-            .find_subcommand(command, word)
-            .ok_or_else(|| unknown_subcommand(command.name, word))?;
+    if matches!(command.run, Run::Container) {
+        id = table.find_subcommand(command, words.get(1)?)?;
         command = table.command(id);
     }
-    if !command.arity.allows(words.len()) {
-        return Err(CommandError::WrongArity(command.name.to_owned()));
-    }
-    Ok(id)
+    command.arity.allows(words.len()).then_some(id)
 }
 
-fn single_key<'b>(id: CommandId, words: &[&'b [u8]]) -> Option<(u8, Key<'b>)> {
-    match CommandTable::get().shape(id) {
+/// What is wrong with a command that [`identify`] does not know.
+#[cold]
+fn why_unidentified(words: &[&[u8]]) -> CommandError {
+    let table = CommandTable::get();
+    let Some(id) = table.find(words[0]) else { return unknown_command(words) };
+    let command = table.command(id);
+    let name = match (matches!(command.run, Run::Container), words.get(1)) {
+        (true, Some(word)) => match table.find_subcommand(command, word) {
+            Some(id) => table.command(id).name,
+            None => return unknown_subcommand(command.name, word),
+        },
+        _ => command.name,
+    };
+    CommandError::WrongArity(name.to_owned())
+}
+
+#[inline]
+fn single_key<'b>(
+    table: &CommandTable,
+    id: CommandId,
+    words: &[&'b [u8]],
+) -> Option<(u8, Key<'b>)> {
+    match table.shape(id) {
         KeyShape::One(at) => words.get(usize::from(at)).map(|bytes| (at, Key::new(bytes))),
         KeyShape::None | KeyShape::Several => None,
     }
+}
+
+/// Whether this is how an HTTP request begins that a browser can be made to send.
+#[cold]
+fn is_http(words: &[&[u8]]) -> bool {
+    words[0].eq_ignore_ascii_case(b"post") || words[0].eq_ignore_ascii_case(b"host:")
 }
 
 /// Most bytes of the arguments that an unknown command's error repeats (Redis 7.0 `server.c`).

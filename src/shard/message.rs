@@ -163,8 +163,8 @@ pub enum Message {
     Settings(Arc<Config>),
     /// Shard to control core: the settings are in force here.
     SettingsDone(ShardId),
-    /// Shard to control core: a connection is gone.
-    Disconnected,
+    /// Memory is over the limit: evict keys of yours.
+    MakeRoom,
     /// Control core to shard: end.
     Stop,
 }

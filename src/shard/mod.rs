@@ -13,6 +13,7 @@ pub mod batch;
 pub mod clients;
 mod connection;
 pub mod engine;
+mod eviction;
 mod input;
 mod inspect;
 pub mod message;
@@ -66,6 +67,7 @@ pub struct Shard {
     resumable: VecDeque<ConnId>,
     /// This turn's commands for each other shard.
     outgoing: Vec<Option<Box<Batch>>>,
+    #[allow(clippy::vec_box)] // a batch crosses the lanes in its box, and comes back in it
     spare_batches: Vec<Box<Batch>>,
     waiting: HashMap<TxId, Waiting, ahash::RandomState>,
     operations: HashMap<Ticket, parts::Operation, ahash::RandomState>,
@@ -79,6 +81,7 @@ pub struct Shard {
     next_ticket: u64,
     scratch: Scratch,
     background: background::Background,
+    eviction: eviction::Eviction,
     /// The time was taken for this turn.
     turn_open: bool,
     stopping: bool,
@@ -114,6 +117,7 @@ impl Shard {
             next_ticket: 0,
             scratch: Scratch::default(),
             background: background::Background::default(),
+            eviction: eviction::Eviction::default(),
             turn_open: false,
             stopping: false,
         }

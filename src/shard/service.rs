@@ -1,7 +1,6 @@
 //! The shard as its reactor sees it: sockets come and go, bytes come in, replies go out, turns end.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -31,11 +30,11 @@ impl Service for Shard {
         drop(socket);
     }
 
-    fn opened(&mut self, conn: ConnId, peer: Peer, _token: u64) {
+    fn opened(&mut self, conn: ConnId, peer: Peer, token: u64) {
         self.open_turn();
         let config = &self.engine.config;
         let session = Session::new(
-            self.process.client_id(),
+            token,
             endpoint(peer, &config.unixsocket),
             self.engine.keyspace.now_ms(),
             config.requirepass.is_empty(),
@@ -112,7 +111,11 @@ impl Service for Shard {
         let soft = self.engine.config.client_output_buffer_limit.normal.soft as usize;
         if let Some(session) = self.sessions.get_mut(conn) {
             session.in_flight = session.in_flight.saturating_sub(bytes);
-            if session.unsent_bytes() <= soft {
+            if session.replies.has_output() {
+                // Long output goes out in chunks: the next one.
+                self.actions.push(Action::Send(conn));
+            }
+            if session.limited_output_bytes() <= soft {
                 session.over_soft_limit_since = None;
             }
         }
@@ -166,7 +169,8 @@ impl Shard {
                 self.stopping = true;
                 self.actions.push(Action::Stop);
             }
-            Message::Control(_) | Message::SettingsDone(_) | Message::Disconnected => {
+            Message::MakeRoom => self.on_make_room(),
+            Message::Control(_) | Message::SettingsDone(_) => {
                 unreachable!("meant for the control core")
             }
         }
@@ -197,16 +201,19 @@ impl Shard {
 
     /// Decides for every connection that something happened to: send, close, or cut off.
     fn settle_touched(&mut self) {
-        let config = Arc::clone(&self.engine.config);
-        let limits = config.client_output_buffer_limit.normal;
+        let limits = self.engine.config.client_output_buffer_limit.normal;
         let now_ms = self.engine.keyspace.now_ms();
-        for conn in std::mem::take(&mut self.touched) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for conn in touched.drain(..) {
             let Some(session) = self.sessions.get_mut(conn) else { continue };
             session.touched = false;
             if session.replies.has_output() {
                 self.actions.push(Action::Send(conn));
+            } else {
+                // A buffer that was lent and not needed.
+                self.buffers.give(session.replies.take_output());
             }
-            let unsent = session.unsent_bytes();
+            let unsent = session.limited_output_bytes();
             let (hard, soft) = (limits.hard as usize, limits.soft as usize);
             if soft > 0 && unsent > soft {
                 session.over_soft_limit_since.get_or_insert(now_ms);
@@ -214,12 +221,14 @@ impl Shard {
             // A client that killed itself is closed only when all shards have done their part.
             let owed_nothing = session.hold == Hold::None && session.replies.is_clear();
             if hard > 0 && unsent > hard {
-                tracing::warn!(client = session.id, unsent, "closing client: output buffer limit");
-                self.cut(conn);
+                self.cut_for_output(conn);
             } else if owed_nothing && (session.closing || session.input_ended) {
                 session.closing = true;
                 self.actions.push(Action::Close(conn));
             }
         }
+        // Nothing is touched meanwhile; what is kept is the allocation.
+        touched.append(&mut self.touched);
+        self.touched = touched;
     }
 }

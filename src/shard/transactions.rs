@@ -11,7 +11,7 @@
 //! While entries are away their keys are held, so whoever looks for them waits in line. What looks
 //! at all keys (SCAN, KEYS, DBSIZE) waits until none is away.
 
-use super::message::{Wanted, Conclusion, Grant, Loan, Message, Origin, OwnedCommand, Schedule};
+use super::message::{Conclusion, Grant, Loan, Message, Origin, OwnedCommand, Schedule, Wanted};
 use super::{Shard, Waiting};
 use crate::command::{CommandId, CommandTable, Request, Run};
 use crate::keyspace::Key;
@@ -290,5 +290,5 @@ impl Shard {
 }
 
 fn key_locks(keys: &[(usize, Vec<u8>)]) -> Vec<KeyLock> {
-    keys.iter().map(|(_, key)| KeyLock(Key::new(key).hash)).collect()
+    keys.iter().map(|(_, key)| KeyLock { hash: Key::new(key).hash }).collect()
 }

@@ -14,8 +14,8 @@
 //!
 //! A single command that meets a held key takes a new number and stands in the same line.
 //!
-//! Keys are known by the 64-bit hash of their name: two keys of one hash wait for each other without
-//! need, and that is all. The database does not matter, because MOVE and COPY touch one name in two.
+//! Keys are known by their 64-bit hash alone: two keys of one hash, or one key in two databases, wait for
+//! each other without need, and that is all. (MOVE and COPY go from database to database.)
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -23,9 +23,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TxId(pub u64);
 
-/// What a key is known by: the hash of its name.
+/// What a key is known by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct KeyLock(pub u64);
+pub struct KeyLock {
+    /// The hash of the key.
+    pub hash: u64,
+}
 
 /// The answer to a scheduling.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -242,7 +245,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn keys(hashes: &[u64]) -> Vec<KeyLock> {
-        hashes.iter().copied().map(KeyLock).collect()
+        hashes.iter().map(|hash| KeyLock { hash: *hash }).collect()
     }
 
     /// Schedules for these keys (the whole shard if there are none): the verdict, and who is recalled.
@@ -302,7 +305,7 @@ mod tests {
         assert_eq!(schedule(&mut table, 3, &[1]), QUEUED);
         assert_eq!(schedule(&mut table, 4, &[]), QUEUED);
         assert_eq!(schedule(&mut table, 5, &[9]), QUEUED);
-        assert!(table.is_wanted(KeyLock(77)));
+        assert!(table.is_wanted(KeyLock { hash: 77 }));
         assert_eq!(release(&mut table, 2), [3]);
         assert_eq!(release(&mut table, 3), [4]);
         assert_eq!(schedule(&mut table, 1, &[9]), (Verdict::Queued, vec![4]));
@@ -387,8 +390,8 @@ mod tests {
                             prop_assert!(!common, "two hold the same key");
                         }
                     }
-                    for shard in 0..3 {
-                        release(&mut shards[shard], number);
+                    for table in &mut shards {
+                        release(table, number);
                     }
                 }
             }

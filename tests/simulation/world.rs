@@ -158,7 +158,7 @@ impl World {
             generations.len() as u32 - 1
         });
         generations[index as usize] += 1;
-        let conn = ConnId::new(index, generations[index as usize]);
+        let conn = ConnId::from_parts(index, generations[index as usize]);
         self.process.clients.fetch_add(1, Ordering::Relaxed);
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let peer = Peer::Tcp { remote: address(20_000 + index as u16), local: address(6379) };
