@@ -162,7 +162,8 @@ impl World {
         self.process.clients.fetch_add(1, Ordering::Relaxed);
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let peer = Peer::Tcp { remote: address(20_000 + index as u16), local: address(6379) };
-        self.shards[shard].opened(conn, peer, 0);
+        // As the control core does, which deals the connections.
+        self.shards[shard].opened(conn, peer, self.process.client_id());
         self.links.push(Link {
             shard,
             conn,
