@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use glommio::{Latency, LocalExecutorBuilder, Placement as CorePlacement, Shares};
 
+use crate::clock;
 use crate::config::Config;
 use crate::control::{Control, Listeners};
 use crate::lanes::{self, Ports};
@@ -79,7 +80,8 @@ pub fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
         let core = Core { number, cpu: placement.data[number], name: format!("shard-{number}") };
         let busy_poll = Duration::from_micros(config.busy_poll);
         cores.push(core.start(busy_poll, ports, ready.clone(), move |ports| {
-            Shard::new(id, shards, config, process, ports)
+            let seed = clock::unix_us() as u64 ^ (u64::from(id.0) << 48);
+            Shard::new(id, shards, config, process, ports, seed)
         })?);
     }
     let core =

@@ -104,8 +104,8 @@ impl Engine {
         };
         self.keyspace.set_access_policy(
             config.maxmemory_policy.is_lfu(),
-            config.lfu_log_factor as u32,
-            config.lfu_decay_time as u32,
+            config.lfu_log_factor,
+            config.lfu_decay_time,
         );
     }
 
@@ -138,7 +138,7 @@ impl Engine {
     }
 
     fn nanos(&self, ticks: u64) -> u64 {
-        (u128::from(ticks) * u128::from(self.nanos_per_tick) >> 32) as u64
+        ((u128::from(ticks) * u128::from(self.nanos_per_tick)) >> 32) as u64
     }
 
     /// Counts a command that has just run, from the end of the one before.

@@ -42,14 +42,17 @@ pub struct OwnedCommand {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Ticket(pub u64);
 
+/// Keys of one shard, by database; `None` for the whole shard.
+pub type Wanted = Option<Vec<(usize, Vec<u8>)>>;
+
 /// "Schedule this transaction for these keys of yours."
 pub struct Schedule {
     /// The transaction.
     pub tx: TxId,
     /// Who coordinates it.
     pub coordinator: ShardId,
-    /// The keys, by database; `None` for the whole shard.
-    pub keys: Option<Vec<(usize, Vec<u8>)>>,
+    /// For which keys.
+    pub keys: Wanted,
 }
 
 /// An entry on loan, and its database.

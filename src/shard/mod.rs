@@ -67,6 +67,7 @@ pub struct Shard {
     resumable: VecDeque<ConnId>,
     /// This turn's commands for each other shard.
     outgoing: Vec<Option<Box<Batch>>>,
+    #[allow(clippy::vec_box)] // a batch crosses the lanes in its box, and comes back in it
     spare_batches: Vec<Box<Batch>>,
     waiting: HashMap<TxId, Waiting, ahash::RandomState>,
     operations: HashMap<Ticket, parts::Operation, ahash::RandomState>,
@@ -87,15 +88,15 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// An empty shard at the end of its lanes.
+    /// An empty shard at the end of its lanes; `seed` for everything that it draws at random.
     pub fn new(
         id: ShardId,
         shards: ShardMap,
         config: Arc<Config>,
         process: Arc<Process>,
         ports: Ports<Message>,
+        seed: u64,
     ) -> Self {
-        let seed = clock::unix_us() as u64 ^ (u64::from(id.0) << 48);
         Self {
             engine: Engine::new(id, shards, config, Arc::clone(&process), seed),
             sessions: Sessions::default(),

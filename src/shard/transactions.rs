@@ -11,7 +11,7 @@
 //! While entries are away their keys are held, so whoever looks for them waits in line. What looks
 //! at all keys (SCAN, KEYS, DBSIZE) waits until none is away.
 
-use super::message::{Conclusion, Grant, Loan, Message, Origin, OwnedCommand, Schedule};
+use super::message::{Conclusion, Grant, Loan, Message, Origin, OwnedCommand, Schedule, Wanted};
 use super::{Shard, Waiting};
 use crate::command::{CommandId, CommandTable, Request, Run};
 use crate::keyspace::Key;
@@ -32,7 +32,7 @@ pub(super) struct Transaction {
     conn: ConnId,
     purpose: Purpose,
     /// The keys of each shard that takes part; `None` for the whole shard.
-    participants: Vec<(ShardId, Option<Vec<(usize, Vec<u8>)>>)>,
+    participants: Vec<(ShardId, Wanted)>,
     /// Participants that have not granted yet.
     missing: usize,
     /// What was lent, by whom.
@@ -44,7 +44,7 @@ impl Shard {
     pub(super) fn start_transaction(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) {
         let Some(session) = self.sessions.get(conn) else { return };
         let (db, resp3) = (session.db, session.resp3);
-        let mut participants: Vec<(ShardId, Option<Vec<(usize, Vec<u8>)>>)> = Vec::new();
+        let mut participants: Vec<(ShardId, Wanted)> = Vec::new();
         let (command, databases) =
             (CommandTable::get().command(id), self.engine.keyspace.database_count());
         command.for_each_key(words, |at| {
@@ -71,7 +71,7 @@ impl Shard {
         &mut self,
         conn: ConnId,
         purpose: Purpose,
-        participants: Vec<(ShardId, Option<Vec<(usize, Vec<u8>)>>)>,
+        participants: Vec<(ShardId, Wanted)>,
     ) {
         let me = self.id();
         let tx = self.process.tx();
@@ -274,7 +274,7 @@ impl Shard {
     }
 
     /// Sends every foreign key home, with whatever it holds now.
-    fn send_home(&mut self, tx: TxId, participants: &[(ShardId, Option<Vec<(usize, Vec<u8>)>>)]) {
+    fn send_home(&mut self, tx: TxId, participants: &[(ShardId, Wanted)]) {
         let me = self.id();
         for (shard, keys) in participants.iter().filter(|(shard, _)| *shard != me) {
             let mut entries = Vec::new();

@@ -7,6 +7,7 @@
 
 mod atomic;
 mod control;
+mod databases;
 mod elements;
 mod history;
 mod linear;
@@ -19,6 +20,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use talker::{Call, Talker};
 use world::World;
 
 /// Seeds of each test, unless the environment says otherwise.
@@ -36,8 +38,9 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// One life of a world with these groups of clients.
-fn run(seed: u64, groups: &[Join]) {
+/// One life of a world with these groups of clients. Returns what the random source says at its end:
+/// the same for the same life.
+fn run(seed: u64, groups: &[Join]) -> u64 {
     let mut world = World::new(seed);
     let audits: Vec<Audit> = groups.iter().map(|join| join(&mut world)).collect();
     let steps = world.random.between(STEPS_MAX / 10, STEPS_MAX);
@@ -47,6 +50,7 @@ fn run(seed: u64, groups: &[Join]) {
         audit(&mut world);
     }
     world.close_all();
+    world.random.draw()
 }
 
 fn each_seed(groups: &[Join]) {
@@ -59,6 +63,14 @@ fn each_seed(groups: &[Join]) {
             eprintln!("seed {seed} failed; CORELANE_SEED={seed} runs it again");
             resume_unwind(panic);
         }
+    }
+}
+
+#[test]
+fn a_seed_makes_the_same_run_again() {
+    let groups: &[Join] = &[atomic::join, elements::join, history::join, model::join, walk::join];
+    for seed in 1..=10 {
+        assert_eq!(run(seed, groups), run(seed, groups), "{seed}");
     }
 }
 
@@ -83,6 +95,26 @@ fn a_pipeline_gets_the_replies_of_a_single_thread_in_order() {
 }
 
 #[test]
+fn a_key_in_two_databases_is_one_for_who_touches_both() {
+    each_seed(&[databases::join]);
+}
+
+/// What went on when a transaction ended was once as deep as the line is long, and the stack ended.
+#[test]
+fn a_line_may_be_as_long_as_there_are_clients() {
+    let mut world = World::new(1);
+    let hot = world.key_of_shard("hot", 0);
+    for number in 0..5000 {
+        let own = world.key_of_shard(&format!("own{number}"), 1);
+        let mut call = Some(Call::new(&["mset", &hot, "1", &own, "1"]));
+        world.connect_to(0, Talker::new("one of many", move |_, _| call.take()));
+    }
+    world.say_everything();
+    world.settle();
+    world.close_all();
+}
+
+#[test]
 fn a_walk_over_all_keys_finds_every_key_that_stays() {
     each_seed(&[walk::join]);
 }
@@ -92,6 +124,7 @@ fn all_of_it_at_once_with_operators_at_work() {
     each_seed(&[
         operators::join,
         atomic::join,
+        databases::join,
         elements::join,
         history::join,
         model::join,

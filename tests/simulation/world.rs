@@ -24,8 +24,8 @@ use crate::random::Random;
 use crate::talker::{Call, Talker};
 
 /// Rounds, in which every core has a turn, within which each reply that is owed has to come. A
-/// transaction takes six without refusals; lanes of two messages and long lines take the rest.
-const ROUNDS_PER_REPLY_MAX: usize = 40;
+/// transaction takes four if nobody is in its way; lanes of one message take the rest.
+const ROUNDS_PER_REPLY_MAX: usize = 10;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
@@ -98,7 +98,7 @@ impl World {
         let control = Control::new(ports.pop().expect("the last port"), Arc::clone(&config));
         let shards = ports.into_iter().zip(map.iter());
         let shards: Vec<_> = shards
-            .map(|(port, id)| Shard::new(id, map, config.clone(), process.clone(), port))
+            .map(|(port, id)| Shard::new(id, map, config.clone(), process.clone(), port, seed))
             .collect();
         let weather = Weather {
             turns: *random.pick(&[10, 40, 40, 70]),
@@ -128,7 +128,7 @@ impl World {
         self.step
     }
 
-    /// A name that no other call returns, so that groups of clients keep to themselves.
+    /// A key of this shard whose name begins with `name`.
     pub fn key_of_shard(&self, name: &str, shard: usize) -> String {
         let map = ShardMap::new(self.shards.len() as u16).expect("it is between 1 and 4");
         let wanted = ShardId((shard % self.shards.len()) as u16);
@@ -148,6 +148,10 @@ impl World {
     /// Connects a client to some shard.
     pub fn connect(&mut self, talker: Talker) {
         let shard = self.random.below(self.shards.len());
+        self.connect_to(shard, talker);
+    }
+
+    pub fn connect_to(&mut self, shard: usize, talker: Talker) {
         let (generations, free) = &mut self.places[shard];
         let index = free.pop().unwrap_or_else(|| {
             generations.push(0);
@@ -158,7 +162,8 @@ impl World {
         self.process.clients.fetch_add(1, Ordering::Relaxed);
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let peer = Peer::Tcp { remote: address(20_000 + index as u16), local: address(6379) };
-        self.shards[shard].opened(conn, peer, 0);
+        // As the control core does, which deals the connections.
+        self.shards[shard].opened(conn, peer, self.process.client_id());
         self.links.push(Link {
             shard,
             conn,
@@ -318,6 +323,15 @@ impl World {
             } else if !self.links.is_empty() {
                 let at = self.random.below(self.links.len());
                 self.disturb(at);
+            }
+        }
+    }
+
+    /// Everybody says all there is to say now.
+    pub fn say_everything(&mut self) {
+        for link in &mut self.links {
+            while let Some(bytes) = link.talker.speak(self.step, &mut self.random) {
+                link.input.extend(bytes);
             }
         }
     }
