@@ -1,6 +1,6 @@
 //! What all cores of the process share: a handful of atomic counters and facts fixed at the start.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::clock;
@@ -30,8 +30,8 @@ pub struct Process {
     /// Connections refused because of `maxclients`.
     pub rejected_connections: AtomicU64,
     memory_peak: AtomicU64,
-    /// DEBUG SET-ACTIVE-EXPIRE.
-    pub active_expire: AtomicBool,
+    /// Shards that have keys which `maxmemory-policy` allows to evict.
+    pub evictable_shards: AtomicUsize,
 }
 
 impl Process {
@@ -52,7 +52,7 @@ impl Process {
             clients: AtomicUsize::new(0),
             rejected_connections: AtomicU64::new(0),
             memory_peak: AtomicU64::new(0),
-            active_expire: AtomicBool::new(true),
+            evictable_shards: AtomicUsize::new(0),
         }
     }
 

@@ -8,15 +8,15 @@ use hdrhistogram::Histogram;
 use super::latency::{LatencyEvent, LatencyMonitor, Sample, Spikes};
 use super::stats::{CommandStats, ShardStats};
 use super::unpack;
+use crate::command::help::help;
 use crate::command::{
-    Command, CommandError, CommandId, CommandResult, CommandTable, Part, Request, write_help,
+    Command, CommandError, CommandId, CommandResult, CommandTable, Part, Request,
 };
 use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::resp::Reply;
 
-const HELP: [&str; 17] = [
-    "LATENCY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+const HELP: [&str; 14] = [
     "DOCTOR",
     "    Explain the latency spikes in words.",
     "GRAPH <event>",
@@ -31,8 +31,6 @@ const HELP: [&str; 17] = [
     "    Count the calls of each command, or of all commands, that took up to",
     "    1, 2, 4, ... microseconds.",
     "    Of a command with subcommands, all of them are shown.",
-    "HELP",
-    "    Show this text.",
 ];
 
 /// The commands whose histograms were asked for.
@@ -88,7 +86,7 @@ pub fn merge(
     reply: &mut Reply<'_>,
 ) -> CommandResult {
     if request.is_word(1, "help") {
-        write_help(&HELP, reply);
+        help(reply, "LATENCY", &HELP);
         return Ok(());
     }
     if request.is_word(1, "reset") {

@@ -27,6 +27,8 @@ fn unpack<T: Any>(parts: Vec<Part>) -> impl Iterator<Item = T> {
             debug_assert!(part.is_ok(), "a part and its merge disagree about the type");
             part.ok().map(|part| *part)
         }
-        Part::Done | Part::Count(_) | Part::Keys(_) | Part::Candidate(..) => None,
+        Part::Done | Part::Count(_) | Part::Keys(_) | Part::Candidate(..) | Part::Stretch(_) => {
+            None
+        }
     })
 }

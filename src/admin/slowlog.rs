@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 
 use super::unpack;
-use crate::command::{CommandError, CommandResult, Part, Request, write_help};
+use crate::command::help::help;
+use crate::command::{CommandError, CommandResult, Part, Request};
 use crate::config::Config;
 use crate::datatypes::number::parse_i64;
 use crate::resp::Reply;
@@ -109,8 +110,7 @@ fn shorten(arguments: &[&[u8]]) -> Vec<Vec<u8>> {
     shortened
 }
 
-const HELP: [&str; 10] = [
-    "SLOWLOG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+const HELP: [&str; 7] = [
     "GET [<count>]",
     "    Show the latest <count> slow commands (10 if not given, -1 for all): number,",
     "    unix time, microseconds, arguments, address and name of the client.",
@@ -118,8 +118,6 @@ const HELP: [&str; 10] = [
     "    Show how many slow commands are remembered.",
     "RESET",
     "    Forget them.",
-    "HELP",
-    "    Show this text.",
 ];
 
 /// What a subcommand of SLOWLOG asks for.
@@ -189,7 +187,7 @@ pub fn merge(
             reply.integer(i64::try_from(length).unwrap_or(i64::MAX));
         }
         Wanted::Reset => reply.ok(),
-        Wanted::Help => write_help(&HELP, reply),
+        Wanted::Help => help(reply, "SLOWLOG", &HELP),
     }
     Ok(())
 }

@@ -305,7 +305,8 @@ impl ShardStats {
         self.latencies.resize_with(len, || None);
     }
 
-    /// To be called about ten times a second.
+    /// To be called at the start of every turn; cheap unless the last sample is old.
+    #[inline]
     pub fn sample_rates(&mut self, now_ms: i64) {
         let counters = &self.stats.counters;
         self.rates.commands.sample(now_ms, counters.commands_processed);
@@ -321,14 +322,15 @@ impl ShardStats {
             latencies: counts.as_ref().filter(|_| histograms).map(LatencyCounts::histogram),
             ..*stats
         });
+        let (now_ms, counters) = (keyspace.now_ms(), &self.stats.counters);
         let mut snapshot = Stats {
             counters: self.stats.counters.clone(),
             commands: commands.collect(),
             errors: self.stats.errors.clone(),
             databases: keyspace.databases().iter().map(database_size).collect(),
-            ops_per_second: self.rates.commands.per_second(),
-            input_per_second: self.rates.input.per_second(),
-            output_per_second: self.rates.output.per_second(),
+            ops_per_second: self.rates.commands.per_second(now_ms, counters.commands_processed),
+            input_per_second: self.rates.input.per_second(now_ms, counters.net_input_bytes),
+            output_per_second: self.rates.output.per_second(now_ms, counters.net_output_bytes),
         };
         for database in keyspace.databases() {
             let stats = database.stats();

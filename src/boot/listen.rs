@@ -116,6 +116,15 @@ pub fn listen_tcp(
     if listeners.is_empty() { Err(ListenError::NoneLeft) } else { Ok(listeners) }
 }
 
+/// Makes sockets stop listening, whoever else holds them; CONFIG SET bind and port then listen anew.
+/// Connections that are accepted already stay.
+pub fn stop_listening(sockets: &[TcpListener]) {
+    for socket in sockets {
+        // It fails only for a socket that does not listen any more, which is what is wanted.
+        let _ = socket2::SockRef::from(socket).shutdown(std::net::Shutdown::Both);
+    }
+}
+
 /// The host lacks this address or protocol; anything else is a mistake also for optional ones.
 fn is_absence(error: &io::Error) -> bool {
     matches!(
@@ -224,6 +233,18 @@ mod tests {
         }
         let error = listen_tcp(&bind(&["-192.0.2.1"]), 1, OPTIONS).unwrap_err();
         assert!(matches!(error, ListenError::NoneLeft));
+    }
+
+    #[test]
+    fn a_socket_that_stopped_listening_makes_room_for_another() {
+        let first = listen_tcp(&bind(&["127.0.0.1"]), 0, OPTIONS).unwrap();
+        let at = first[0].local_addr().unwrap();
+        let open = std::net::TcpStream::connect(at).unwrap();
+        stop_listening(&first);
+        assert!(std::net::TcpStream::connect(at).is_err());
+        let second = listen_tcp(&bind(&["127.0.0.1"]), at.port(), OPTIONS).unwrap();
+        std::net::TcpStream::connect(at).unwrap();
+        drop((open, second));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! The rules are Redis 7.0's (`setImplicitACLCategories`): flags imply categories, a group is one, and
 //! what is left is said in the row itself.
 
-use super::Command;
 use super::spec::{ADMIN, BLOCKING, FAST, PUBSUB, READONLY, WRITE};
+use super::{Command, Run};
 
 /// Every category, in the order in which Redis lists them.
 pub const CATEGORIES: [&str; 21] = [
@@ -35,7 +35,9 @@ impl Command {
     /// Whether the command is in `category`, written with its `@`.
     pub fn is_in_category(&self, category: &str) -> bool {
         let named = self.categories.contains(&category);
-        let by_group = self.group.category() == Some(category);
+        // A container does nothing itself, so it is about nothing.
+        let by_group =
+            self.group.category() == Some(category) && !matches!(self.run, Run::Container);
         // A script may do anything, whatever its row says of the data.
         let scripting = self.categories.contains(&"@scripting");
         let by_flags = match category {
@@ -67,6 +69,7 @@ mod tests {
         for (name, expected) in [
             ("get", "@read @string @fast"),
             ("del", "@keyspace @write @slow"),
+            ("client", "@slow"),
             ("config|set", "@admin @slow @dangerous"),
             ("command|count", "@slow @connection"),
             ("info", "@slow @dangerous"),

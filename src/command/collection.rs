@@ -5,7 +5,7 @@ use super::{CommandError, CommandResult, Request};
 use crate::datatypes::glob::glob_match;
 use crate::datatypes::listpack::Element;
 use crate::datatypes::number::parse_i64;
-use crate::keyspace::{Collection, Database, Key};
+use crate::keyspace::{Collection, Database, Entry, Key};
 use crate::resp::Reply;
 
 /// Elements per step of a scan that does not say COUNT (Redis 7.0 `db.c`, scanGenericCommand).
@@ -75,17 +75,27 @@ pub(super) fn scan_cursor(text: &[u8]) -> CommandResult<u64> {
     }
 }
 
-/// What SSCAN, HSCAN and ZSCAN are asked for after key and cursor.
+/// What SCAN, SSCAN, HSCAN and ZSCAN are asked for after key and cursor.
 pub(super) struct ScanOptions<'a> {
     /// About how many elements to visit.
     pub count: usize,
     pattern: Option<&'a [u8]>,
+    type_name: Option<&'a [u8]>,
 }
 
 impl<'a> ScanOptions<'a> {
     /// The options from argument `from` on. Redis reads them only when there is something to scan.
     pub(super) fn parse(request: &Request<'a>, from: usize) -> CommandResult<Self> {
-        let mut options = Self { count: SCAN_COUNT_DEFAULT, pattern: None };
+        Self::parse_any(request, from, false)
+    }
+
+    /// The options of SCAN, which alone knows TYPE, from argument `from` on.
+    pub(super) fn parse_with_type(request: &Request<'a>, from: usize) -> CommandResult<Self> {
+        Self::parse_any(request, from, true)
+    }
+
+    fn parse_any(request: &Request<'a>, from: usize, with_type: bool) -> CommandResult<Self> {
+        let mut options = Self { count: SCAN_COUNT_DEFAULT, pattern: None, type_name: None };
         let mut at = from;
         while at < request.len() {
             let value = request.get(at + 1).ok_or(CommandError::Syntax)?;
@@ -97,6 +107,8 @@ impl<'a> ScanOptions<'a> {
                 }
             } else if request.is_word(at, "match") {
                 options.pattern = (value != b"*").then_some(value);
+            } else if with_type && request.is_word(at, "type") {
+                options.type_name = Some(value);
             } else {
                 return Err(CommandError::Syntax);
             }
@@ -109,6 +121,13 @@ impl<'a> ScanOptions<'a> {
     pub(super) fn matches(&self, element: Element<'_>) -> bool {
         let Some(pattern) = self.pattern else { return true };
         glob_match(pattern, element.as_bytes(&mut itoa::Buffer::new()), false)
+    }
+
+    /// Whether the pattern and the type let this key through. A type that does not exist lets none.
+    pub(super) fn matches_entry(&self, entry: &Entry) -> bool {
+        let type_name = entry.value().type_name().as_str().as_bytes();
+        self.type_name.is_none_or(|wanted| wanted.eq_ignore_ascii_case(type_name))
+            && self.matches(Element::Bytes(entry.key()))
     }
 }
 

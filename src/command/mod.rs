@@ -6,6 +6,7 @@
 pub mod category;
 pub mod context;
 pub mod error;
+pub mod help;
 pub mod part;
 pub mod request;
 pub mod spec;
@@ -17,43 +18,35 @@ mod byte_range;
 mod collection;
 mod connection;
 mod counters;
+mod databases;
+mod expire;
 mod hashes;
 mod keys;
 mod lists;
+mod object;
 mod random;
+mod relocate;
+mod scan;
 mod server;
 mod sets;
 mod sets_algebra;
 mod strings;
 mod substrings;
-#[cfg(test)]
-pub mod testing;
 mod zsets;
 mod zsets_algebra;
 mod zsets_range;
+#[cfg(test)]
+pub mod testing;
 
 pub use context::{Changes, Class, Ctx};
+pub use databases::database_number;
 pub use error::{CommandError, CommandResult};
-pub use part::Part;
+pub use part::{Part, Stretch};
 pub use request::Request;
-pub use server::{debug_is_allowed, write_help};
+pub use server::debug_is_allowed;
 pub use table::{
-    Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run, SessionCommand,
+    Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run, SessionCommand, Walk,
 };
 
 /// The rows of all families.
-static FAMILIES: &[&[Command]] = &[
-    bitfield::COMMANDS,
-    bits::COMMANDS,
-    connection::COMMANDS,
-    counters::COMMANDS,
-    hashes::COMMANDS,
-    keys::COMMANDS,
-    lists::COMMANDS,
-    server::COMMANDS,
-    sets::COMMANDS,
-    sets_algebra::COMMANDS,
-    strings::COMMANDS,
-    substrings::COMMANDS,
-    zsets::COMMANDS,
-];
+static FAMILIES: &[&[Command]] = &[bitfield::COMMANDS, bits::COMMANDS, connection::COMMANDS, counters::COMMANDS, databases::COMMANDS, expire::COMMANDS, hashes::COMMANDS, keys::COMMANDS, lists::COMMANDS, object::COMMANDS, relocate::COMMANDS, scan::COMMANDS, server::COMMANDS, sets::COMMANDS, sets_algebra::COMMANDS, strings::COMMANDS, substrings::COMMANDS, zsets::COMMANDS];

@@ -13,16 +13,18 @@ mod memory_usage;
 
 pub use debug::is_allowed as debug_is_allowed;
 
+use super::help::help;
 use super::spec::*;
-use super::{Command, CommandResult, Ctx, EveryShard, Request, Run, SessionCommand};
+use super::{Command, CommandError, CommandResult, Ctx, EveryShard, Request, Run, SessionCommand};
 use crate::clock;
-use crate::config::get_set::CONFIG_HELP;
+use crate::config::values::Permission;
 use crate::resp::Reply;
 
 /// For operators, also while loading and on a stale replica, and never from scripts.
 const OPERATOR: Flags = ADMIN.with(NOSCRIPT).with(LOADING).with(STALE);
 /// Harmless at any time.
 const ANY_TIME: Flags = LOADING.with(STALE);
+const MODULES: Flags = ADMIN.with(NOSCRIPT).with(NO_ASYNC_LOADING);
 const KEY_USAGE: &[KeySpec] = &[KeySpec::one(2, Access::ReadOnly, &[])];
 const DEBUG: Run =
     Run::EveryShard(EveryShard { part: debug::part, merge: debug::merge, exclusive: false });
@@ -68,6 +70,13 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "memory|stats", arity: Arity::Exactly(2), flags: NO_FLAGS, group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::MEMORY },
     Command { name: "memory|usage", arity: Arity::AtLeast(3), flags: READONLY, group: Group::Server, keys: KEY_USAGE, categories: &[], run: Run::Data(memory_usage::usage) },
 
+    Command { name: "module", arity: Arity::AtLeast(2), flags: NO_FLAGS, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Container },
+    Command { name: "module|help", arity: Arity::Exactly(2), flags: ANY_TIME, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Data(module_help) },
+    Command { name: "module|list", arity: Arity::Exactly(2), flags: ADMIN.with(NOSCRIPT), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Data(module_list) },
+    Command { name: "module|load", arity: Arity::AtLeast(3), flags: MODULES, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Data(module_load) },
+    Command { name: "module|loadex", arity: Arity::AtLeast(3), flags: MODULES, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Data(module_load) },
+    Command { name: "module|unload", arity: Arity::Exactly(3), flags: MODULES, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Data(module_unload) },
+
     Command { name: "slowlog", arity: Arity::AtLeast(2), flags: NO_FLAGS, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Container },
     Command { name: "slowlog|get", arity: Arity::AtLeast(2), flags: ADMIN.with(LOADING).with(STALE), group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::SLOWLOG },
     Command { name: "slowlog|help", arity: Arity::Exactly(2), flags: ANY_TIME, group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::SLOWLOG },
@@ -77,12 +86,6 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "shutdown", arity: Arity::AtLeast(1), flags: OPERATOR.with(NO_MULTI).with(ALLOW_BUSY), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::Shutdown) },
     Command { name: "time", arity: Arity::Exactly(1), flags: ANY_TIME.with(FAST), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Data(time) },
 ];
-
-/// The reply of a HELP subcommand: one status per line.
-pub fn write_help(lines: &[&str], reply: &mut Reply<'_>) {
-    reply.array(lines.len());
-    lines.iter().for_each(|line| reply.simple(line));
-}
 
 /// CONFIG GET pattern [pattern …]
 fn config_get(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
@@ -95,10 +98,66 @@ fn config_get(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -
     Ok(())
 }
 
+const CONFIG_HELP: [&str; 8] = [
+    "GET <pattern> [<pattern> ...]",
+    "    Show the directives that match a pattern, with their values.",
+    "SET <directive> <value> [<directive> <value> ...]",
+    "    Change directives, all of them or none.",
+    "RESETSTAT",
+    "    Set the counters of INFO to zero.",
+    "REWRITE",
+    "    Write the configuration back to its file.",
+];
+
 /// CONFIG HELP
 fn config_help(_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    write_help(&CONFIG_HELP, reply);
+    help(reply, "CONFIG", &CONFIG_HELP);
     Ok(())
+}
+
+const MODULE_HELP: [&str; 8] = [
+    "LIST",
+    "    List the loaded modules: there are none.",
+    "LOAD <path> [<arg> ...]",
+    "    Not supported.",
+    "LOADEX <path> [[CONFIG NAME VALUE] [CONFIG NAME VALUE]] [ARGS ...]",
+    "    Not supported.",
+    "UNLOAD <name>",
+    "    Not supported.",
+];
+
+/// MODULE HELP
+fn module_help(_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
+    help(reply, "MODULE", &MODULE_HELP);
+    Ok(())
+}
+
+/// MODULE LIST
+fn module_list(_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
+    reply.array(0);
+    Ok(())
+}
+
+/// The error for who may not load modules, and the one for who may: there is nothing to load them with.
+fn refuse_module(ctx: &Ctx<'_>, failure: &'static str) -> CommandResult {
+    if ctx.config.enable_module_command == Permission::No {
+        return Err(CommandError::text(
+            "ERR MODULE command not allowed. If the enable-module-command option is set to \
+             \"local\", you can run it from a local connection, otherwise you need to set this \
+             option in the configuration file, and then restart the server.",
+        ));
+    }
+    Err(CommandError::text(failure))
+}
+
+/// MODULE LOAD path [argument …]
+fn module_load(ctx: &mut Ctx<'_>, _: &Request<'_>, _: &mut Reply<'_>) -> CommandResult {
+    refuse_module(ctx, "ERR Error loading the extension. Please check the server logs.")
+}
+
+/// MODULE UNLOAD name
+fn module_unload(ctx: &mut Ctx<'_>, _: &Request<'_>, _: &mut Reply<'_>) -> CommandResult {
+    refuse_module(ctx, "ERR Error unloading module: no such module with that name")
 }
 
 /// TIME
@@ -113,6 +172,7 @@ fn time(_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> CommandResul
 
 #[cfg(test)]
 mod tests {
+    use super::Permission;
     use crate::command::testing::TestShard;
 
     #[test]
@@ -126,6 +186,16 @@ mod tests {
         assert_eq!(shard.run("config get maxmemory"), "%1\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n");
         assert_eq!(shard.run("config get nothing"), "%0\r\n");
         assert!(shard.run("config help").starts_with("*11\r\n+CONFIG <subcommand>"));
+    }
+
+    #[test]
+    fn there_are_no_modules_and_none_can_be_loaded() {
+        let mut shard = TestShard::new();
+        assert_eq!(shard.run("module list"), "*0\r\n");
+        assert!(shard.run("module load x").starts_with("-ERR MODULE command not allowed. If the"));
+        shard.config.enable_module_command = Permission::Yes;
+        assert!(shard.run("module load x").starts_with("-ERR Error loading the extension."));
+        assert!(shard.run("module unload x").contains("no such module with that name"));
     }
 
     #[test]

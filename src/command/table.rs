@@ -7,11 +7,11 @@ use std::sync::OnceLock;
 
 use super::context::Ctx;
 use super::error::CommandResult;
-use super::part::Part;
+use super::part::{Part, Stretch};
 use super::request::Request;
 use super::spec::{Arity, Flags, Group, KeySpec};
+use crate::keyspace::ScanCursor;
 use crate::resp::Reply;
-use crate::slot::Slot;
 
 /// What runs a command that works on keys, or on nothing but its arguments.
 pub type Handler = fn(&mut Ctx<'_>, &Request<'_>, &mut Reply<'_>) -> CommandResult;
@@ -23,8 +23,8 @@ pub enum Run {
     Data(Handler),
     /// On every shard, and the parts are put together where the connection lives.
     EveryShard(EveryShard),
-    /// On the owner of the slot that this function reads out of the arguments (SCAN).
-    BySlot(fn(&Request<'_>) -> CommandResult<Slot>, Handler),
+    /// From shard to shard, beginning where the arguments say, until enough has been looked at (SCAN).
+    Walk(Walk),
     /// By the session or the process: it is about the connection, other connections, or the server.
     Session(SessionCommand),
     /// Never itself: its subcommands are rows of their own (`config|get`).
@@ -45,6 +45,19 @@ pub struct EveryShard {
     /// Whether all shards must stand still meanwhile, so that no transaction sees one shard before
     /// and another after (FLUSHALL).
     pub exclusive: bool,
+}
+
+/// A command that walks over the keys in the order of their slots. A full shard answers alone; from
+/// one that ends before enough was looked at, the walk goes on to the next, so that a small data set is
+/// seen at one go however many shards there are.
+#[derive(Clone, Copy)]
+pub struct Walk {
+    /// Where the arguments let the walk begin.
+    pub start: fn(&Request<'_>) -> CommandResult<ScanCursor>,
+    /// The part of the walk on the shard that owns the slot of the cursor.
+    pub stretch: fn(&mut Ctx<'_>, &Request<'_>, ScanCursor) -> CommandResult<Stretch>,
+    /// Writes the reply.
+    pub finish: fn(&Stretch, &mut Reply<'_>),
 }
 
 /// Commands that the session layer runs.
@@ -267,6 +280,22 @@ impl Command {
     pub fn for_each_key(&self, args: &[&[u8]], mut visit: impl FnMut(usize)) {
         for spec in self.keys {
             spec.for_each(args, &mut visit);
+        }
+    }
+
+    /// The database that the key at argument `at` is in: the selected one, unless the destination of
+    /// COPY has one of its own. Who locks or lends keys asks this; there are `databases` in all.
+    pub fn database_of_key(
+        &self,
+        args: &[&[u8]],
+        at: usize,
+        selected: usize,
+        databases: usize,
+    ) -> usize {
+        if self.name == "copy" && at == 2 {
+            super::relocate::copy_destination_db(args, selected, databases)
+        } else {
+            selected
         }
     }
 }

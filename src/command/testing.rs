@@ -85,8 +85,11 @@ impl TestShard {
             process: &self.process,
         };
         match command.run {
-            Run::Data(handler) | Run::ContainerOr(handler) | Run::BySlot(_, handler) => {
-                handler(&mut ctx, &request, reply)
+            Run::Data(handler) | Run::ContainerOr(handler) => handler(&mut ctx, &request, reply),
+            Run::Walk(walk) => {
+                let start = (walk.start)(&request)?;
+                (walk.finish)(&(walk.stretch)(&mut ctx, &request, start)?, reply);
+                Ok(())
             }
             Run::EveryShard(every) => {
                 let part = (every.part)(&mut ctx, &request)?;

@@ -217,7 +217,7 @@ impl<'a> AddOptions<'a> {
             at += 1;
         }
         let pairs = request.rest(at);
-        if pairs.is_empty() || pairs.len() % 2 != 0 {
+        if pairs.is_empty() || !pairs.len().is_multiple_of(2) {
             return Err(CommandError::Syntax);
         }
         if nx && xx {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::load::LoadError;
 use super::quoting::split_words;
+use crate::datatypes::glob::glob_match;
 
 /// Depth of files that include files. Redis has no bound and a cycle ends it with a full stack.
 const INCLUDE_DEPTH_MAX: usize = 16;
@@ -136,68 +137,10 @@ fn expand_component(directory: &Path, component: &str) -> Vec<PathBuf> {
     // As in a shell, a wildcard does not find hidden files.
     names.retain(|name| {
         name.starts_with('.') == component.starts_with('.')
-            && glob_matches(component.as_bytes(), name.as_bytes())
+            && glob_match(component.as_bytes(), name.as_bytes(), false)
     });
     names.sort_unstable();
     names.iter().map(|name| directory.join(name)).collect()
-}
-
-/// Whether `text` matches a glob pattern of `*`, `?`, `[a-z]`, `[^a]` and `\x`. Runs in time of the product of both lengths, whatever the pattern.
-pub fn glob_matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut at, mut from) = (0, 0);
-    // Where to resume when what follows the last `*` did not match: let the star take one more.
-    let mut star: Option<(usize, usize)> = None;
-    while from < text.len() {
-        if pattern.get(at) == Some(&b'*') {
-            star = Some((at + 1, from));
-            at += 1;
-            continue;
-        }
-        if let Some(width) = match_one(&pattern[at..], text[from]) {
-            at += width;
-            from += 1;
-            continue;
-        }
-        let Some((after_star, taken)) = star else { return false };
-        star = Some((after_star, taken + 1));
-        (at, from) = (after_star, taken + 1);
-    }
-    pattern[at..].iter().all(|&byte| byte == b'*')
-}
-
-/// The length of the pattern element that `byte` matches, if it does.
-fn match_one(pattern: &[u8], byte: u8) -> Option<usize> {
-    match pattern {
-        [] => None,
-        [b'?', ..] => Some(1),
-        [b'\\', literal, ..] => (*literal == byte).then_some(2),
-        [b'[', rest @ ..] => match_set(rest, byte).map(|width| width + 1),
-        [literal, ..] => (*literal == byte).then_some(1),
-    }
-}
-
-/// The length of a set after its `[`, if `byte` is in it. An open set ends with the pattern.
-fn match_set(set: &[u8], byte: u8) -> Option<usize> {
-    let negated = set.first() == Some(&b'^');
-    let mut at = usize::from(negated);
-    let mut found = false;
-    while at < set.len() && set[at] != b']' {
-        match &set[at..] {
-            [b'\\', literal, ..] => {
-                found |= *literal == byte;
-                at += 2;
-            }
-            [first, b'-', last, ..] => {
-                found |= (*first.min(last)..=*first.max(last)).contains(&byte);
-                at += 3;
-            }
-            _ => {
-                found |= set[at] == byte;
-                at += 1;
-            }
-        }
-    }
-    (found != negated).then_some((at + 1).min(set.len()))
 }
 
 #[cfg(test)]
@@ -224,27 +167,6 @@ mod tests {
     fn an_open_quote_is_reported_with_its_line() {
         let error = words("port 1\nlogfile \"x").unwrap_err();
         assert!(error.contains("at line 2\n>>> 'logfile \"x'\nUnbalanced quotes"), "{error}");
-    }
-
-    #[test]
-    fn globs_match_as_in_keys() {
-        for (pattern, text, matches) in [
-            ("*", "", true),
-            ("a*b*c", "axxbyyc", true),
-            ("a*b*c", "axxbyy", false),
-            ("h?llo", "hello", true),
-            ("h[ae]llo", "hillo", false),
-            ("h[^e]llo", "hallo", true),
-            ("h[a-b]llo", "hbllo", true),
-            ("h[b-a]llo", "hallo", true),
-            (r"a\*", "a*", true),
-            (r"a\*", "ab", false),
-            ("[abc", "a", true),
-            ("", "a", false),
-            ("max*", "maxmemory", true),
-        ] {
-            assert_eq!(glob_matches(pattern.as_bytes(), text.as_bytes()), matches, "{pattern}");
-        }
     }
 
     #[test]

@@ -6,9 +6,9 @@
 use std::fmt;
 
 use super::directive::{Directive, Mutability};
-use super::file::glob_matches;
 use super::values::Permission;
 use super::{Config, DIRECTIVES, directive_named};
+use crate::datatypes::glob::glob_match;
 
 /// Why CONFIG SET changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,10 +75,9 @@ impl Config {
                 }
                 continue;
             }
-            let pattern = pattern.to_ascii_lowercase();
             for directive in DIRECTIVES.iter().filter(|directive| !directive.hidden) {
                 for name in std::iter::once(directive.name).chain(directive.alias) {
-                    if glob_matches(&pattern, name.as_bytes()) {
+                    if glob_match(pattern, name.as_bytes(), true) {
                         add(name.to_owned(), directive);
                     }
                 }
@@ -141,21 +140,6 @@ impl Config {
         twice.then(|| "duplicate parameter".to_owned())
     }
 }
-
-/// The lines of CONFIG HELP.
-pub const CONFIG_HELP: [&str; 11] = [
-    "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "GET <pattern>",
-    "    Return parameters matching the glob-like <pattern> and their values.",
-    "SET <directive> <value>",
-    "    Set the configuration <directive> to <value>.",
-    "RESETSTAT",
-    "    Reset statistics reported by the INFO command.",
-    "REWRITE",
-    "    Rewrite the configuration file.",
-    "HELP",
-    "    Prints this help.",
-];
 
 #[cfg(test)]
 mod tests {

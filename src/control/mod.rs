@@ -229,7 +229,7 @@ impl Service for Control {
         self.process.clients.fetch_add(1, Ordering::Relaxed);
         let shard = self.next_shard;
         self.next_shard = (shard + 1) % self.shards.len() as u16;
-        let adoption = Box::new(Adoption { socket, peer, token: 0 });
+        let adoption = Box::new(Adoption { socket, peer, token: self.process.client_id() });
         self.ports.to[usize::from(shard)].send(Message::Connection(adoption));
     }
 

@@ -157,6 +157,18 @@ impl Database {
         entry
     }
 
+    /// The entry of `key`, as a command looks at it that must not count as an access (EXISTS, TTL,
+    /// OBJECT): counts a hit or a miss.
+    pub fn look_at(&mut self, key: &Key<'_>) -> Option<&Entry> {
+        self.expire_if_due(key);
+        let entry = self.slots.get(key.slot.index()).and_then(|table| table.find(key));
+        match entry {
+            Some(_) => self.stats.hits += 1,
+            None => self.stats.misses += 1,
+        }
+        entry
+    }
+
     /// The string at `key`, as a command reads it.
     pub fn read_str(&mut self, key: &Key<'_>) -> Result<Option<StrRef<'_>>, WrongType> {
         match self.read(key) {
@@ -527,6 +539,24 @@ impl Database {
     /// An entry for eviction to consider: cheaper than [`Database::random_entry`], fair enough.
     pub fn sample_entry(&self, random: &mut impl FnMut() -> u64) -> Option<&Entry> {
         self.random_slot(random)?.random(random)
+    }
+
+    /// A key with an expiry, for eviction to consider: one that the wheel knows of.
+    pub fn sample_expiring(&self, random: &mut impl FnMut() -> u64) -> Option<&Entry> {
+        const DRAWS_MAX: usize = 32;
+        if self.expiring == 0 {
+            return None;
+        }
+        for _ in 0..DRAWS_MAX {
+            let Some((slot, hash)) = self.wheel.sample(random) else { break };
+            let live = |entry: &Entry| entry.expiry().is_some() && hash_of(entry.key()) == hash;
+            let found = self.table(slot).and_then(|table| table.find_if(hash, live));
+            if found.is_some() {
+                return found;
+            }
+        }
+        // Nearly all items are stale: look for a key the long way.
+        self.iter().find(|entry| entry.expiry().is_some())
     }
 
     fn random_slot(&self, random: &mut impl FnMut() -> u64) -> Option<&SlotTable> {

@@ -225,6 +225,18 @@ impl ExpiryWheel {
         earliest.map(|tick| tick as i64 * TICK_MS)
     }
 
+    /// Some item, stale or not; `random` gives uniform 64-bit numbers. Places of the wheel are equally
+    /// likely, whatever they hold.
+    pub fn sample(&self, random: &mut impl FnMut() -> u64) -> Option<(Slot, u64)> {
+        let start = random() as usize;
+        let draw = random() as usize;
+        let item = (0..self.wheels.len())
+            .find_map(|step| self.wheels[start.wrapping_add(step) % self.wheels.len()].sample(draw))
+            .or_else(|| self.moving.sample(draw))
+            .or_else(|| self.due.sample(draw))?;
+        Some((item.slot(), item.hash))
+    }
+
     /// Bytes that the wheel holds.
     pub fn allocated_bytes(&self) -> usize {
         let items: usize = self.wheels.iter().map(Place::allocated_bytes).sum();

@@ -15,7 +15,8 @@ pub struct ConnId {
 }
 
 impl ConnId {
-    /// The name of a connection. Reactors make them, and so does what drives a [`Service`] by hand.
+    /// The connection at `index` of a driver's own table: for the reactor, and for what stands in for it
+    /// in a simulation. No two connections of one service may ever have the same name.
     pub const fn from_parts(index: u32, generation: u32) -> Self {
         Self { index, generation }
     }

@@ -10,6 +10,9 @@ pub use replies::{Place, ReplyQueue};
 use crate::command::CommandId;
 use crate::resp::Parser;
 
+/// See [`Session::limited_output_bytes`] (Redis 7.0 `server.h`, PROTO_REPLY_CHUNK_BYTES).
+const UNCOUNTED_OUTPUT_BYTES: usize = 16 * 1024;
+
 /// Why a connection's further commands have to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Hold {
@@ -43,6 +46,14 @@ pub struct Endpoint {
     pub local: String,
     /// Whether it came through the unix socket.
     pub unix: bool,
+}
+
+impl Endpoint {
+    /// Whether the client is on this host: through the unix socket or the loopback.
+    pub fn is_local(&self) -> bool {
+        let loopback = |address: std::net::SocketAddr| address.ip().to_canonical().is_loopback();
+        self.unix || self.remote.parse().is_ok_and(loopback)
+    }
 }
 
 /// See the module.
@@ -153,15 +164,15 @@ impl Session {
         self.hold == Hold::None && !self.closing
     }
 
-    /// Whether what is left of the input will never become a command: nothing is held back, and the
-    /// peer's last bytes are no whole command.
-    pub fn query_is_spent(&self) -> bool {
-        self.hold == Hold::None
-    }
-
     /// Bytes of output that the client has not taken yet.
     pub fn unsent_bytes(&self) -> usize {
         self.in_flight + self.replies.len()
+    }
+
+    /// The part of it that `client-output-buffer-limit` counts: Redis 7.0 does not count the first
+    /// [`UNCOUNTED_OUTPUT_BYTES`], its static buffer, so that no limit cuts off small replies.
+    pub fn limited_output_bytes(&self) -> usize {
+        self.unsent_bytes().saturating_sub(UNCOUNTED_OUTPUT_BYTES)
     }
 
     /// Memory that the connection holds, in bytes (CLIENT LIST tot-mem).

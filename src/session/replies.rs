@@ -12,6 +12,10 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place(u32);
 
+/// Replies go on in a new chunk once one is this long: growing one buffer would copy it again and
+/// again and hold twice what it needs.
+const CHUNK_BYTES: usize = 64 * 1024;
+
 enum Pending {
     /// The reply is being made elsewhere.
     Expected,
@@ -26,7 +30,8 @@ enum Pending {
 /// See the module.
 #[derive(Default)]
 pub struct ReplyQueue {
-    /// In order and ready to go.
+    /// In order and ready to go: full chunks, then the one that is being filled.
+    full: VecDeque<Vec<u8>>,
     out: Vec<u8>,
     pending: VecDeque<Pending>,
     /// The place of the first of `pending`; places count on and wrap.
@@ -44,7 +49,8 @@ impl ReplyQueue {
 
     /// Bytes that are ready or held.
     pub fn len(&self) -> usize {
-        self.out.len() + self.held.len() - self.held_start
+        let full: usize = self.full.iter().map(Vec::len).sum();
+        full + self.out.len() + self.held.len() - self.held_start
     }
 
     /// Whether no bytes are ready or held.
@@ -54,13 +60,24 @@ impl ReplyQueue {
 
     /// Whether bytes are ready to be sent.
     pub fn has_output(&self) -> bool {
-        !self.out.is_empty()
+        !self.out.is_empty() || !self.full.is_empty()
     }
 
     /// Where a local reply is to be appended; call [`ReplyQueue::end_local`] with its former length.
     #[inline]
     pub fn local(&mut self) -> &mut Vec<u8> {
-        if self.pending.is_empty() { &mut self.out } else { &mut self.held }
+        if !self.pending.is_empty() {
+            return &mut self.held;
+        }
+        if self.out.len() >= CHUNK_BYTES {
+            self.full.push_back(std::mem::take(&mut self.out));
+        }
+        &mut self.out
+    }
+
+    /// Takes back the reply that was appended behind `before` bytes of [`ReplyQueue::local`].
+    pub fn drop_local(&mut self, before: usize) {
+        if self.pending.is_empty() { &mut self.out } else { &mut self.held }.truncate(before);
     }
 
     /// A local reply was appended to [`ReplyQueue::local`], which had `before` bytes.
@@ -128,9 +145,9 @@ impl ReplyQueue {
         }
     }
 
-    /// Takes the bytes that are ready.
+    /// Takes bytes that are ready, a chunk at a time; empty when there are none.
     pub fn take_output(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.out)
+        self.full.pop_front().unwrap_or_else(|| std::mem::take(&mut self.out))
     }
 
     /// Gives a free buffer to write replies into, so that the next reply need not allocate one.
@@ -142,7 +159,8 @@ impl ReplyQueue {
 
     /// Bytes allocated for replies.
     pub fn allocated_bytes(&self) -> usize {
-        self.out.capacity() + self.held.capacity()
+        let full: usize = self.full.iter().map(Vec::capacity).sum();
+        full + self.out.capacity() + self.held.capacity()
     }
 
     /// Forgets what is pending and ready (the connection is being cut).

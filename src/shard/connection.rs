@@ -3,7 +3,7 @@
 use super::Shard;
 use super::clients::{self, ClientFilter};
 use super::message::PartWork;
-use crate::command::{CommandError, CommandResult, Part, SessionCommand};
+use crate::command::{CommandError, CommandResult, Part, SessionCommand, database_number};
 use crate::datatypes::number::parse_i64;
 use crate::reactor::{Action, ConnId};
 use crate::resp::Reply;
@@ -173,6 +173,22 @@ impl Shard {
         self.touch(conn);
     }
 
+    /// Output of `conn` as `client-output-buffer-limit` counts it.
+    pub(super) fn output_bytes(&self, conn: ConnId) -> usize {
+        self.sessions.get(conn).map_or(0, Session::limited_output_bytes)
+    }
+
+    /// Closes `conn` because it does not read what it asked for.
+    #[cold]
+    pub(super) fn cut_for_output(&mut self, conn: ConnId) {
+        let unsent = self.output_bytes(conn);
+        tracing::warn!(?conn, unsent, "closing client: over its output buffer limit");
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.replies.clear();
+        }
+        self.cut(conn);
+    }
+
     /// Closes `conn` now; what is due is lost.
     pub(super) fn cut(&mut self, conn: ConnId) {
         if let Some(session) = self.sessions.get_mut(conn) {
@@ -230,9 +246,7 @@ fn select(
     words: &[&[u8]],
     reply: &mut Reply<'_>,
 ) -> CommandResult {
-    let index = parse_i64(words[1]).ok_or(CommandError::text("ERR invalid DB index"))?;
-    let index = usize::try_from(index).ok().filter(|index| *index < databases);
-    session.db = index.ok_or(CommandError::text("ERR DB index is out of range"))?;
+    session.db = database_number(words[1], databases)?;
     reply.ok();
     Ok(())
 }

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use crate::admin::latency::LatencyEvent;
 use crate::admin::stats::{Outcome, ShardStats};
 use crate::clock::{self, Ticks};
-use crate::command::spec::SKIP_SLOWLOG;
+use crate::command::spec::{FAST, SKIP_SLOWLOG};
 use crate::command::{
     Changes, CommandError, CommandId, CommandResult, CommandTable, Ctx, EveryShard, Handler, Part,
     Request,
@@ -54,6 +55,8 @@ pub struct Engine {
     last: Ticks,
     /// From how many nanoseconds on a command is slow.
     slow_nanos: u64,
+    /// From how many nanoseconds on a command is a latency spike.
+    spike_nanos: u64,
     /// Nanoseconds per tick, times 2^32.
     nanos_per_tick: u64,
 }
@@ -81,6 +84,7 @@ impl Engine {
             out_of_memory: false,
             last: Ticks::now(),
             slow_nanos: u64::MAX,
+            spike_nanos: u64::MAX,
             nanos_per_tick: (1000.0 / clock::ticks_per_us() * (1_u64 << 32) as f64) as u64,
         };
         engine.settings_changed();
@@ -93,6 +97,10 @@ impl Engine {
         self.slow_nanos = match u64::try_from(config.slowlog_log_slower_than) {
             Ok(us) => us.saturating_mul(1000),
             Err(_) => u64::MAX,
+        };
+        self.spike_nanos = match config.latency_monitor_threshold {
+            0 => u64::MAX,
+            ms => ms.saturating_mul(1_000_000),
         };
         self.keyspace.set_access_policy(
             config.maxmemory_policy.is_lfu(),
@@ -129,17 +137,31 @@ impl Engine {
         self.account(id, request.args(), outcome);
     }
 
+    fn nanos(&self, ticks: u64) -> u64 {
+        (u128::from(ticks) * u128::from(self.nanos_per_tick) >> 32) as u64
+    }
+
     /// Counts a command that has just run, from the end of the one before.
     #[inline]
     pub fn account(&mut self, id: CommandId, args: &[&[u8]], outcome: Outcome) {
         let now = Ticks::now();
-        let ticks = u128::from(now.since(self.last));
-        let nanos = (ticks * u128::from(self.nanos_per_tick) >> 32) as u64;
+        let nanos = self.nanos(now.since(self.last));
         self.last = now;
         self.stats.record_call(id, nanos, outcome, self.config.latency_tracking);
         if nanos >= self.slow_nanos {
             self.note_slow(id, nanos, args);
         }
+        if nanos >= self.spike_nanos {
+            self.note_spike(id, nanos);
+        }
+    }
+
+    #[cold]
+    fn note_spike(&mut self, id: CommandId, nanos: u64) {
+        let fast = CommandTable::get().command(id).flags.has(FAST);
+        let event = if fast { LatencyEvent::FastCommand } else { LatencyEvent::Command };
+        let now = self.keyspace.now_ms() / 1000;
+        self.stats.latency.record(&self.config, event, nanos / 1_000_000, now);
     }
 
     #[cold]
@@ -176,7 +198,15 @@ impl Engine {
         request: &Request<'_>,
         db: usize,
     ) -> CommandResult<Part> {
-        (every.part)(&mut self.ctx(db), request)
+        let start = Ticks::now();
+        let part = (every.part)(&mut self.ctx(db), request);
+        let nanos = self.nanos(Ticks::now().since(start));
+        if nanos >= self.spike_nanos
+            && let Some(id) = CommandTable::get().find(request.arg(0))
+        {
+            self.note_spike(id, nanos);
+        }
+        part
     }
 
     /// A context to run handlers in.

@@ -11,7 +11,9 @@ use super::message::{Origin, OwnedCommand};
 use crate::admin::slowlog::Caller;
 use crate::admin::stats::Outcome;
 use crate::command::spec::{DENYOOM, NO_AUTH};
-use crate::command::{CommandError, CommandId, CommandTable, KeyShape, Request, Run};
+use crate::command::{
+    CommandError, CommandId, CommandTable, KeyShape, Request, Run, debug_is_allowed,
+};
 use crate::keyspace::Key;
 use crate::reactor::ConnId;
 use crate::resp::{Limits, ProtocolError, Reply, Step};
@@ -187,16 +189,23 @@ impl Shard {
         group: &[Parsed<'_>],
     ) -> Option<usize> {
         let mut start = 0;
+        let hard = self.engine.config.client_output_buffer_limit.normal.hard as usize;
         for parsed in group {
             let words = &args[parsed.first_arg..parsed.end_arg];
             let outcome = match parsed.id {
                 Some(id) => self.run_command(conn, id, words, parsed.key),
-                None => self.refuse(conn, None, &why_unidentified(words)),
+                None => self.run_unidentified(conn, words),
             };
             match outcome {
                 Next::Done => start = parsed.end,
                 Next::Stop => return Some(parsed.end),
                 Next::NotYet => return Some(start),
+            }
+            if hard > 0 && self.output_bytes(conn) > hard {
+                // Waiting for the end of the turn would let one read of small requests make any
+                // amount of large replies.
+                self.cut_for_output(conn);
+                return Some(start);
             }
         }
         None
@@ -219,6 +228,19 @@ impl Shard {
         }
     }
 
+    /// Answers what is no command, or not in this form.
+    #[cold]
+    fn run_unidentified(&mut self, conn: ConnId, words: &[&[u8]]) -> Next {
+        if is_http(words) {
+            // A web page makes a browser send this; to go on would run the commands that it hid
+            // in the body (Redis 7.0 `networking.c`, securityWarningCommand).
+            tracing::warn!("Possible SECURITY ATTACK detected: POST or Host: sent");
+            self.cut(conn);
+            return Next::Stop;
+        }
+        self.refuse(conn, None, &why_unidentified(words))
+    }
+
     fn run_alone(&mut self, conn: ConnId, words: &[&[u8]]) -> Next {
         let table = CommandTable::get();
         match identify(table, words) {
@@ -226,7 +248,7 @@ impl Shard {
                 let key = single_key(table, id, words);
                 self.run_command(conn, id, words, key)
             }
-            None => self.refuse(conn, None, &why_unidentified(words)),
+            None => self.run_unidentified(conn, words),
         }
     }
 
@@ -257,7 +279,7 @@ impl Shard {
                 if owner != self.engine.id {
                     return self.send_across(conn, id, words, (at, key), owner);
                 }
-                let lock = KeyLock { db: session.db as u16, hash: key.hash };
+                let lock = KeyLock { hash: key.hash };
                 if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
                     return self.wait_in_line(conn, id, words, vec![lock]);
                 }
@@ -280,7 +302,7 @@ impl Shard {
                 })
             }
             (Run::Data(_), None) => self.run_many_keys(conn, id, words),
-            (Run::BySlot(..) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
+            (Run::Walk(_) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
             (Run::Session(which), _) => self.run_session_command(conn, id, which, words),
             (Run::ContainerOr(handler), _) => self.run_here(conn, |engine, state, out| {
                 engine.run(id, handler, &Request::new(words), state, out);
@@ -316,9 +338,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         match session.reply_mode {
             ReplyMode::On => {}
-            ReplyMode::Off => session.replies.local().truncate(before),
+            ReplyMode::Off => session.replies.drop_local(before),
             ReplyMode::SkipNext => {
-                session.replies.local().truncate(before);
+                session.replies.drop_local(before);
                 session.reply_mode = ReplyMode::On;
             }
         }
@@ -399,10 +421,9 @@ impl Shard {
             return self.when_drained(conn, |shard| shard.start_transaction(conn, id, words));
         }
         if !self.engine.locks.is_idle() {
-            let db = self.sessions.get(conn).map_or(0, |session| session.db) as u16;
             let mut locks = Vec::new();
             command.for_each_key(words, |at| {
-                locks.push(KeyLock { db, hash: Key::new(words[at]).hash });
+                locks.push(KeyLock { hash: Key::new(words[at]).hash });
             });
             if locks.iter().any(|lock| self.engine.locks.is_wanted(*lock)) {
                 return self.wait_in_line(conn, id, words, locks);
@@ -414,6 +435,14 @@ impl Shard {
     }
 
     fn run_in_parts(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
+        if CommandTable::get().command(id).name == "debug"
+            && let Some(session) = self.sessions.get(conn)
+        {
+            let permission = self.engine.config.enable_debug_command;
+            if let Err(error) = debug_is_allowed(permission, session.endpoint.is_local()) {
+                return self.refuse(conn, Some(id), &error);
+            }
+        }
         self.when_drained(conn, |shard| shard.start_parts(conn, id, words))
     }
 
@@ -456,10 +485,8 @@ impl Shard {
         let resp3 = session.resp3;
         let out = session.replies.local();
         let before = out.len();
-        let mut text = b"ERR ".to_vec();
-        text.extend_from_slice(&error.text());
-        Reply::new(out, resp3).error_bytes(&text);
-        session.replies.end_local(before);
+        Reply::new(out, resp3).error_bytes(&error.text());
+        self.apply_reply_mode(conn, before);
         self.close_after_replies(conn);
     }
 
@@ -477,7 +504,7 @@ impl Shard {
         for item in &mut items {
             let words = &args[first_arg..first_arg + item.arg_count as usize];
             first_arg += item.arg_count as usize;
-            let lock = KeyLock { db: item.db, hash: item.hash };
+            let lock = KeyLock { hash: item.hash };
             let (db, resp3) = (usize::from(item.db), item.resp3);
             if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
                 let args = words.iter().map(|word| word.to_vec()).collect();
@@ -632,6 +659,12 @@ fn single_key<'b>(
         KeyShape::One(at) => words.get(usize::from(at)).map(|bytes| (at, Key::new(bytes))),
         KeyShape::None | KeyShape::Several => None,
     }
+}
+
+/// Whether this is how an HTTP request begins that a browser can be made to send.
+#[cold]
+fn is_http(words: &[&[u8]]) -> bool {
+    words[0].eq_ignore_ascii_case(b"post") || words[0].eq_ignore_ascii_case(b"host:")
 }
 
 /// Most bytes of the arguments that an unknown command's error repeats (Redis 7.0 `server.c`).

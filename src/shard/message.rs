@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::batch::Batch;
 use crate::command::{CommandError, CommandId, CommandResult, Part};
 use crate::config::Config;
-use crate::keyspace::Entry;
+use crate::keyspace::{Entry, ScanCursor};
 use crate::reactor::{Adoption, ConnId};
 use crate::session::Place;
 use crate::shard_map::ShardId;
@@ -65,12 +65,14 @@ pub struct Grant {
     pub entries: Vec<Loan>,
 }
 
-/// "The transaction is over; take your entries back."
+/// "Take your entries back."
 pub struct Conclusion {
     /// The transaction.
     pub tx: TxId,
     /// The entries as they are now; a key that is not among them is gone.
     pub entries: Vec<Loan>,
+    /// The transaction was recalled and has not run: it stands in line for its keys again.
+    pub again: bool,
 }
 
 /// What one shard is to do for a command that concerns all.
@@ -78,6 +80,8 @@ pub struct Conclusion {
 pub enum PartWork {
     /// The shard's part of a command of the table.
     Command(Arc<OwnedCommand>),
+    /// The shard's stretch of a walk, from this cursor on.
+    Stretch(Arc<OwnedCommand>, ScanCursor),
     /// Lines of CLIENT LIST.
     ClientList(Arc<super::clients::ClientFilter>),
     /// Close the matching clients and count them; never the one with this id if it is to be skipped.
@@ -140,12 +144,10 @@ pub enum Message {
     Schedule(Box<Schedule>),
     /// See [`Grant`].
     Grant(Box<Grant>),
-    /// A greater number is in line for one of the keys: give up and come back.
-    Refusal(TxId),
+    /// An older transaction wants what this shard granted to this one: give it back unless it has run.
+    Recall(TxId, ShardId),
     /// See [`Conclusion`].
     Conclusion(Box<Conclusion>),
-    /// The transaction gives up; if it holds its keys, its entries are on their way back.
-    GiveUp(TxId),
     /// See [`PartRequest`].
     Part(Box<PartRequest>),
     /// See [`PartDone`].
@@ -158,8 +160,8 @@ pub enum Message {
     Settings(Arc<Config>),
     /// Shard to control core: the settings are in force here.
     SettingsDone(ShardId),
-    /// Shard to control core: a connection is gone.
-    Disconnected,
+    /// Memory is over the limit: evict keys of yours.
+    MakeRoom,
     /// Control core to shard: end.
     Stop,
 }

@@ -13,7 +13,9 @@ pub mod batch;
 pub mod clients;
 mod connection;
 pub mod engine;
+mod eviction;
 mod input;
+mod inspect;
 pub mod message;
 mod parts;
 mod server_commands;
@@ -69,9 +71,16 @@ pub struct Shard {
     waiting: HashMap<TxId, Waiting, ahash::RandomState>,
     operations: HashMap<Ticket, parts::Operation, ahash::RandomState>,
     transactions: HashMap<TxId, transactions::Transaction, ahash::RandomState>,
+    /// Transactions of other shards that hold keys here.
+    lent: HashMap<TxId, Box<Schedule>, ahash::RandomState>,
+    /// Those that hold all they want since somebody else left, and have not gone on yet.
+    granted: VecDeque<TxId>,
+    /// Somebody is at work on `granted`.
+    granting: bool,
     next_ticket: u64,
     scratch: Scratch,
     background: background::Background,
+    eviction: eviction::Eviction,
     /// The time was taken for this turn.
     turn_open: bool,
     stopping: bool,
@@ -101,9 +110,13 @@ impl Shard {
             waiting: HashMap::default(),
             operations: HashMap::default(),
             transactions: HashMap::default(),
+            lent: HashMap::default(),
+            granted: VecDeque::new(),
+            granting: false,
             next_ticket: 0,
             scratch: Scratch::default(),
             background: background::Background::default(),
+            eviction: eviction::Eviction::default(),
             turn_open: false,
             stopping: false,
         }
@@ -132,6 +145,8 @@ impl Shard {
             self.turn_open = true;
             self.engine.keyspace.set_now(clock::unix_ms());
             self.engine.start_timing();
+            let now_ms = self.engine.keyspace.now_ms();
+            self.engine.stats.sample_rates(now_ms);
             self.refresh_memory();
         }
     }

@@ -7,7 +7,10 @@ use super::clients;
 use super::message::{Message, OwnedCommand, PartDone, PartRequest, PartWork, Ticket};
 use super::{Shard, Waiting};
 use crate::admin::stats::Outcome;
-use crate::command::{CommandError, CommandId, CommandResult, CommandTable, Part, Request, Run};
+use crate::command::{
+    CommandError, CommandId, CommandResult, CommandTable, Part, Request, Run, Stretch,
+};
+use crate::keyspace::ScanCursor;
 use crate::reactor::ConnId;
 use crate::resp::Reply;
 use crate::shard_map::ShardId;
@@ -27,14 +30,14 @@ pub(super) enum Operation {
     },
     /// The parts of a session command.
     Merged { conn: ConnId, merge: Merge, parts: Vec<Option<Part>> },
-    /// The one owner of a slot runs the command (SCAN).
-    Single { conn: ConnId },
+    /// One shard after the other looks at its keys (SCAN).
+    Walk { conn: ConnId, command: Arc<OwnedCommand>, found: Option<Stretch> },
     /// The control core's word.
     Control { conn: ConnId },
 }
 
 impl Shard {
-    /// Starts a command of the table that concerns all shards, or the owner of one slot.
+    /// Starts a command of the table that concerns all shards, or walks over them.
     pub(super) fn start_parts(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) {
         let Some(session) = self.sessions.get(conn) else { return };
         let command = OwnedCommand {
@@ -48,12 +51,14 @@ impl Shard {
                 self.start_exclusive(conn, command);
             }
             Run::EveryShard(_) => self.ask_every_shard(conn, command, None),
-            Run::BySlot(slot, _) => match slot(&Request::new(words)) {
-                Ok(slot) => {
+            Run::Walk(walk) => match (walk.start)(&Request::new(words)) {
+                Ok(start) => {
                     let ticket = self.ticket();
-                    self.operations.insert(ticket, Operation::Single { conn });
-                    let owner = self.engine.shards.owner(slot);
-                    self.ask(owner, ticket, PartWork::Command(Arc::new(command)), None);
+                    let command = Arc::new(command);
+                    let operation =
+                        Operation::Walk { conn, command: Arc::clone(&command), found: None };
+                    self.operations.insert(ticket, operation);
+                    self.walk_from(start, ticket, command);
                 }
                 Err(error) => {
                     self.engine.count_error(&error);
@@ -62,6 +67,11 @@ impl Shard {
             },
             _ => unreachable!("only these run in parts"),
         }
+    }
+
+    fn walk_from(&mut self, cursor: ScanCursor, ticket: Ticket, command: Arc<OwnedCommand>) {
+        let owner = self.engine.shards.owner(cursor.slot);
+        self.ask(owner, ticket, PartWork::Stretch(command, cursor), None);
     }
 
     /// All shards stand still for `tx`: they do their parts.
@@ -106,23 +116,17 @@ impl Shard {
             self.run_part(&request);
             return self.release(tx);
         }
-        let looks_at_keys = matches!(request.work, PartWork::Command(_));
+        let looks_at_keys = matches!(request.work, PartWork::Command(_) | PartWork::Stretch(..));
         if !looks_at_keys || self.engine.locks.is_idle() {
             return self.run_part(&request);
         }
         // Some keys may be away on loan: wait until all are at home.
-        loop {
-            let tx = self.process.tx();
-            match self.engine.locks.schedule_whole(tx) {
-                Verdict::Refused => {}
-                Verdict::Queued => {
-                    self.waiting.insert(tx, Waiting::Part(request));
-                    return;
-                }
-                Verdict::Granted => {
-                    self.run_part(&request);
-                    return self.release(tx);
-                }
+        let tx = self.process.tx();
+        match self.stand_in_line(tx, None) {
+            Verdict::Queued => _ = self.waiting.insert(tx, Waiting::Part(request)),
+            Verdict::Granted => {
+                self.run_part(&request);
+                self.release(tx);
             }
         }
     }
@@ -130,7 +134,8 @@ impl Shard {
     /// Does a part and sends it to who asked.
     pub(super) fn run_part(&mut self, request: &PartRequest) {
         let result = match &request.work {
-            PartWork::Command(command) => self.command_part(command),
+            PartWork::Command(command) => self.command_part(command, None),
+            PartWork::Stretch(command, cursor) => self.command_part(command, Some(*cursor)),
             PartWork::ClientList(filter) => Ok(Part::Other(Box::new(self.client_lines(filter)))),
             PartWork::ClientKill(filter) => Ok(Part::Count(self.kill_clients(filter))),
         };
@@ -143,16 +148,18 @@ impl Shard {
         }
     }
 
-    fn command_part(&mut self, command: &OwnedCommand) -> CommandResult<Part> {
+    fn command_part(
+        &mut self,
+        command: &OwnedCommand,
+        cursor: Option<ScanCursor>,
+    ) -> CommandResult<Part> {
         let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
         let request = Request::new(&words);
-        match CommandTable::get().command(command.id).run {
-            Run::EveryShard(every) => self.engine.part(&every, &request, command.db),
-            Run::BySlot(_, handler) => {
-                let mut reply = Vec::new();
-                let state = (command.db, command.resp3);
-                self.engine.run(command.id, handler, &request, state, &mut reply);
-                Ok(Part::Other(Box::new(reply)))
+        match (CommandTable::get().command(command.id).run, cursor) {
+            (Run::EveryShard(every), None) => self.engine.part(&every, &request, command.db),
+            (Run::Walk(walk), Some(cursor)) => {
+                (walk.stretch)(&mut self.engine.ctx(command.db), &request, cursor)
+                    .map(Part::Stretch)
             }
             _ => unreachable!("only these run in parts"),
         }
@@ -180,21 +187,51 @@ impl Shard {
                     return;
                 }
             }
-            Some(Operation::Single { conn }) => {
-                let conn = *conn;
-                self.operations.remove(&done.ticket);
-                return self.complete(conn, |_, reply| match done.result {
-                    Ok(Part::Other(bytes)) => {
-                        let bytes = bytes.downcast::<Vec<u8>>();
-                        reply.raw(&bytes.expect("a command that runs at a slot answers in bytes"));
-                    }
-                    Ok(_) => unreachable!("a command that runs at a slot answers in bytes"),
-                    Err(error) => reply.error(error),
-                });
-            }
+            Some(Operation::Walk { .. }) => return self.on_stretch_done(done),
             Some(Operation::Control { .. }) => unreachable!("the control core sends no parts"),
         }
         self.finish_parts(done.ticket);
+    }
+
+    /// A shard has done its stretch of a walk: on to the next one, or the reply.
+    fn on_stretch_done(&mut self, done: PartDone) {
+        let Some(Operation::Walk { conn, command, found }) = self.operations.remove(&done.ticket)
+        else {
+            unreachable!("the caller has seen it")
+        };
+        let result = done.result.map(|part| match (found, part) {
+            (Some(mut found), Part::Stretch(further)) => {
+                found.extend(further);
+                found
+            }
+            (None, Part::Stretch(stretch)) => stretch,
+            (_, _) => unreachable!("a walk is made of stretches"),
+        });
+        if let Ok(stretch) = &result
+            && let Some(cursor) = stretch.goes_on()
+        {
+            let (found, next) = (result.ok(), Arc::clone(&command));
+            self.operations.insert(done.ticket, Operation::Walk { conn, command, found });
+            return self.walk_from(cursor, done.ticket, next);
+        }
+        self.complete(conn, |engine, reply| {
+            let outcome = match result {
+                Ok(stretch) => {
+                    let Run::Walk(walk) = CommandTable::get().command(command.id).run else {
+                        unreachable!("only these walk")
+                    };
+                    (walk.finish)(&stretch, reply);
+                    Outcome::Ok
+                }
+                Err(error) => {
+                    reply.error(&error);
+                    engine.count_error(&error);
+                    Outcome::Failed
+                }
+            };
+            let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
+            engine.account(command.id, &words, outcome);
+        });
     }
 
     fn finish_parts(&mut self, ticket: Ticket) {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::Shard;
 use super::message::Message;
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
-use crate::session::{Endpoint, Session};
+use crate::session::{Endpoint, Hold, Session};
 
 /// Messages taken from one lane before the others get their turn.
 const MESSAGES_PER_LANE_MAX: usize = 256;
@@ -30,11 +30,11 @@ impl Service for Shard {
         drop(socket);
     }
 
-    fn opened(&mut self, conn: ConnId, peer: Peer, _token: u64) {
+    fn opened(&mut self, conn: ConnId, peer: Peer, token: u64) {
         self.open_turn();
         let config = &self.engine.config;
         let session = Session::new(
-            self.process.client_id(),
+            token,
             endpoint(peer, &config.unixsocket),
             self.engine.keyspace.now_ms(),
             config.requirepass.is_empty(),
@@ -111,7 +111,11 @@ impl Service for Shard {
         let soft = self.engine.config.client_output_buffer_limit.normal.soft as usize;
         if let Some(session) = self.sessions.get_mut(conn) {
             session.in_flight = session.in_flight.saturating_sub(bytes);
-            if session.unsent_bytes() <= soft {
+            if session.replies.has_output() {
+                // Long output goes out in chunks: the next one.
+                self.actions.push(Action::Send(conn));
+            }
+            if session.limited_output_bytes() <= soft {
                 session.over_soft_limit_since = None;
             }
         }
@@ -147,9 +151,8 @@ impl Shard {
             }
             Message::Schedule(schedule) => self.on_schedule(schedule),
             Message::Grant(grant) => self.on_grant(*grant),
-            Message::Refusal(tx) => self.on_refusal(tx),
+            Message::Recall(tx, shard) => self.on_recall(tx, shard),
             Message::Conclusion(conclusion) => self.on_conclusion(*conclusion),
-            Message::GiveUp(tx) => self.on_give_up(tx),
             Message::Part(request) => self.on_part(request),
             Message::PartDone(done) => self.on_part_done(*done),
             Message::ControlDone(done) => {
@@ -166,7 +169,8 @@ impl Shard {
                 self.stopping = true;
                 self.actions.push(Action::Stop);
             }
-            Message::Control(_) | Message::SettingsDone(_) | Message::Disconnected => {
+            Message::MakeRoom => self.on_make_room(),
+            Message::Control(_) | Message::SettingsDone(_) => {
                 unreachable!("meant for the control core")
             }
         }
@@ -209,16 +213,16 @@ impl Shard {
                 // A buffer that was lent and not needed.
                 self.buffers.give(session.replies.take_output());
             }
-            let unsent = session.unsent_bytes();
+            let unsent = session.limited_output_bytes();
             let (hard, soft) = (limits.hard as usize, limits.soft as usize);
             if soft > 0 && unsent > soft {
                 session.over_soft_limit_since.get_or_insert(now_ms);
             }
-            let done = session.input_ended && session.query_is_spent();
+            // A client that killed itself is closed only when all shards have done their part.
+            let owed_nothing = session.hold == Hold::None && session.replies.is_clear();
             if hard > 0 && unsent > hard {
-                tracing::warn!(client = session.id, unsent, "closing client: output buffer limit");
-                self.cut(conn);
-            } else if session.replies.is_clear() && (session.closing || done) {
+                self.cut_for_output(conn);
+            } else if owed_nothing && (session.closing || session.input_ended) {
                 session.closing = true;
                 self.actions.push(Action::Close(conn));
             }

@@ -5,6 +5,9 @@
 //! all have granted, the command runs here as if all keys were at home, and the entries go back.
 //! Three messages for each foreign shard; no value is copied.
 //!
+//! When an older transaction wants keys that a younger one holds, the younger one is recalled: if it
+//! has not run, it gives those keys back and stands in line again.
+//!
 //! While entries are away their keys are held, so whoever looks for them waits in line. What looks
 //! at all keys (SCAN, KEYS, DBSIZE) waits until none is away.
 
@@ -42,9 +45,12 @@ impl Shard {
         let Some(session) = self.sessions.get(conn) else { return };
         let (db, resp3) = (session.db, session.resp3);
         let mut participants: Vec<(ShardId, Option<Vec<(usize, Vec<u8>)>>)> = Vec::new();
-        CommandTable::get().command(id).for_each_key(words, |at| {
+        let (command, databases) =
+            (CommandTable::get().command(id), self.engine.keyspace.database_count());
+        command.for_each_key(words, |at| {
             let owner = self.engine.shards.owner(crate::slot::slot_of(words[at]));
-            let key = (db, words[at].to_vec());
+            let key_db = command.database_of_key(words, at, db, databases);
+            let key = (key_db, words[at].to_vec());
             match participants.iter_mut().find(|(shard, _)| *shard == owner) {
                 Some((_, keys)) => keys.get_or_insert_default().push(key),
                 None => participants.push((owner, Some(vec![key]))),
@@ -68,35 +74,41 @@ impl Shard {
         participants: Vec<(ShardId, Option<Vec<(usize, Vec<u8>)>>)>,
     ) {
         let me = self.id();
+        let tx = self.process.tx();
         let mut missing = participants.len();
-        let mine = participants.iter().find(|(shard, _)| *shard == me);
-        // Here first: a refusal by this shard's own line costs nothing yet.
-        let tx = loop {
-            let tx = self.process.tx();
-            let verdict = match mine {
-                Some((_, keys)) => self.schedule_keys(tx, keys.as_deref()),
-                None => break tx,
-            };
-            match verdict {
+        for (shard, keys) in &participants {
+            if *shard != me {
+                let schedule = Schedule { tx, coordinator: me, keys: keys.clone() };
+                self.send(shard.index(), Message::Schedule(Box::new(schedule)));
+                continue;
+            }
+            match self.stand_in_line(tx, keys.as_deref()) {
                 Verdict::Granted => missing -= 1,
                 Verdict::Queued => _ = self.waiting.insert(tx, Waiting::Own),
-                Verdict::Refused => continue,
             }
-            break tx;
-        };
-        for (shard, keys) in participants.iter().filter(|(shard, _)| *shard != me) {
-            let schedule = Schedule { tx, coordinator: me, keys: keys.clone() };
-            self.send(shard.index(), Message::Schedule(Box::new(schedule)));
         }
         let transaction = Transaction { conn, purpose, participants, missing, granted: Vec::new() };
         self.transactions.insert(tx, transaction);
         self.run_if_complete(tx);
     }
 
-    fn schedule_keys(&mut self, tx: TxId, keys: Option<&[(usize, Vec<u8>)]>) -> Verdict {
+    /// Puts a transaction in line whose number has just been taken: nobody is younger.
+    pub(super) fn stand_in_line(&mut self, tx: TxId, keys: Option<&[(usize, Vec<u8>)]>) -> Verdict {
+        let mut recalled = Vec::new();
+        let verdict = self.schedule_keys(tx, keys, &mut recalled);
+        assert!(recalled.is_empty(), "numbers grow, and {tx:?} is new");
+        verdict
+    }
+
+    fn schedule_keys(
+        &mut self,
+        tx: TxId,
+        keys: Option<&[(usize, Vec<u8>)]>,
+        recalled: &mut Vec<TxId>,
+    ) -> Verdict {
         match keys {
-            Some(keys) => self.engine.locks.schedule(tx, key_locks(keys)),
-            None => self.engine.locks.schedule_whole(tx),
+            Some(keys) => self.engine.locks.schedule(tx, key_locks(keys), recalled),
+            None => self.engine.locks.schedule_whole(tx, recalled),
         }
     }
 
@@ -105,16 +117,33 @@ impl Shard {
     /// Another shard schedules a transaction here.
     pub(super) fn on_schedule(&mut self, schedule: Box<Schedule>) {
         let tx = schedule.tx;
-        match self.schedule_keys(tx, schedule.keys.as_deref()) {
-            Verdict::Granted => self.lend(&schedule),
-            Verdict::Queued => {
-                self.waiting.insert(tx, Waiting::Scheduled(schedule));
-            }
-            Verdict::Refused => self.send(schedule.coordinator.index(), Message::Refusal(tx)),
+        let mut recalled = Vec::new();
+        match self.schedule_keys(tx, schedule.keys.as_deref(), &mut recalled) {
+            Verdict::Granted => self.lend(schedule),
+            Verdict::Queued => _ = self.waiting.insert(tx, Waiting::Scheduled(schedule)),
+        }
+        recalled.into_iter().for_each(|younger| self.recall(younger));
+    }
+
+    /// An older transaction wants what `tx` holds here.
+    fn recall(&mut self, tx: TxId) {
+        if let Some(schedule) = self.lent.get(&tx) {
+            let coordinator = schedule.coordinator.index();
+            self.send(coordinator, Message::Recall(tx, self.id()));
+        } else if let Some(own) = self.transactions.get_mut(&tx) {
+            own.missing += 1;
+            self.give_back(tx, Waiting::Own);
         }
     }
 
-    fn lend(&mut self, schedule: &Schedule) {
+    /// `tx` was recalled and stands in line again.
+    fn give_back(&mut self, tx: TxId, waiting: Waiting) {
+        self.waiting.insert(tx, waiting);
+        self.engine.locks.give_back(tx, &mut self.granted);
+        self.go_on_granted();
+    }
+
+    fn lend(&mut self, schedule: Box<Schedule>) {
         let mut entries = Vec::new();
         for (db, bytes) in schedule.keys.iter().flatten() {
             if let Some(entry) = self.engine.keyspace[*db].take(&Key::new(bytes)) {
@@ -123,43 +152,48 @@ impl Shard {
         }
         let grant = Grant { tx: schedule.tx, shard: self.id(), entries };
         self.send(schedule.coordinator.index(), Message::Grant(Box::new(grant)));
+        self.lent.insert(schedule.tx, schedule);
     }
 
-    /// A transaction is over, or was given up after it was granted: its entries come back.
+    /// A transaction is over, or was recalled: its entries come back.
     pub(super) fn on_conclusion(&mut self, conclusion: Conclusion) {
         for (db, entry) in conclusion.entries {
             self.engine.keyspace[db].adopt(entry);
         }
-        self.release(conclusion.tx);
-    }
-
-    /// A coordinator gives up. If this shard has granted, the entries are under way to the coordinator,
-    /// who will send them back with a conclusion.
-    pub(super) fn on_give_up(&mut self, tx: TxId) {
-        if self.waiting.remove(&tx).is_some() {
+        let tx = conclusion.tx;
+        if conclusion.again {
+            let schedule = self.lent.remove(&tx).expect("what comes back was lent");
+            self.give_back(tx, Waiting::Scheduled(schedule));
+        } else {
             self.release(tx);
         }
     }
 
-    /// Ends a transaction on this shard and lets those go on that are first in line now.
+    /// Ends a transaction on this shard and lets those go on that hold all they want now.
     pub(super) fn release(&mut self, tx: TxId) {
-        let mut granted = Vec::new();
-        self.engine.locks.release(tx, &mut granted);
-        let mut next = 0;
-        while next < granted.len() {
-            let tx = granted[next];
-            next += 1;
+        self.lent.remove(&tx);
+        self.engine.locks.release(tx, &mut self.granted);
+        self.go_on_granted();
+    }
+
+    /// Lets those go on that were granted. What they do grants others; a line may be as long as there
+    /// are clients, so this is a loop and never calls itself.
+    fn go_on_granted(&mut self) {
+        if std::mem::replace(&mut self.granting, true) {
+            return;
+        }
+        while let Some(tx) = self.granted.pop_front() {
             match self.waiting.remove(&tx) {
                 Some(Waiting::Command(command, origin)) => {
                     let reply = self.run_owned(&command);
-                    self.engine.locks.release(tx, &mut granted);
+                    self.engine.locks.release(tx, &mut self.granted);
                     self.deliver(origin, reply);
                 }
                 Some(Waiting::Part(request)) => {
                     self.run_part(&request);
-                    self.engine.locks.release(tx, &mut granted);
+                    self.engine.locks.release(tx, &mut self.granted);
                 }
-                Some(Waiting::Scheduled(schedule)) => self.lend(&schedule),
+                Some(Waiting::Scheduled(schedule)) => self.lend(schedule),
                 Some(Waiting::Own) => {
                     if let Some(transaction) = self.transactions.get_mut(&tx) {
                         transaction.missing -= 1;
@@ -169,22 +203,19 @@ impl Shard {
                 None => unreachable!("who is in line waits"),
             }
         }
+        self.granting = false;
     }
 
     /// Puts a command in line for keys that are held, or that others wait for.
     pub(super) fn line_up(&mut self, command: OwnedCommand, origin: Origin, locks: Vec<KeyLock>) {
         let tx = self.process.tx();
-        match self.engine.locks.schedule(tx, locks.clone()) {
-            Verdict::Queued => {
-                self.waiting.insert(tx, Waiting::Command(command, origin));
-            }
+        match self.engine.locks.schedule(tx, locks, &mut Vec::new()) {
+            Verdict::Queued => _ = self.waiting.insert(tx, Waiting::Command(command, origin)),
             Verdict::Granted => {
                 let reply = self.run_owned(&command);
                 self.deliver(origin, reply);
                 self.release(tx);
             }
-            // Someone took a later number meanwhile and is in line already: take a later one still.
-            Verdict::Refused => self.line_up(command, origin, locks),
         }
     }
 
@@ -204,33 +235,22 @@ impl Shard {
 
     /// A participant granted.
     pub(super) fn on_grant(&mut self, grant: Grant) {
-        let Some(transaction) = self.transactions.get_mut(&grant.tx) else {
-            // Given up meanwhile: everything goes back as it came.
-            let conclusion = Conclusion { tx: grant.tx, entries: grant.entries };
-            return self.send(grant.shard.index(), Message::Conclusion(Box::new(conclusion)));
-        };
+        let transaction = self.transactions.get_mut(&grant.tx);
+        let transaction = transaction.expect("a transaction waits for all its grants");
         transaction.granted.push((grant.shard, grant.entries));
         transaction.missing -= 1;
         self.run_if_complete(grant.tx);
     }
 
-    /// A participant refused: give up everywhere and come back with a later number.
-    pub(super) fn on_refusal(&mut self, tx: TxId) {
-        let Some(transaction) = self.transactions.remove(&tx) else { return };
-        let me = self.id();
-        let Transaction { conn, purpose, participants, granted, .. } = transaction;
-        for (shard, _) in participants.iter().filter(|(shard, _)| *shard != me) {
-            if !granted.iter().any(|(granting, _)| granting == shard) {
-                self.send(shard.index(), Message::GiveUp(tx));
-            }
-        }
-        for (shard, entries) in granted {
-            let conclusion = Conclusion { tx, entries };
-            self.send(shard.index(), Message::Conclusion(Box::new(conclusion)));
-        }
-        self.waiting.remove(&tx);
-        self.release(tx);
-        self.schedule_transaction(conn, purpose, participants);
+    /// A participant wants back what it granted, for an older transaction.
+    pub(super) fn on_recall(&mut self, tx: TxId, shard: ShardId) {
+        // It has run: what was lent is on its way home.
+        let Some(transaction) = self.transactions.get_mut(&tx) else { return };
+        let at = transaction.granted.iter().position(|(granting, _)| *granting == shard);
+        let (_, entries) = transaction.granted.swap_remove(at.expect("a grant, then its recall"));
+        transaction.missing += 1;
+        let conclusion = Conclusion { tx, entries, again: true };
+        self.send(shard.index(), Message::Conclusion(Box::new(conclusion)));
     }
 
     fn run_if_complete(&mut self, tx: TxId) {
@@ -246,7 +266,7 @@ impl Shard {
                     self.engine.keyspace[db].adopt(entry);
                 }
                 let reply = self.run_owned(&command);
-                self.give_back(tx, &participants);
+                self.send_home(tx, &participants);
                 self.complete(conn, |_, out| out.raw(&reply));
                 self.release(tx);
             }
@@ -254,7 +274,7 @@ impl Shard {
     }
 
     /// Sends every foreign key home, with whatever it holds now.
-    fn give_back(&mut self, tx: TxId, participants: &[(ShardId, Option<Vec<(usize, Vec<u8>)>>)]) {
+    fn send_home(&mut self, tx: TxId, participants: &[(ShardId, Option<Vec<(usize, Vec<u8>)>>)]) {
         let me = self.id();
         for (shard, keys) in participants.iter().filter(|(shard, _)| *shard != me) {
             let mut entries = Vec::new();
@@ -263,12 +283,12 @@ impl Shard {
                     entries.push((*db, entry));
                 }
             }
-            let conclusion = Conclusion { tx, entries };
+            let conclusion = Conclusion { tx, entries, again: false };
             self.send(shard.index(), Message::Conclusion(Box::new(conclusion)));
         }
     }
 }
 
 fn key_locks(keys: &[(usize, Vec<u8>)]) -> Vec<KeyLock> {
-    keys.iter().map(|(db, key)| KeyLock { db: *db as u16, hash: Key::new(key).hash }).collect()
+    keys.iter().map(|(_, key)| KeyLock { hash: Key::new(key).hash }).collect()
 }

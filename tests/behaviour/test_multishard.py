@@ -39,7 +39,7 @@ def together(server, seed, *workers, protocol=2):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(60)
         assert not thread.is_alive(), "a worker hangs"
     if failures:
         raise failures[0]
@@ -176,6 +176,7 @@ def test_blocked_consumers_get_every_element_once(server, c, seed):
 
     def consume(client, rng):
         while (reply := client("BLPOP", *rng.sample(queues, len(queues)), "1")) is not NIL_ARRAY:
+            assert isinstance(reply, list), reply
             received.append(reply[1])
 
     together(server, seed, *[produce] * 3, *[consume] * 5)
@@ -191,8 +192,8 @@ def test_blmove_between_shards_neither_loses_nor_doubles(server, c, seed):
             client("LPUSH", "jobs", f"{threading.get_ident()}:{i}")
 
     def work(client, rng):
-        while client("BLMOVE", "jobs", "done", "RIGHT", "LEFT", "1") is not NIL_ARRAY:
-            pass
+        while (reply := client("BLMOVE", "jobs", "done", "RIGHT", "LEFT", "1")) is not NIL_ARRAY:
+            assert isinstance(reply, bytes), reply
 
     together(server, seed, *[produce] * 2, *[work] * 4)
     done = c("LRANGE done 0 -1")
@@ -298,6 +299,11 @@ def test_other_commands_over_two_shards(c):
             (("SET", a, "value"), OK),
             (("COPY", a, b), 1),
             (("GET", b), "value"),
+            (("COPY", a, b, "DB", 1), 1),
+            ("SELECT 1", OK),
+            (("GET", b), "value"),
+            (("DEL", b), 1),
+            ("SELECT 0", OK),
             (("BITOP", "NOT", b, a), 5),
             (("STRLEN", b), 5),
             (("LCS", a, a), "value"),

@@ -261,7 +261,6 @@ FAMILIES = {
         DUMP <ks>
         DBSIZE
         KEYS {*|s*|?1|[a-k]*|x}
-        SCAN 0 COUNT 1000 [MATCH {s*|*}] [TYPE {string|hash|x}]
         SELECT {0|0|1|99|x}
         SWAPDB {0|1} {0|1|99}
         FLUSHDB
@@ -278,7 +277,7 @@ for _templates in TEMPLATES.values():
 
 IN_ANY_ORDER = {"SMEMBERS", "SUNION", "SINTER", "SDIFF", "HKEYS", "HVALS", "KEYS"}
 PAIRS_IN_ANY_ORDER = {"HGETALL"}
-SCANS = {"SCAN": 1, "SSCAN": 1, "HSCAN": 2, "ZSCAN": 2}
+SCANS = {"SSCAN": 1, "HSCAN": 2, "ZSCAN": 2}
 EXPIRY_TIMES = {"EXPIRETIME", "PEXPIRETIME"}
 SET_FROM_NOW_MAX = 33_177_117_000
 """Templates set absolute expiries above this, in seconds; what is below was counted from now on."""

@@ -211,8 +211,8 @@ test_command_info_describes_a_command = table(
 test_memory_commands = table(
     ("MEMORY USAGE nothing", NIL),
     ("SET k v", OK),
-    ("MEMORY USAGE k", between(20, 200)),
-    ("MEMORY USAGE k SAMPLES 0", between(20, 200)),
+    ("MEMORY USAGE k", between(10, 200)),
+    ("MEMORY USAGE k SAMPLES 0", between(10, 200)),
     ("MEMORY USAGE k SAMPLES", SYNTAX_ERROR),
     ("MEMORY USAGE k NOPE 1", SYNTAX_ERROR),
     ("MEMORY DOCTOR", is_a(bytes, Verbatim)),

@@ -5,14 +5,14 @@
 use std::time::Duration;
 
 use super::digest::{self, Digest};
-use crate::command::{CommandError, CommandResult, Ctx, Part, Request, write_help};
+use crate::command::help::help;
+use crate::command::{CommandError, CommandResult, Ctx, Part, Request, object};
 use crate::config::values::Permission;
 use crate::datatypes::number::{parse_f64, parse_i64};
-use crate::keyspace::{Entry, Key, Kind, NewExpiry, ValueRef};
+use crate::keyspace::{Entry, Key, NewExpiry, ValueRef};
 use crate::resp::Reply;
 
-const HELP: [&str; 28] = [
-    "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+const HELP: [&str; 25] = [
     "DIGEST",
     "    Show one digest of all keys and values.",
     "DIGEST-VALUE <key> [<key> ...]",
@@ -38,17 +38,17 @@ const HELP: [&str; 28] = [
     "    Whether expired keys are removed also when nobody looks at them.",
     "SLEEP <seconds>",
     "    Stop every shard for <seconds>.",
-    "HELP",
-    "    Show this text.",
 ];
 
-/// Whether DEBUG may be used by a client that is, or is not, on this host.
-pub fn is_allowed(permission: Permission, local: bool) -> bool {
-    match permission {
+/// Whether DEBUG may be used by a client that is, or is not, on this host. The session asks this, since
+/// it knows the client; scripts and transactions inherit its answer.
+pub fn is_allowed(permission: Permission, local: bool) -> CommandResult {
+    let allowed = match permission {
         Permission::Yes => true,
         Permission::Local => local,
         Permission::No => false,
-    }
+    };
+    if allowed { Ok(()) } else { Err(NOT_ALLOWED) }
 }
 
 const NOT_ALLOWED: CommandError = CommandError::text(
@@ -130,10 +130,6 @@ type ValueDigests = Vec<(usize, Digest)>;
 
 /// One shard's half of DEBUG.
 pub fn part(ctx: &mut Ctx<'_>, request: &Request<'_>) -> CommandResult<Part> {
-    // The session knows where the client is; what it lets through may be `yes` or `local`.
-    if ctx.config.enable_debug_command == Permission::No {
-        return Err(NOT_ALLOWED);
-    }
     match wanted(request)? {
         Wanted::Digest => return Ok(Part::Other(Box::new(digest::share(ctx.keyspace)))),
         Wanted::DigestValue(keys) => return Ok(Part::Other(Box::new(value_digests(ctx, keys)))),
@@ -177,8 +173,9 @@ fn object(ctx: &Ctx<'_>, key: &[u8]) -> Option<String> {
     let entry = ctx.keyspace[ctx.db].peek(&Key::new(key))?;
     let clock = entry.clock();
     let mut line = format!(
-        "Value at:{entry:p} refcount:1 encoding:{} serializedlength:{} lru:{clock} lru_seconds_idle:{}",
-        encoding(entry),
+        "Value at:{entry:p} refcount:{} encoding:{} serializedlength:{} lru:{clock} lru_seconds_idle:{}",
+        object::refcount(entry, ctx.config),
+        object::encoding(entry),
         content_bytes(entry),
         ctx.keyspace.access().idle_seconds(clock)
     );
@@ -192,20 +189,6 @@ fn object(ctx: &Ctx<'_>, key: &[u8]) -> Option<String> {
         ));
     }
     Some(line)
-}
-
-fn encoding(entry: &Entry) -> &'static str {
-    match entry.value() {
-        ValueRef::Str(_) => match entry.kind() {
-            Kind::Int => "int",
-            _ if entry.is_shown_raw() => "raw",
-            _ => "embstr",
-        },
-        ValueRef::List(_) => "quicklist",
-        ValueRef::Set(set) => set.encoding(),
-        ValueRef::Hash(hash) => hash.encoding(),
-        ValueRef::ZSet(zset) => zset.encoding(),
-    }
 }
 
 /// Bytes of all elements: close to what a snapshot takes, without writing one.
@@ -249,7 +232,7 @@ pub fn merge(
             tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(text));
             reply.ok();
         }
-        Wanted::Help => write_help(&HELP, reply),
+        Wanted::Help => help(reply, "DEBUG", &HELP),
         Wanted::Populate { .. }
         | Wanted::PackedThreshold(_)
         | Wanted::ActiveExpire(_)
@@ -325,32 +308,24 @@ fn write_sample(kind: &[u8], reply: &mut Reply<'_>) -> CommandResult {
 mod tests {
     use super::*;
     use crate::command::testing::TestShard;
-    use crate::config::Config;
-
-    fn shard() -> TestShard {
-        let mut shard = TestShard::new();
-        shard.config = Config { enable_debug_command: Permission::Yes, ..Config::default() };
-        shard
-    }
 
     #[test]
     fn debug_is_for_those_whom_the_directive_allows() {
-        let refused = TestShard::new().run("debug digest");
-        assert!(refused.starts_with("-ERR DEBUG command not allowed. If the"), "{refused}");
         for (permission, local, allowed) in [
             (Permission::Yes, false, true),
             (Permission::Local, true, true),
             (Permission::Local, false, false),
             (Permission::No, true, false),
         ] {
-            assert_eq!(is_allowed(permission, local), allowed);
+            assert_eq!(is_allowed(permission, local).is_ok(), allowed);
         }
+        assert!(NOT_ALLOWED.to_string().starts_with("ERR DEBUG command not allowed. If the"));
     }
 
     #[test]
     fn digests_are_those_of_redis() {
         // Computed by redis-server 7.0.15 from the same commands.
-        let mut shard = shard();
+        let mut shard = TestShard::new();
         assert_eq!(shard.run("debug digest"), format!("+{}\r\n", "0".repeat(40)));
         for command in [
             "set s hello",
@@ -382,7 +357,7 @@ mod tests {
 
     #[test]
     fn populate_makes_keys_and_leaves_those_that_exist() {
-        let mut shard = shard();
+        let mut shard = TestShard::new();
         shard.run("set key:1 mine");
         assert_eq!(shard.run("debug populate 3"), "+OK\r\n");
         assert_eq!(shard.run("debug populate 2 foo 9"), "+OK\r\n");
@@ -405,10 +380,13 @@ mod tests {
 
     #[test]
     fn object_shows_encoding_and_nodes() {
-        let mut shard = shard();
+        let mut shard = TestShard::new();
         shard.run("set n 1");
         shard.run("rpush l a b c");
-        assert!(shard.run("debug object n").contains(" encoding:int "));
+        shard.run(&format!("set long {}", "x".repeat(45)));
+        let shared = " refcount:2147483647 encoding:int serializedlength:2 lru:";
+        assert!(shard.run("debug object n").contains(shared));
+        assert!(shard.run("debug object long").contains(" refcount:1 encoding:raw "));
         let list = shard.run("debug object l");
         assert!(list.contains(" encoding:quicklist ") && list.contains(" ql_nodes:1 "), "{list}");
         assert_eq!(shard.run("debug object nothing"), "-ERR no such key\r\n");
@@ -416,7 +394,7 @@ mod tests {
 
     #[test]
     fn switches_switch_and_mistakes_have_the_words_of_redis() {
-        let mut shard = shard();
+        let mut shard = TestShard::new();
         for (words, expected) in [
             ("set-active-expire 0", "+OK\r\n"),
             ("quicklist-packed-threshold 100b", "+OK\r\n"),

@@ -4,17 +4,17 @@
 //! it. Everything comes from the rows, so a new row is told without a line here.
 
 use super::docs;
+use crate::command::help::help;
 use crate::command::spec::{
     Access, Begin, FLAG_WORDS, Find, KeySpec, MOVABLEKEYS, NO_MANDATORY_KEYS,
 };
 use crate::command::{
-    Command, CommandError, CommandId, CommandResult, CommandTable, Ctx, Request, Run, write_help,
+    Command, CommandError, CommandId, CommandResult, CommandTable, Ctx, Request, Run,
 };
 use crate::datatypes::glob::glob_match;
 use crate::resp::Reply;
 
-const HELP: [&str; 18] = [
-    "COMMAND <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+const HELP: [&str; 14] = [
     "(no subcommand)",
     "    Describe all commands.",
     "COUNT",
@@ -29,9 +29,6 @@ const HELP: [&str; 18] = [
     "    Describe the commands, or all of them.",
     "LIST [FILTERBY (MODULE <name>|ACLCAT <category>|PATTERN <pattern>)]",
     "    List the names of commands and subcommands.",
-    "HELP",
-    "    Show this text.",
-    "Subcommands of other commands are named as in CONFIG|GET.",
 ];
 
 /// Commands that are not subcommands.
@@ -68,7 +65,7 @@ pub fn info(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> 
     for name in names {
         match named(name) {
             Some(command) => describe(command, reply),
-            None => reply.null_array(),
+            None => reply.null(),
         }
     }
     Ok(())
@@ -94,14 +91,14 @@ pub fn list(_: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Co
         };
     let all = CommandTable::get().commands().iter();
     let found: Vec<_> = all.filter(|command| wanted(command)).collect();
-    reply.set(found.len());
+    reply.array(found.len());
     found.iter().for_each(|command| reply.bulk(command.name.as_bytes()));
     Ok(())
 }
 
 /// COMMAND HELP
 pub fn show_help(_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    write_help(&HELP, reply);
+    help(reply, "COMMAND", &HELP);
     Ok(())
 }
 
@@ -384,7 +381,7 @@ mod tests {
              $12\r\nbegin_search\r\n*4\r\n$4\r\ntype\r\n$5\r\nindex\r\n$4\r\nspec\r\n*2\r\n$5\r\nindex\r\n:1\r\n\
              $9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n$5\r\nrange\r\n$4\r\nspec\r\n\
              *6\r\n$7\r\nlastkey\r\n:0\r\n$7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0\r\n\
-             *0\r\n*-1\r\n"
+             *0\r\n$-1\r\n"
         );
         let config = run("command info config");
         assert!(config.starts_with("*1\r\n*10\r\n$6\r\nconfig\r\n:-2\r\n*0\r\n:0\r\n:0\r\n:0\r\n"));

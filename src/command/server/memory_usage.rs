@@ -1,13 +1,13 @@
 //! MEMORY USAGE and what else of MEMORY needs no figures of other shards.
 
-use crate::command::{CommandError, CommandResult, Ctx, Request, write_help};
+use crate::command::help::help;
+use crate::command::{CommandError, CommandResult, Ctx, Request};
 use crate::datatypes::number::parse_i64;
 use crate::keyspace::{Entry, Kind, StrRef, ValueRef};
 use crate::memory;
 use crate::resp::Reply;
 
-const HELP: [&str; 14] = [
-    "MEMORY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+const HELP: [&str; 11] = [
     "DOCTOR",
     "    Look for problems with memory.",
     "MALLOC-STATS",
@@ -19,14 +19,15 @@ const HELP: [&str; 14] = [
     "USAGE <key> [SAMPLES <count>]",
     "    Estimate the bytes of a key and its value. Of a big value, <count> elements",
     "    are measured (5 if not given, 0 for all).",
-    "HELP",
-    "    Show this text.",
 ];
 
 /// Elements measured unless asked for more (Redis 7.0 `object.c`, OBJ_COMPUTE_SIZE_DEF_SAMPLES).
 const SAMPLES_DEFAULT: usize = 5;
 /// A key's share of the table of its slot: its pointer and tag at full load.
 const TABLE_BYTES_PER_KEY: usize = 9;
+
+/// The allocator gives small blocks in steps of so many bytes.
+const ALLOCATION_STEP_BYTES: usize = 8;
 
 /// MEMORY USAGE key [SAMPLES count]
 pub fn usage(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
@@ -64,7 +65,8 @@ fn entry_bytes(entry: &Entry, samples: usize) -> usize {
         ValueRef::Hash(hash) => hash.memory_usage(samples),
         ValueRef::ZSet(zset) => zset.memory_usage(samples),
     };
-    entry.allocated_bytes() + TABLE_BYTES_PER_KEY + payload
+    let own = entry.allocated_bytes().next_multiple_of(ALLOCATION_STEP_BYTES);
+    own + TABLE_BYTES_PER_KEY + payload
 }
 
 /// MEMORY PURGE
@@ -83,7 +85,7 @@ pub fn malloc_stats(_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> 
 
 /// MEMORY HELP
 pub fn show_help(_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    write_help(&HELP, reply);
+    help(reply, "MEMORY", &HELP);
     Ok(())
 }
 
@@ -125,6 +127,6 @@ mod tests {
         }
         assert_eq!(shard.run("memory purge"), "+OK\r\n");
         assert!(shard.run("memory malloc-stats").contains("bytes allocated"));
-        assert!(shard.run("memory help").starts_with("*14\r\n"));
+        assert!(shard.run("memory help").starts_with("*14\r\n+MEMORY"));
     }
 }

@@ -47,6 +47,11 @@ impl Place {
         self.buckets.push(moved);
     }
 
+    /// Some item; any `draw` will do.
+    pub(super) fn sample(&self, draw: usize) -> Option<Item> {
+        sample(&self.buckets, draw)
+    }
+
     /// Frees a bucket; true when none is left.
     pub(super) fn free_some(&mut self) -> bool {
         self.buckets.pop();
@@ -109,6 +114,11 @@ impl Pile {
         place.buckets.shrink_to(0);
     }
 
+    /// Some item; any `draw` will do.
+    pub(super) fn sample(&self, draw: usize) -> Option<Item> {
+        sample(&self.chunks, draw)
+    }
+
     /// Frees a chunk; true when none is left.
     pub(super) fn free_some(&mut self) -> bool {
         self.chunks.pop();
@@ -118,6 +128,14 @@ impl Pile {
     pub(super) fn allocated_bytes(&self) -> usize {
         allocated_bytes(&self.chunks)
     }
+}
+
+/// Some item of one of the first vectors from a drawn one on that has any.
+fn sample(vectors: &[Vec<Item>], draw: usize) -> Option<Item> {
+    let count = vectors.len();
+    let from = |step: usize| &vectors[(draw % count).wrapping_add(step) % count];
+    let found = (0..count).map(from).find(|items| !items.is_empty())?;
+    Some(found[draw / count % found.len()])
 }
 
 fn allocated_bytes(chunks: &Vec<Vec<Item>>) -> usize {

@@ -1,0 +1,47 @@
+//! Looking at a shard from outside: whether it is at rest, and whether it keeps its promises.
+//!
+//! For simulations and debugging; nothing here runs in normal service.
+
+use super::Shard;
+use crate::session::Hold;
+
+impl Shard {
+    /// Whether nothing is under way: nobody holds a key or waits for one, no operation or transaction
+    /// is at work, no connection is owed a reply, and the lanes from and to this shard are empty.
+    pub fn is_quiet(&self) -> bool {
+        self.engine.locks.is_idle()
+            && self.waiting.is_empty()
+            && self.operations.is_empty()
+            && self.transactions.is_empty()
+            && self.lent.is_empty()
+            && self.granted.is_empty()
+            && self.outgoing.iter().all(Option::is_none)
+            && self.resumable.is_empty()
+            && self
+                .sessions
+                .iter()
+                .all(|(_, session)| session.hold == Hold::None && session.replies.is_clear())
+            && !self.ports.has_incoming()
+            && !self.ports.is_congested()
+    }
+
+    /// Number of connections that live here.
+    pub fn connection_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Proves what this shard promises; panics with the rule that is broken. Walks every key. Between
+    /// turns the keys of other shards are always on their way home, so every key here is its own.
+    pub fn check(&self) {
+        for database in self.engine.keyspace.databases() {
+            database.check();
+            for entry in database.iter() {
+                let owner = self.engine.shards.owner(crate::slot::slot_of(entry.key()));
+                assert_eq!(owner, self.id(), "a key is on the shard that owns its slot");
+            }
+        }
+        let counted =
+            self.engine.stats.snapshot(&self.engine.keyspace, false).counters.connected_clients;
+        assert_eq!(counted, self.sessions.len() as u64, "every connection is counted");
+    }
+}
