@@ -14,7 +14,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use glommio::{Latency, LocalExecutorBuilder, Placement as CorePlacement, Shares};
 
@@ -50,7 +50,7 @@ pub fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
     config.shards = placement.shards();
     let shards = u16::try_from(placement.shards()).ok().and_then(ShardMap::new);
     let shards = shards.ok_or("shards must be between 1 and 1024")?;
-    let listeners = Listeners::open(&config)?;
+    let listeners = open_listeners(&config)?;
     if config.daemonize {
         daemon::daemonize()?;
     }
@@ -160,6 +160,31 @@ async fn run_in_client_queue<S: Service + 'static>(reactor: Reactor<S>) -> io::R
     let queue = glommio::executor().create_task_queue(shares, latency, "clients");
     let task = glommio::spawn_local_into(async move { reactor.run().await.map(drop) }, queue);
     task.map_err(io::Error::other)?.await
+}
+
+/// How long a start waits for its port.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Opens the listening sockets. The kernel takes down the rings of a killed process after the process is
+/// gone, and with them its listeners: a restart at once finds the port still in use for some
+/// tens of milliseconds, so it tries again for a while.
+fn open_listeners(config: &Config) -> Result<Listeners, Box<dyn Error>> {
+    let start = Instant::now();
+    loop {
+        match Listeners::open(config) {
+            Err(error) if is_in_use(&*error) && start.elapsed() < PORT_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn is_in_use(error: &(dyn Error + 'static)) -> bool {
+    match error.downcast_ref::<listen::ListenError>() {
+        Some(listen::ListenError::Tcp { error, .. }) => error.kind() == io::ErrorKind::AddrInUse,
+        _ => false,
+    }
 }
 
 fn create_pidfile(config: &Config) -> Result<Option<daemon::PidFile>, Box<dyn Error>> {

@@ -109,9 +109,9 @@ fn swapdb(ctx: &mut Ctx<'_>, request: &Request<'_>) -> CommandResult<Part> {
 
 #[cfg(test)]
 mod tests {
+    use crate::command::testing::TestShard;
     use crate::keyspace::Budget;
     use std::time::Duration;
-    use crate::command::testing::TestShard;
 
     #[test]
     fn flushdb_empties_one_database_and_flushall_all() {

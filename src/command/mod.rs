@@ -32,11 +32,11 @@ mod sets;
 mod sets_algebra;
 mod strings;
 mod substrings;
+#[cfg(test)]
+pub mod testing;
 mod zsets;
 mod zsets_algebra;
 mod zsets_range;
-#[cfg(test)]
-pub mod testing;
 
 pub use context::{Changes, Class, Ctx};
 pub use databases::database_number;
@@ -49,4 +49,23 @@ pub use table::{
 };
 
 /// The rows of all families.
-static FAMILIES: &[&[Command]] = &[bitfield::COMMANDS, bits::COMMANDS, connection::COMMANDS, counters::COMMANDS, databases::COMMANDS, expire::COMMANDS, hashes::COMMANDS, keys::COMMANDS, lists::COMMANDS, object::COMMANDS, relocate::COMMANDS, scan::COMMANDS, server::COMMANDS, sets::COMMANDS, sets_algebra::COMMANDS, strings::COMMANDS, substrings::COMMANDS, zsets::COMMANDS];
+static FAMILIES: &[&[Command]] = &[
+    bitfield::COMMANDS,
+    bits::COMMANDS,
+    connection::COMMANDS,
+    counters::COMMANDS,
+    databases::COMMANDS,
+    expire::COMMANDS,
+    hashes::COMMANDS,
+    keys::COMMANDS,
+    lists::COMMANDS,
+    object::COMMANDS,
+    relocate::COMMANDS,
+    scan::COMMANDS,
+    server::COMMANDS,
+    sets::COMMANDS,
+    sets_algebra::COMMANDS,
+    strings::COMMANDS,
+    substrings::COMMANDS,
+    zsets::COMMANDS,
+];

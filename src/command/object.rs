@@ -1,7 +1,7 @@
 //! What is known about one value: OBJECT. DEBUG OBJECT tells the same and more.
 
-use super::spec::*;
 use super::help::help;
+use super::spec::*;
 use super::{Command, CommandError, CommandResult, Ctx, Request, Run};
 use crate::config::Config;
 use crate::config::values::MaxmemoryPolicy;

@@ -36,6 +36,7 @@ fn get(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Comma
 }
 
 /// Replies with the string at `key`, or null; tells whether there is one.
+#[inline]
 fn reply_string(ctx: &mut Ctx<'_>, key: &Key<'_>, reply: &mut Reply<'_>) -> CommandResult<bool> {
     let text = ctx.keyspace[ctx.db].read_str(key)?;
     match text {

@@ -59,6 +59,7 @@ impl AccessClock {
     }
 
     /// Notes an access. Writes only what changes: a read of a hot key leaves its line clean.
+    #[inline]
     pub fn touch(&self, entry: &Entry) {
         let clock = if self.lfu {
             let count = self.decayed(entry.clock());

@@ -11,7 +11,7 @@ use super::expiry::{ExpiryWheel, Popped};
 use super::garbage::Garbage;
 use super::key::{Key, hash_of};
 use super::slot_index::SlotIndex;
-use super::slot_table::{SCAN_HASH_SHIFT, SlotTable};
+use super::slot_table::{Location, SCAN_HASH_SHIFT, SlotTable};
 use super::value::{Collection, StrRef, Value, ValueMut, ValueRef};
 use crate::datatypes::number::parse_i64;
 use crate::slot::{SLOT_COUNT, Slot};
@@ -138,38 +138,49 @@ impl Database {
         self.remove_entry(key).map(|entry| self.garbage.put(entry)).is_some()
     }
 
+    /// Where the live entry of `key` is in the table of its slot. An expired one is removed.
+    #[inline]
+    fn locate(&mut self, key: &Key<'_>) -> Option<Location> {
+        let table = self.slots.get(key.slot.index())?;
+        let at = table.locate(key)?;
+        if self.expiring > 0 && table.at(at).is_some_and(|entry| self.is_expired(entry)) {
+            self.expire_if_due(key);
+            return None;
+        }
+        Some(at)
+    }
+
     /// The value of `key`, as a command reads it: counts a hit or a miss and an access.
+    #[inline]
     pub fn read(&mut self, key: &Key<'_>) -> Option<ValueRef<'_>> {
         self.read_entry(key).map(Entry::value)
     }
 
     /// As [`Database::read`], the whole entry.
     pub fn read_entry(&mut self, key: &Key<'_>) -> Option<&Entry> {
-        self.expire_if_due(key);
-        let entry = self.slots.get(key.slot.index()).and_then(|table| table.find(key));
-        match entry {
-            Some(entry) => {
-                self.stats.hits += 1;
-                self.access.touch(entry);
-            }
-            None => self.stats.misses += 1,
-        }
-        entry
+        let Some(at) = self.locate(key) else {
+            self.stats.misses += 1;
+            return None;
+        };
+        self.stats.hits += 1;
+        let entry = self.slots[key.slot.index()].at(at)?;
+        self.access.touch(entry);
+        Some(entry)
     }
 
     /// The entry of `key`, as a command looks at it that must not count as an access (EXISTS, TTL,
     /// OBJECT): counts a hit or a miss.
     pub fn look_at(&mut self, key: &Key<'_>) -> Option<&Entry> {
-        self.expire_if_due(key);
-        let entry = self.slots.get(key.slot.index()).and_then(|table| table.find(key));
-        match entry {
-            Some(_) => self.stats.hits += 1,
-            None => self.stats.misses += 1,
-        }
-        entry
+        let Some(at) = self.locate(key) else {
+            self.stats.misses += 1;
+            return None;
+        };
+        self.stats.hits += 1;
+        self.slots[key.slot.index()].at(at)
     }
 
     /// The string at `key`, as a command reads it.
+    #[inline]
     pub fn read_str(&mut self, key: &Key<'_>) -> Result<Option<StrRef<'_>>, WrongType> {
         match self.read(key) {
             None => Ok(None),
@@ -206,15 +217,14 @@ impl Database {
 
     /// Whether `key` exists (no statistics).
     pub fn contains(&mut self, key: &Key<'_>) -> bool {
-        self.expire_if_due(key);
-        self.find(key).is_some()
+        self.locate(key).is_some()
     }
 
     /// The live entry of `key`, to change in place. Counts as an access, not as a hit or miss.
     /// Do not set its expiry here: [`Database::set_expiry`] does.
     pub fn entry_mut(&mut self, key: &Key<'_>) -> Option<&mut Entry> {
-        self.expire_if_due(key);
-        let entry = self.slots.get_mut(key.slot.index())?.find_mut(key)?;
+        let at = self.locate(key)?;
+        let entry = self.slots[key.slot.index()].at_mut(at)?;
         self.access.touch(entry);
         Some(entry)
     }
@@ -293,10 +303,8 @@ impl Database {
     }
 
     fn put(&mut self, key: &Key<'_>, new: New<'_>, expiry: NewExpiry) {
-        self.expire_if_due(key);
-        let Some(entry) =
-            self.slots.get_mut(key.slot.index()).and_then(|table| table.find_mut(key))
-        else {
+        let found = self.locate(key);
+        let Some(entry) = found.and_then(|at| self.slots[key.slot.index()].at_mut(at)) else {
             let at = match expiry {
                 NewExpiry::At(at) => Some(at),
                 NewExpiry::None | NewExpiry::Keep => None,

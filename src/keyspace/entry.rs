@@ -215,6 +215,7 @@ impl Entry {
     }
 
     /// What the payload is.
+    #[inline]
     pub fn kind(&self) -> Kind {
         Kind::from_nibble(self.flags() & KIND_MASK)
     }
@@ -241,6 +242,7 @@ impl Entry {
         unsafe { self.0.as_ptr().add(offset).cast::<u64>().read() as usize }
     }
 
+    #[inline]
     fn embedded_len(&self) -> usize {
         usize::from(u16::from_le_bytes([self.byte(6), self.byte(7)]))
     }
@@ -249,6 +251,7 @@ impl Entry {
         payload_offset(self.flags())
     }
 
+    #[inline]
     fn payload(&self) -> *mut u8 {
         // SAFETY: the offset is inside the allocation (at most its end, for an empty payload).
         unsafe { self.0.as_ptr().add(self.payload_offset()) }
@@ -265,6 +268,7 @@ impl Entry {
     }
 
     /// When the key expires, unix ms.
+    #[inline]
     pub fn expiry(&self) -> Option<i64> {
         if self.flags() & HAS_EXPIRY == 0 {
             return None;
@@ -310,6 +314,7 @@ impl Entry {
     }
 
     /// The 24-bit access clock (LRU seconds, or LFU minutes and counter).
+    #[inline]
     pub fn clock(&self) -> u32 {
         u32::from_le_bytes([self.byte(1), self.byte(2), self.byte(3), 0])
     }
@@ -327,6 +332,7 @@ impl Entry {
     }
 
     /// The value, to read.
+    #[inline]
     pub fn value(&self) -> ValueRef<'_> {
         // SAFETY: the kind says which type the payload was written as; the reference lives as long
         // as `&self`, and only `&mut self` methods write payloads.

@@ -96,10 +96,13 @@ impl ExpiryWheel {
         // The highest differing bit group says on which wheel the item and `now` part.
         let differing = (item.tick() ^ self.now).ilog2() / WHEEL_BITS;
         let (wheel, at) = if differing as usize >= WHEELS {
-            // Beyond the reach: as far ahead as the last wheel goes.
+            // On the other side of a multiple of the reach, and perhaps near for all that (the next such
+            // time is in 2039); or beyond the reach: then as far ahead as the last wheel goes.
             let last = WHEELS as u32 - 1;
-            let current = (self.now >> (last * WHEEL_BITS)) as usize % WHEEL_SLOTS;
-            (last as usize, (current + WHEEL_SLOTS - 1) % WHEEL_SLOTS)
+            let shift = last * WHEEL_BITS;
+            let ahead = (item.tick() >> shift) - (self.now >> shift);
+            let ahead = ahead.min(WHEEL_SLOTS as u64 - 1);
+            (last as usize, ((self.now >> shift) + ahead) as usize % WHEEL_SLOTS)
         } else {
             let shift = differing * WHEEL_BITS;
             (differing as usize, (item.tick() >> shift) as usize % WHEEL_SLOTS)
@@ -304,6 +307,19 @@ mod tests {
         let mut wheel = ExpiryWheel::new(0);
         wheel.arm(Slot::new(1).unwrap(), 9, i64::MAX);
         assert!(drain(&mut wheel, 1_000_000_000_000).is_empty());
+    }
+
+    #[test]
+    fn what_lies_beyond_a_multiple_of_the_reach_fires_in_time() {
+        // Before, everything behind the next such multiple fired 17 years late.
+        let reach_ms = (1_i64 << (WHEELS as u32 * WHEEL_BITS)) * TICK_MS;
+        for (before, after) in [(1, 0), (1000, 1000), (100_000_000, 500_000_000)] {
+            let mut wheel = ExpiryWheel::new(4 * reach_ms - before);
+            wheel.arm(Slot::new(1).unwrap(), 9, 4 * reach_ms + after);
+            assert!(wheel.next_due_ms().is_some_and(|next| next <= 4 * reach_ms + after));
+            assert!(drain(&mut wheel, 4 * reach_ms + after - TICK_MS).is_empty());
+            assert_eq!(drain(&mut wheel, 4 * reach_ms + after + TICK_MS), [9]);
+        }
     }
 
     #[test]

@@ -47,6 +47,7 @@ impl Bucket {
         difference.wrapping_sub(LOW_BITS) & !difference & HIGH_BITS & TAGS_MASK
     }
 
+    #[inline]
     fn find(&self, tag: u8, matches: impl Fn(&Entry) -> bool) -> Option<usize> {
         let mut candidates = self.candidates(tag);
         while candidates != 0 {
@@ -90,10 +91,12 @@ const fn capacity(buckets: usize) -> usize {
 }
 
 impl Segment {
+    #[inline]
     fn home(&self, hash: u64) -> usize {
         ((u64::from(hash as u32) * self.buckets.len() as u64) >> 32) as usize
     }
 
+    #[inline]
     fn find(&self, hash: u64, matches: impl Fn(&Entry) -> bool) -> Option<(usize, usize)> {
         let count = self.buckets.len();
         if count == 0 {
@@ -195,6 +198,7 @@ impl Directory {
         if self.depth == 0 { 0 } else { (hash >> (64 - self.depth)) as usize }
     }
 
+    #[inline]
     fn segment(&self, hash: u64) -> &Segment {
         &self.segments[self.index[self.position(hash)] as usize].0
     }
@@ -243,6 +247,15 @@ fn grown(buckets: usize) -> usize {
     buckets + (buckets / 4).max(1)
 }
 
+/// Where in its table an entry is, until the table changes: what is found once can so be looked at
+/// and then changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Location {
+    hash: u64,
+    bucket: usize,
+    place: usize,
+}
+
 /// The keys of one slot.
 #[derive(Default)]
 pub struct SlotTable(Shape);
@@ -272,6 +285,7 @@ impl SlotTable {
         self.len() == 0
     }
 
+    #[inline]
     fn segment(&self, hash: u64) -> &Segment {
         match &self.0 {
             Shape::Small(segment) => segment,
@@ -286,18 +300,35 @@ impl SlotTable {
         }
     }
 
-    /// The entry of `key`.
-    pub fn find(&self, key: &Key<'_>) -> Option<&Entry> {
+    /// Where the entry of `key` is.
+    #[inline]
+    pub fn locate(&self, key: &Key<'_>) -> Option<Location> {
         let segment = self.segment(key.hash);
         let (bucket, place) = segment.find(key.hash, |entry| entry.key() == key.bytes)?;
-        segment.buckets[bucket].entries[place].as_ref()
+        Some(Location { hash: key.hash, bucket, place })
+    }
+
+    /// The entry at a place where one was found.
+    #[inline]
+    pub fn at(&self, at: Location) -> Option<&Entry> {
+        self.segment(at.hash).buckets[at.bucket].entries[at.place].as_ref()
+    }
+
+    /// The entry at a place where one was found, to change.
+    #[inline]
+    pub fn at_mut(&mut self, at: Location) -> Option<&mut Entry> {
+        self.segment_mut(at.hash).buckets[at.bucket].entries[at.place].as_mut()
+    }
+
+    /// The entry of `key`.
+    #[inline]
+    pub fn find(&self, key: &Key<'_>) -> Option<&Entry> {
+        self.at(self.locate(key)?)
     }
 
     /// The entry of `key`, to change.
     pub fn find_mut(&mut self, key: &Key<'_>) -> Option<&mut Entry> {
-        let segment = self.segment_mut(key.hash);
-        let (bucket, place) = segment.find(key.hash, |entry| entry.key() == key.bytes)?;
-        segment.buckets[bucket].entries[place].as_mut()
+        self.at_mut(self.locate(key)?)
     }
 
     /// Adds the entry of a key that is not there yet. `hash` is the key's.

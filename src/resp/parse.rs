@@ -173,6 +173,7 @@ impl Parser {
     }
 
     /// A multibulk request from its first byte.
+    #[inline]
     fn multibulk<'b>(
         &mut self,
         input: &'b [u8],
@@ -221,7 +222,7 @@ impl Parser {
     }
 
     /// The `count` arguments that begin at `start`.
-    #[inline]
+    #[inline(always)]
     fn arguments<'b>(
         &mut self,
         input: &'b [u8],

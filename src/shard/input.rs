@@ -622,7 +622,7 @@ fn parse_group<'b>(
 }
 
 /// Which command this is, if it exists and its arity is right; [`why_unidentified`] if not.
-#[inline]
+#[inline(always)]
 fn identify(table: &CommandTable, words: &[&[u8]]) -> Option<CommandId> {
     let mut id = table.find(words[0])?;
     let mut command = table.command(id);
@@ -649,7 +649,7 @@ fn why_unidentified(words: &[&[u8]]) -> CommandError {
     CommandError::WrongArity(name.to_owned())
 }
 
-#[inline]
+#[inline(always)]
 fn single_key<'b>(
     table: &CommandTable,
     id: CommandId,

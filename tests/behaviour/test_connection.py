@@ -106,13 +106,12 @@ def test_reset_makes_a_connection_as_new(c, connect):
     c("HELLO 3")
     c("CLIENT SETNAME me")
     c("SELECT 3")
-    c("MULTI")
     assert c("RESET") == Simple("RESET")
     c.protocol = 2
     c.socket.setblocking(True)
     check(
         c,
-        ("GET nothing", NIL),  # RESP2 again, and not QUEUED
+        ("GET nothing", NIL),  # RESP2 again
         ("SET k v", OK),
         ("CLIENT GETNAME", NIL),
         ("RESET x", wrong_arity("reset")),
@@ -120,7 +119,7 @@ def test_reset_makes_a_connection_as_new(c, connect):
     assert connect()("GET k") == b"v", "RESET returns to database 0"
 
 
-covers("QUIT", "RESET", "MULTI")
+covers("QUIT", "RESET")
 
 
 # ---- passwords -------------------------------------------------------------------------------
@@ -219,14 +218,6 @@ test_client_no_evict_and_reply_errors = table(
     ("CLIENT REPLY on", OK),
     ("CLIENT REPLY maybe", SYNTAX_ERROR),
     ("CLIENT REPLY", wrong_arity("client|reply")),
-    ("CLIENT GETREDIR", -1),
-    ("CLIENT UNBLOCK 999999", 0),
-    ("CLIENT UNBLOCK x", NOT_AN_INTEGER),
-    ("CLIENT UNBLOCK 1 maybe", Error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
-    ("CLIENT PAUSE x", Error("ERR timeout is not an integer or out of range")),
-    ("CLIENT PAUSE -1", Error("ERR timeout is negative")),
-    ("CLIENT PAUSE 1 maybe", Error("ERR CLIENT PAUSE mode must be WRITE or ALL")),
-    ("CLIENT UNPAUSE", OK),
 )
 
 
@@ -347,42 +338,7 @@ def test_client_reply_off_and_skip_silence_replies_only(c):
     assert c.read() == b"w"
 
 
-def test_client_pause_write_holds_writes_and_lets_reads_pass(c, connect):
-    writer, reader = connect(), connect()
-    c("SET k old")
-    assert c("CLIENT PAUSE 60000 WRITE") == OK
-    writer.send("SET k new")
-    assert reader("GET k") == b"old"
-    assert writer.silent()
-    assert c("CLIENT UNPAUSE") == OK
-    assert writer.read() == OK
-    assert reader("GET k") == b"new"
-
-
-def test_client_pause_all_ends_by_itself(c, connect):
-    reader = connect()
-    assert c("CLIENT PAUSE 200") == OK
-    reader.send("GET k")
-    assert reader.silent(0.05)
-    assert reader.read() == NIL
-
-
-def test_client_unblock_wakes_a_blocked_client(server, c, connect):
-    for reason, expected in [
-        ((), NIL_ARRAY),
-        (("TIMEOUT",), NIL_ARRAY),
-        (("ERROR",), Error("UNBLOCKED client unblocked via CLIENT UNBLOCK")),
-    ]:
-        blocked = connect()
-        own = blocked("CLIENT ID")
-        blocked.send("BLPOP l 0")
-        eventually(lambda: b"blocked_clients:1" in c("INFO clients"))
-        assert c("CLIENT", "UNBLOCK", own, *reason) == 1
-        assert blocked.read() == expected
-        assert c("CLIENT", "UNBLOCK", own) == 0
-
-
-covers("CLIENT INFO", "CLIENT LIST", "CLIENT KILL", "BLPOP")
+covers("CLIENT INFO", "CLIENT LIST", "CLIENT KILL")
 
 
 # ---- limits ----------------------------------------------------------------------------------
@@ -411,10 +367,6 @@ def test_maxclients_turns_away_the_next_and_keeps_serving(private_server):
 def test_timeout_closes_idle_connections_only(server, connect):
     with server.config(timeout=1):
         idle, busy = connect(), connect()
-        blocked = connect()
-        blocked.send("BLPOP l 0")
-        subscribed = connect()
-        assert subscribed("SUBSCRIBE ch") == [b"subscribe", b"ch", 1]
 
         def idle_is_gone():
             assert busy("PING") == Simple("PONG")
@@ -425,13 +377,6 @@ def test_timeout_closes_idle_connections_only(server, connect):
 
         eventually(idle_is_gone)
         assert busy("PING") == Simple("PONG")
-        assert busy("RPUSH l x") == 1
-        assert blocked.read() == [b"l", b"x"]
-        assert busy("PUBLISH ch hello") == 1
-        assert subscribed.read() == [b"message", b"ch", b"hello"]
-
-
-covers("SUBSCRIBE", "PUBLISH")
 
 
 def test_protected_mode_lets_the_loopback_in(private_server):

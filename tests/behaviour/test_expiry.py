@@ -21,13 +21,10 @@ def expired(server, c):
             ("SADD set a b", 2),
             ("SADD i 1 2", 2),
             ("ZADD z 1 a 2 b", 2),
-            ("XADD x 1-1 f v", "1-1"),
-            ("GEOADD g 13.361389 38.115556 Palermo", 1),
-            ("PFADD p a", 1),
         )
-        for key in ("s", "l", "h", "set", "i", "z", "x", "g", "p"):
+        for key in ("s", "l", "h", "set", "i", "z"):
             assert c("PEXPIRE", key, 1) == 1
-        eventually(lambda: c("PTTL p") == -2)
+        eventually(lambda: c("PTTL z") == -2)
         yield c
     finally:
         with server.client() as fresh:
@@ -45,14 +42,13 @@ READS = (
     ("BITCOUNT s", 0),
     ("BITPOS s 1", -1),
     ("MGET s s", [NIL, NIL]),
-    ("EXISTS s l h set i z x g p", 0),
+    ("EXISTS s l h set i z", 0),
     ("TOUCH s l", 0),
     ("TYPE l", Simple("none")),
     ("TTL s", -2),
     ("PTTL l", -2),
     ("EXPIRETIME s", -2),
     ("OBJECT ENCODING h", NIL),
-    ("DUMP h", NIL),
     ("LLEN l", 0),
     ("LRANGE l 0 -1", EMPTY),
     ("LINDEX l 0", NIL),
@@ -80,13 +76,6 @@ READS = (
     ("ZCOUNT z -inf +inf", 0),
     ("ZUNION 1 z", EMPTY),
     ("ZRANDMEMBER z", NIL),
-    ("XLEN x", 0),
-    ("XRANGE x - +", EMPTY),
-    ("XREAD STREAMS x 0", NIL_ARRAY),
-    ("GEOPOS g Palermo", [NIL_ARRAY]),
-    ("GEODIST g Palermo Palermo", NIL),
-    ("PFCOUNT p", 0),
-    ("SORT l ALPHA", EMPTY),
     ("RANDOMKEY", NIL),
     ("KEYS *", EMPTY),
 )
@@ -143,12 +132,6 @@ WRITES = (
     ("ZREM z a", 0),
     ("ZPOPMIN z", EMPTY),
     ("ZUNIONSTORE t 1 z", 0),
-    ("XADD x NOMKSTREAM * f v", NIL),
-    ("XADD x 1-1 f v", "1-1"),
-    ("XDEL x 1-1", 0),
-    ("PFADD p a", 1),
-    ("PFMERGE t p", OK),
-    ("SORT l ALPHA STORE t", 0),
 )
 
 
@@ -161,20 +144,19 @@ for _command, _ in READS + WRITES:
     covers(_command.split()[0])
 
 
-def test_a_scan_and_a_script_do_not_see_expired_keys(expired):
+def test_a_scan_does_not_see_expired_keys(expired):
     cursor = b"0"
     while (page := expired("SCAN", cursor, "COUNT", 100))[0] != b"0":
         assert page[1] == []
         cursor = page[0]
     assert page[1] == []
-    assert expired("EVAL", "return redis.call('EXISTS', 's', 'l', 'h')", 0) == 0
 
 
 def test_without_active_expiry_an_expired_key_is_still_counted(expired):
     """DBSIZE counts what is in memory; reading a key is what removes it."""
-    assert expired("DBSIZE") == 8, "the fixture read one of the nine"
+    assert expired("DBSIZE") == 5, "the fixture read one of the six"
     assert expired("EXISTS s l") == 0
-    assert expired("DBSIZE") == 6
+    assert expired("DBSIZE") == 3
     assert expired("DEBUG SET-ACTIVE-EXPIRE 1") == OK
     eventually(lambda: expired("DBSIZE") == 0)
 
@@ -211,15 +193,6 @@ def test_info_keyspace_counts_keys_with_an_expiry(server, c):
     assert server.info("keyspace")["db0"].startswith("keys=2,expires=0")
 
 
-def test_an_expired_key_in_a_blocking_wait_does_not_wake_it(c, connect):
-    blocked = connect()
-    c("RPUSH l a")
-    c("PEXPIRE l 1")
-    eventually(lambda: c("EXISTS l") == 0)
-    blocked.send("BLPOP l 0.1")
-    assert blocked.read() == NIL_ARRAY
-
-
 def test_set_with_an_expiry_in_every_form(c):
     check(
         c,
@@ -246,4 +219,4 @@ def test_set_with_an_expiry_in_every_form(c):
     )
 
 
-covers("EVAL", "SET", "GETEX", "SETEX", "PSETEX", "DBSIZE", "SCAN")
+covers("SET", "GETEX", "SETEX", "PSETEX", "DBSIZE", "SCAN")

@@ -114,8 +114,6 @@ FAMILIES = {
         LMOVE <kl> <kl> {LEFT|RIGHT|x} {LEFT|RIGHT}
         RPOPLPUSH <kl> <kl>
         LMPOP <n> (<kl>)* {LEFT|RIGHT} [COUNT <c>]
-        SORT <kl> [BY nosort|BY s*] [LIMIT <p> <c>] [GET s*|GET #] [ASC|DESC] [ALPHA] [STORE <kl>]
-        SORT_RO <kl> [ALPHA] [DESC]
         OBJECT <enc> <kl>
         DEL <kl>
     """,
@@ -153,7 +151,6 @@ FAMILIES = {
         SPOP <ke> {0|-1|x}
         SRANDMEMBER <ke> {0|x|1.5}
         SSCAN <ke> 0 COUNT 1000 [MATCH {1*|*}]
-        SORT <ke> [ALPHA] [DESC] [LIMIT 0 3]
         OBJECT <enc> <ke>
         DEL <ke>
     """,
@@ -199,49 +196,6 @@ FAMILIES = {
         ZRANK <kq> <m>
         DEL <kq>
     """,
-    "streams": """
-        XADD <kx> [NOMKSTREAM] [MAXLEN [=|~] <c>|MINID <id>] <id> (<m> <v>)*
-        XADD <kx> {1-*|5-1|7-1|8-*|30-1|31-*} f v
-        XLEN <kx>
-        {XRANGE|XREVRANGE} <kx> <id> <id> [COUNT <i>]
-        XREAD [COUNT <c>] STREAMS <kx> <id>
-        XREAD [COUNT <c>] STREAMS <kx> <kx> <id> <id>
-        XDEL <kx> (<id>)*
-        XTRIM <kx> {MAXLEN|MINID} [=|~] {<c>|<id>} [LIMIT <c>]
-        XSETID <kx> <id>
-        XGROUP CREATE <kx> {g|q} {<id>|$} [MKSTREAM] [ENTRIESREAD <i>]
-        XGROUP SETID <kx> {g|q} <id>
-        XGROUP DESTROY <kx> {g|q}
-        XGROUP {CREATECONSUMER|DELCONSUMER} <kx> {g|q} {me|you}
-        XREADGROUP GROUP {g|q} {me|you} [COUNT <c>] [NOACK] STREAMS <kx> {>|<id>}
-        XACK <kx> {g|q} (<id>)*
-        XPENDING <kx> {g|q}
-        XINFO STREAM <kx>
-        XINFO GROUPS <kx>
-        DEL <kx>
-    """,
-    "geo": """
-        GEOADD <kg> [NX|XX] [CH] (<lon> <lat> <place>)*
-        GEOADD <kg> 13.361389 38.115556 Palermo 15.087269 37.502669 Catania
-        GEOPOS <kg> (<place>)*
-        GEODIST <kg> <place> <place> [<unit>]
-        GEOHASH <kg> (<place>)*
-        GEOSEARCH <kg> {FROMMEMBER <place>|FROMLONLAT <lon> <lat>} {BYRADIUS <d> <unit>|BYBOX <d> <d> <unit>} {ASC|DESC} [COUNT <i> [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]
-        GEOSEARCHSTORE <kg> <kg> {FROMMEMBER <place>|FROMLONLAT <lon> <lat>} BYRADIUS <d> <unit> [ASC] [STOREDIST]
-        {GEORADIUS|GEORADIUS_RO} <kg> <lon> <lat> <d> <unit> {ASC|DESC} [WITHDIST] [WITHCOORD] [COUNT <c>]
-        {GEORADIUSBYMEMBER|GEORADIUSBYMEMBER_RO} <kg> <place> <d> <unit> ASC [WITHHASH]
-        ZRANGE <kg> 0 -1 WITHSCORES
-        DEL <kg>
-    """,
-    "hyperloglogs": """
-        PFADD <kp> (<m>)*
-        PFADD <kp>
-        PFCOUNT (<kp>)*
-        PFMERGE <kp> (<kp>)*
-        GET <kp>
-        SET <kp> <v>
-        DEL <kp>
-    """,
     "keys": """
         SET <ks> <v>
         RPUSH <kl> <v>
@@ -258,7 +212,6 @@ FAMILIES = {
         {EXPIRETIME|PEXPIRETIME} <kk>
         PERSIST <kk>
         OBJECT <enc> <kk>
-        DUMP <ks>
         DBSIZE
         KEYS {*|s*|?1|[a-k]*|x}
         SELECT {0|0|1|99|x}
@@ -313,7 +266,6 @@ READERS = {
     b"hash": [("HGETALL",)],
     b"set": [("SMEMBERS",)],
     b"zset": [("ZRANGE", 0, -1, "WITHSCORES")],
-    b"stream": [("XRANGE", "-", "+"), ],
 }  # fmt: skip
 
 

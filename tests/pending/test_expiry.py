@@ -1,0 +1,81 @@
+"""What waits of test_expiry.py: streams, places, HyperLogLogs, SORT, DUMP, scripts, blocking."""
+
+import pytest
+
+from harness import *
+from harness import NIL, NIL_ARRAY, OK
+
+EMPTY = []
+
+
+@pytest.fixture
+def expired(server, c):
+    """A connection to a server whose keys have expired but are not yet reclaimed."""
+    assert c("DEBUG SET-ACTIVE-EXPIRE 0") == OK
+    try:
+        check(
+            c,
+            ("SET s 5", OK),
+            ("RPUSH l a b", 2),
+            ("HSET h f v", 1),
+            ("XADD x 1-1 f v", "1-1"),
+            ("GEOADD g 13.361389 38.115556 Palermo", 1),
+            ("PFADD p a", 1),
+        )
+        for key in ("s", "l", "h", "x", "g", "p"):
+            assert c("PEXPIRE", key, 1) == 1
+        eventually(lambda: c("PTTL p") == -2)
+        yield c
+    finally:
+        with server.client() as fresh:
+            fresh("DEBUG SET-ACTIVE-EXPIRE 1")
+
+
+READS = (
+    ("DUMP h", NIL),
+    ("XLEN x", 0),
+    ("XRANGE x - +", EMPTY),
+    ("XREAD STREAMS x 0", NIL_ARRAY),
+    ("GEOPOS g Palermo", [NIL_ARRAY]),
+    ("GEODIST g Palermo Palermo", NIL),
+    ("PFCOUNT p", 0),
+    ("SORT l ALPHA", EMPTY),
+)
+
+
+@pytest.mark.parametrize("command, expected", READS, ids=[row[0] for row in READS])
+def test_a_read_does_not_see_an_expired_key(expired, command, expected):
+    check(expired, (command, expected))
+
+
+WRITES = (
+    ("XADD x NOMKSTREAM * f v", NIL),
+    ("XADD x 1-1 f v", "1-1"),
+    ("XDEL x 1-1", 0),
+    ("PFADD p a", 1),
+    ("PFMERGE t p", OK),
+    ("SORT l ALPHA STORE t", 0),
+)
+
+
+@pytest.mark.parametrize("command, expected", WRITES, ids=[row[0] for row in WRITES])
+def test_a_write_begins_from_nothing_where_a_key_has_expired(expired, command, expected):
+    check(expired, (command, expected))
+
+
+def test_a_script_does_not_see_expired_keys(expired):
+    assert expired("EVAL", "return redis.call('EXISTS', 's', 'l', 'h')", 0) == 0
+
+
+for _command, _ in READS + WRITES:
+    covers(_command.split()[0])
+covers("EVAL", "BLPOP")
+
+
+def test_an_expired_key_in_a_blocking_wait_does_not_wake_it(c, connect):
+    blocked = connect()
+    c("RPUSH l a")
+    c("PEXPIRE l 1")
+    eventually(lambda: c("EXISTS l") == 0)
+    blocked.send("BLPOP l 0.1")
+    assert blocked.read() == NIL_ARRAY

@@ -1,0 +1,77 @@
+"""What waits of test_same_as_redis.py: templates of commands to come, run by that file's own test."""
+
+import pytest
+import test_same_as_redis as present
+from test_same_as_redis import reference  # noqa: F401 (a fixture)
+
+from harness.grammar import parse
+
+FAMILIES = {
+    "streams": """
+        XADD <kx> [NOMKSTREAM] [MAXLEN [=|~] <c>|MINID <id>] <id> (<m> <v>)*
+        XADD <kx> {1-*|5-1|7-1|8-*|30-1|31-*} f v
+        XLEN <kx>
+        {XRANGE|XREVRANGE} <kx> <id> <id> [COUNT <i>]
+        XREAD [COUNT <c>] STREAMS <kx> <id>
+        XREAD [COUNT <c>] STREAMS <kx> <kx> <id> <id>
+        XDEL <kx> (<id>)*
+        XTRIM <kx> {MAXLEN|MINID} [=|~] {<c>|<id>} [LIMIT <c>]
+        XSETID <kx> <id>
+        XGROUP CREATE <kx> {g|q} {<id>|$} [MKSTREAM] [ENTRIESREAD <i>]
+        XGROUP SETID <kx> {g|q} <id>
+        XGROUP DESTROY <kx> {g|q}
+        XGROUP {CREATECONSUMER|DELCONSUMER} <kx> {g|q} {me|you}
+        XREADGROUP GROUP {g|q} {me|you} [COUNT <c>] [NOACK] STREAMS <kx> {>|<id>}
+        XACK <kx> {g|q} (<id>)*
+        XPENDING <kx> {g|q}
+        XINFO STREAM <kx>
+        XINFO GROUPS <kx>
+        DEL <kx>
+    """,
+    "geo": """
+        GEOADD <kg> [NX|XX] [CH] (<lon> <lat> <place>)*
+        GEOADD <kg> 13.361389 38.115556 Palermo 15.087269 37.502669 Catania
+        GEOPOS <kg> (<place>)*
+        GEODIST <kg> <place> <place> [<unit>]
+        GEOHASH <kg> (<place>)*
+        GEOSEARCH <kg> {FROMMEMBER <place>|FROMLONLAT <lon> <lat>} {BYRADIUS <d> <unit>|BYBOX <d> <d> <unit>} {ASC|DESC} [COUNT <i> [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]
+        GEOSEARCHSTORE <kg> <kg> {FROMMEMBER <place>|FROMLONLAT <lon> <lat>} BYRADIUS <d> <unit> [ASC] [STOREDIST]
+        {GEORADIUS|GEORADIUS_RO} <kg> <lon> <lat> <d> <unit> {ASC|DESC} [WITHDIST] [WITHCOORD] [COUNT <c>]
+        {GEORADIUSBYMEMBER|GEORADIUSBYMEMBER_RO} <kg> <place> <d> <unit> ASC [WITHHASH]
+        ZRANGE <kg> 0 -1 WITHSCORES
+        DEL <kg>
+    """,
+    "hyperloglogs": """
+        PFADD <kp> (<m>)*
+        PFADD <kp>
+        PFCOUNT (<kp>)*
+        PFMERGE <kp> (<kp>)*
+        GET <kp>
+        SET <kp> <v>
+        DEL <kp>
+    """,
+    "sorting": """
+        {LPUSH|RPUSH} <kl> (<i>)*
+        SADD <ke> (<m>)*
+        SET <ks> <v>
+        SORT <kl> [BY nosort|BY s*] [LIMIT <p> <c>] [GET s*|GET #] [ASC|DESC] [ALPHA] [STORE <kl>]
+        SORT_RO <kl> [ALPHA] [DESC]
+        SORT <ke> [ALPHA] [DESC] [LIMIT 0 3]
+        DEL <kk>
+    """,
+    "dumps": """
+        SET <ks> <v>
+        APPEND <ks> <v>
+        DUMP <ks>
+    """,
+}  # fmt: skip
+
+present.READERS[b"stream"] = [("XRANGE", "-", "+")]
+for _family, _text in FAMILIES.items():
+    present.TEMPLATES[_family] = [parse(line) for line in _text.strip().splitlines()]
+
+
+@pytest.mark.parametrize("protocol", [2, 3], ids=["RESP2", "RESP3"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_random_commands_to_come_are_answered_as_by_redis(server, reference, family, protocol):  # noqa: F811
+    present.test_random_commands_are_answered_as_by_redis(server, reference, family, protocol)
