@@ -15,6 +15,7 @@ pub mod entry;
 pub mod expiry;
 mod garbage;
 pub mod key;
+mod lines;
 pub mod slot_index;
 pub mod slot_table;
 pub mod value;

@@ -12,6 +12,7 @@
 
 use super::entry::{Entry, prefetch};
 use super::key::{Key, hash_of};
+use super::lines::Lines;
 
 const BUCKET_ENTRIES: usize = 7;
 /// Buckets of a segment before it splits: 448 places, so a split moves at most 420 entries (about
@@ -81,7 +82,7 @@ impl Bucket {
 /// A table that is rebuilt whole when it grows, and therefore kept small.
 #[derive(Default)]
 struct Segment {
-    buckets: Box<[Bucket]>,
+    buckets: Lines<Bucket>,
     len: u32,
 }
 
@@ -149,7 +150,7 @@ impl Segment {
         for entry in self.entries() {
             entry.prefetch();
         }
-        let old = std::mem::replace(&mut self.buckets, new_buckets(buckets));
+        let old = std::mem::replace(&mut self.buckets, Lines::new(buckets));
         self.len = 0;
         for entry in into_entries(old) {
             self.put(hash_of(entry.key()), entry);
@@ -159,19 +160,16 @@ impl Segment {
     fn shrink_if_sparse(&mut self) {
         let count = self.buckets.len();
         if self.len == 0 {
-            self.buckets = Box::default();
+            self.buckets = Lines::default();
         } else if count > 1 && (self.len as usize) * 5 < capacity(count) * 2 {
             self.resize(buckets_for(self.len as usize));
         }
     }
 }
 
-fn new_buckets(count: usize) -> Box<[Bucket]> {
-    (0..count).map(|_| Bucket::default()).collect()
-}
-
-fn into_entries(buckets: Box<[Bucket]>) -> impl Iterator<Item = Entry> {
-    buckets.into_iter().flat_map(|bucket| bucket.entries.into_iter().flatten())
+fn into_entries(mut buckets: Lines<Bucket>) -> impl Iterator<Item = Entry> {
+    let places = 0..buckets.len() * BUCKET_ENTRIES;
+    places.filter_map(move |at| buckets[at / BUCKET_ENTRIES].entries[at % BUCKET_ENTRIES].take())
 }
 
 /// Buckets that hold `len` entries with a fifth to spare.
@@ -223,8 +221,8 @@ impl Directory {
             entry.prefetch();
         }
         let half = buckets_for(old.len as usize / 2 + old.len as usize / 8);
-        let mut low = Segment { buckets: new_buckets(half), len: 0 };
-        let mut high = Segment { buckets: new_buckets(half), len: 0 };
+        let mut low = Segment { buckets: Lines::new(half), len: 0 };
+        let mut high = Segment { buckets: Lines::new(half), len: 0 };
         for entry in into_entries(old.buckets) {
             let hash = hash_of(entry.key());
             let side = if hash & bit == 0 { &mut low } else { &mut high };
@@ -390,7 +388,7 @@ impl SlotTable {
         if directory.len >= DIRECTORY_ENTRIES_MIN {
             return;
         }
-        let mut single = Segment { buckets: new_buckets(buckets_for(directory.len)), len: 0 };
+        let mut single = Segment { buckets: Lines::new(buckets_for(directory.len)), len: 0 };
         for (segment, _) in std::mem::take(&mut directory.segments) {
             for entry in into_entries(segment.buckets) {
                 single.put(hash_of(entry.key()), entry);
