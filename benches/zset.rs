@@ -67,6 +67,13 @@ fn zset(c: &mut Criterion) {
             scored.iter(ranks, Order::Ascending).map(|(_, score)| score).sum::<f64>()
         });
     });
+    c.bench_function("zset/a hundred members by rank", |b| {
+        b.iter(|| {
+            let first = next(&mut state).min(MEMBERS as usize - 100);
+            let ranks = first..first + 100;
+            scored.iter(ranks, Order::Ascending).map(|(_, score)| score).sum::<f64>()
+        });
+    });
 }
 
 criterion_group!(benches, zset);
