@@ -45,7 +45,7 @@ impl Cores {
         let process = Arc::new(Process::new("0".repeat(40), 0, None));
         let shards = ports.into_iter().enumerate().map(|(number, ports)| {
             let id = ShardId(number as u16);
-            Shard::new(id, map, Arc::clone(&config), Arc::clone(&process), ports, 1)
+            Shard::new(id, map, Arc::clone(&config), Arc::clone(&process), ports, u64::from(id.0))
         });
         let mut cores = Self { shards: shards.collect(), _control: control, actions: Vec::new() };
         let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
