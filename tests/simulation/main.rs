@@ -99,17 +99,23 @@ fn a_key_in_two_databases_is_one_for_who_touches_both() {
     each_seed(&[databases::join]);
 }
 
-/// What went on when a transaction ended was once as deep as the line is long, and the stack ended.
+/// What goes on when a transaction ends was once done by recursion, as deep as the line is long: the
+/// stack of a core would have ended.
 #[test]
 fn a_line_may_be_as_long_as_there_are_clients() {
-    let mut world = World::new(1);
+    const CLIENTS: usize = 10_000;
+    let seed = (1..).find(|seed| World::new(*seed).shards.len() == 3);
+    let mut world = World::new(seed.expect("some have three"));
     let hot = world.key_of_shard("hot", 0);
-    for number in 0..5000 {
-        let own = world.key_of_shard(&format!("own{number}"), 1);
+    for number in 0..CLIENTS {
+        // The first needs a shard that has no turn until all others have all but the hot key.
+        let own = world.key_of_shard(&format!("own{number}"), if number == 0 { 2 } else { 1 });
         let mut call = Some(Call::new(&["mset", &hot, "1", &own, "1"]));
         world.connect_to(0, Talker::new("one of many", move |_, _| call.take()));
     }
     world.say_everything();
+    // Batches of a lane take several rounds.
+    (0..CLIENTS).for_each(|_| world.round(Some(2)));
     world.settle();
     world.close_all();
 }

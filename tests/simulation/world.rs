@@ -406,7 +406,7 @@ impl World {
                 }
                 return round;
             }
-            self.round();
+            self.round(None);
         }
         for link in self.links.iter().filter(|link| link.talker.owed() > 0) {
             let (name, waits) = (&link.talker.name, link.talker.waits_for());
@@ -418,8 +418,8 @@ impl World {
         panic!("not everything came to an end within {most} rounds");
     }
 
-    /// Everything that is under way arrives, and every core has a turn.
-    fn round(&mut self) {
+    /// Everything that is under way arrives, and every core has a turn, but for one perhaps.
+    pub fn round(&mut self, but_for: Option<usize>) {
         self.step += 1;
         for at in 0..self.links.len() {
             let count = self.links[at].input.len();
@@ -427,7 +427,8 @@ impl World {
                 self.receive_some(at, count);
             }
         }
-        let mut cores: Vec<usize> = (0..=self.shards.len()).collect();
+        let cores = 0..=self.shards.len();
+        let mut cores: Vec<usize> = cores.filter(|core| Some(*core) != but_for).collect();
         self.random.shuffle(&mut cores);
         for core in cores {
             self.turn(core);
@@ -475,7 +476,7 @@ impl World {
         }
         self.bury();
         self.settle();
-        self.round();
+        self.round(None);
         assert!(self.links.is_empty(), "who sends no more and is owed nothing is closed");
         assert!(self.is_quiet());
         for shard in &self.shards {
