@@ -101,10 +101,8 @@ impl Control {
             },
             ControlRequest::ConfigRewrite => {
                 let result = self.config.rewrite(&[]);
-                self.answer(
-                    asker,
-                    result.map_err(|error| CommandError::owned(format!("ERR {error}"))),
-                );
+                let result = result.map_err(|error| CommandError::owned(error.to_string()));
+                self.answer(asker, result);
             }
             ControlRequest::Shutdown(words) => match shutdown_options(&words) {
                 Ok(()) => self.stop(),

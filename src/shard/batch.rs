@@ -3,6 +3,7 @@
 //! They cross the lane together, in one allocation that comes back with the replies and is used again:
 //! per command the crossing costs copying the arguments there and the reply back.
 
+use super::engine::SlowCommand;
 use crate::command::CommandId;
 use crate::reactor::ConnId;
 use crate::session::Place;
@@ -47,6 +48,8 @@ pub struct Batch {
     ends: Vec<usize>,
     /// The replies, one after the other.
     pub replies: Vec<u8>,
+    /// Which of them were slow, by connection: the slow log names clients, and home knows them.
+    pub slow: Vec<(ConnId, SlowCommand)>,
 }
 
 /// A batch that grew beyond this is not kept for the next turn.
@@ -79,6 +82,7 @@ impl Batch {
         self.bytes.clear();
         self.ends.clear();
         self.replies.clear();
+        self.slow.clear();
         self.bytes.capacity() + self.replies.capacity() <= KEPT_BYTES_MAX
     }
 }

@@ -12,7 +12,7 @@ use crate::admin::slowlog::Caller;
 use crate::admin::stats::Outcome;
 use crate::command::spec::{DENYOOM, NO_AUTH};
 use crate::command::{
-    CommandError, CommandId, CommandTable, KeyShape, Request, Run, debug_is_allowed,
+    Command, CommandError, CommandId, CommandTable, KeyShape, Request, Run, debug_is_allowed,
 };
 use crate::keyspace::Key;
 use crate::reactor::ConnId;
@@ -498,6 +498,7 @@ impl Shard {
         let mut args = recycle_args(std::mem::take(&mut self.scratch.args));
         let mut replies = std::mem::take(&mut batch.replies);
         let mut items = std::mem::take(&mut batch.items);
+        let mut slow = std::mem::take(&mut batch.slow);
         batch.args(&mut args);
         self.prefetch_items(&items, &args);
         let mut first_arg = 0;
@@ -521,13 +522,14 @@ impl Shard {
             let request = Request::with_key(words, at, key);
             self.engine.run(item.id, handler, &request, (db, resp3), &mut replies);
             item.reply_end = Some(replies.len() as u32);
+            if !self.engine.slow.is_empty() {
+                slow.extend(self.engine.slow.drain(..).map(|slow| (item.conn, slow)));
+            }
         }
         self.scratch.args = recycle_args(args);
-        if !self.engine.slow.is_empty() {
-            self.log_slow_commands(None);
-        }
         batch.items = items;
         batch.replies = replies;
+        batch.slow = slow;
     }
 
     fn prefetch_items(&self, items: &[Item], args: &[&[u8]]) {
@@ -548,6 +550,10 @@ impl Shard {
     /// Hands the replies of a batch that came home to their connections.
     pub(super) fn take_replies(&mut self, mut batch: Box<Batch>) {
         let mut start = 0;
+        for (conn, slow) in batch.slow.drain(..) {
+            self.engine.slow.push(slow);
+            self.log_slow_commands(Some(conn));
+        }
         for item in std::mem::take(&mut batch.items) {
             let Some(end) = item.reply_end else { continue };
             let reply = &batch.replies[start..end as usize];
@@ -626,11 +632,21 @@ fn parse_group<'b>(
 fn identify(table: &CommandTable, words: &[&[u8]]) -> Option<CommandId> {
     let mut id = table.find(words[0])?;
     let mut command = table.command(id);
-    if matches!(command.run, Run::Container) {
+    if wants_subcommand(command, words) {
         id = table.find_subcommand(command, words.get(1)?)?;
         command = table.command(id);
     }
     command.arity.allows(words.len()).then_some(id)
+}
+
+/// Whether the next word decides what this command is.
+#[inline(always)]
+fn wants_subcommand(command: &Command, words: &[&[u8]]) -> bool {
+    match command.run {
+        Run::Container => true,
+        Run::ContainerOr(_) => words.len() > 1,
+        _ => false,
+    }
 }
 
 /// What is wrong with a command that [`identify`] does not know.
@@ -639,7 +655,7 @@ fn why_unidentified(words: &[&[u8]]) -> CommandError {
     let table = CommandTable::get();
     let Some(id) = table.find(words[0]) else { return unknown_command(words) };
     let command = table.command(id);
-    let name = match (matches!(command.run, Run::Container), words.get(1)) {
+    let name = match (wants_subcommand(command, words), words.get(1)) {
         (true, Some(word)) => match table.find_subcommand(command, word) {
             Some(id) => table.command(id).name,
             None => return unknown_subcommand(command.name, word),

@@ -185,7 +185,7 @@ impl Shard {
         while let Some(tx) = self.granted.pop_front() {
             match self.waiting.remove(&tx) {
                 Some(Waiting::Command(command, origin)) => {
-                    let reply = self.run_owned(&command);
+                    let reply = self.run_owned(&command, self.client_here(origin));
                     self.engine.locks.release(tx, &mut self.granted);
                     self.deliver(origin, reply);
                 }
@@ -212,15 +212,21 @@ impl Shard {
         match self.engine.locks.schedule(tx, locks, &mut Vec::new()) {
             Verdict::Queued => _ = self.waiting.insert(tx, Waiting::Command(command, origin)),
             Verdict::Granted => {
-                let reply = self.run_owned(&command);
+                let reply = self.run_owned(&command, self.client_here(origin));
                 self.deliver(origin, reply);
                 self.release(tx);
             }
         }
     }
 
-    /// Runs a command whose keys are all here, and returns its reply.
-    fn run_owned(&mut self, command: &OwnedCommand) -> Vec<u8> {
+    /// The connection that a command came from, if this is its home.
+    fn client_here(&self, origin: Origin) -> Option<ConnId> {
+        (origin.shard == self.id()).then_some(origin.conn)
+    }
+
+    /// Runs a command whose keys are all here, and returns its reply. `client` is who asked, if it
+    /// lives on this shard.
+    fn run_owned(&mut self, command: &OwnedCommand, client: Option<ConnId>) -> Vec<u8> {
         let Run::Data(handler) = CommandTable::get().command(command.id).run else {
             unreachable!("only data commands wait in line")
         };
@@ -228,6 +234,9 @@ impl Shard {
         let mut reply = Vec::new();
         let state = (command.db, command.resp3);
         self.engine.run(command.id, handler, &Request::new(&words), state, &mut reply);
+        if !self.engine.slow.is_empty() {
+            self.log_slow_commands(client);
+        }
         reply
     }
 
@@ -265,7 +274,7 @@ impl Shard {
                 for (db, entry) in granted.into_iter().flat_map(|(_, entries)| entries) {
                     self.engine.keyspace[db].adopt(entry);
                 }
-                let reply = self.run_owned(&command);
+                let reply = self.run_owned(&command, Some(conn));
                 self.send_home(tx, &participants);
                 self.complete(conn, |_, out| out.raw(&reply));
                 self.release(tx);
