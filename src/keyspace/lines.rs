@@ -7,13 +7,14 @@
 //! 64 KiB, first fit by a bitmap, so what a former size leaves free is used by the next.
 //!
 //! Each thread has regions of its own and allocates from them alone. Anybody may free: the bitmap is
-//! atomic, and a region is found from an address in it, because it is aligned to its size.
+//! atomic, and a region is found from an address in it, because it is aligned to its size. Memory of an
+//! empty region goes back to the kernel; its address space stays with the thread (a core).
 //!
 //! Promise: an array is aligned to a cache line, its elements are initialised, and nobody else has its
 //! lines until it is dropped.
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -43,8 +44,19 @@ struct Header {
     freed_elsewhere: AtomicU32,
 }
 
-fn layout() -> Layout {
-    Layout::from_size_align(REGION_BYTES, REGION_BYTES).expect("a power of two")
+/// Regions that are allocated together: to ask for 64 KiB at an address that is a multiple of 64 KiB makes
+/// the allocator set twice as much aside.
+const REGIONS_PER_CHUNK: usize = 32;
+
+/// A chunk; never given back, but the pages of its empty regions are.
+fn new_chunk() -> NonNull<u8> {
+    let bytes = REGIONS_PER_CHUNK * REGION_BYTES;
+    let layout = Layout::from_size_align(bytes, REGION_BYTES).expect("a power of two");
+    // SAFETY: the layout has a size.
+    let Some(start) = NonNull::new(unsafe { alloc_zeroed(layout) }) else {
+        handle_alloc_error(layout)
+    };
+    start
 }
 
 /// A region; a pointer to its header.
@@ -52,14 +64,13 @@ fn layout() -> Layout {
 struct Region(NonNull<Header>);
 
 impl Region {
-    fn new(owner: u64, place: usize) -> Self {
-        // SAFETY: the layout has a size; all-zero bytes are a valid Header.
-        let start = unsafe { alloc_zeroed(layout()) }.cast::<Header>();
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout()) };
-        // SAFETY: the memory is ours, large and aligned enough, and nobody else knows of it yet.
+    /// Makes a region of all-zero bytes that belong to nobody.
+    fn new(start: NonNull<u8>, owner: u64) -> Self {
+        let start = start.cast::<Header>();
+        // SAFETY: the memory is part of a chunk, aligned, large enough and nobody else's; all-zero bytes
+        // are a valid Header.
         unsafe { (*start.as_ptr()).owner = owner };
         let region = Self(start);
-        region.header().place.store(place as u32, Ordering::Relaxed);
         region.mark(0, HEADER_LINES, true);
         region
     }
@@ -71,8 +82,8 @@ impl Region {
     }
 
     fn header(&self) -> &Header {
-        // SAFETY: a Region points to a live header: regions are released only when no line is in use,
-        // and then nobody can come here through one; all fields that change are atomic.
+        // SAFETY: a Region points to a header, and chunks are never freed. It is cleared only when no
+        // line is in use, and then nobody can come here through one; what changes is atomic.
         unsafe { self.0.as_ref() }
     }
 
@@ -120,9 +131,18 @@ impl Region {
         others && words[0].load(Ordering::Acquire) == (1 << HEADER_LINES) - 1
     }
 
-    fn release(self) {
-        // SAFETY: the caller owns the region and found it empty; it was allocated with this layout.
-        unsafe { dealloc(self.0.as_ptr().cast(), layout()) }
+    /// Gives the pages of an empty region back to the kernel; its bytes read as zero from now on.
+    fn clear(self) -> NonNull<u8> {
+        let start = self.0.cast::<u8>();
+        // SAFETY: the caller owns the region and found it empty, so nobody looks at its bytes; it is
+        // private anonymous memory of whole pages, which MADV_DONTNEED turns into zeros.
+        let result =
+            unsafe { libc::madvise(start.as_ptr().cast(), REGION_BYTES, libc::MADV_DONTNEED) };
+        if result != 0 {
+            // SAFETY: as above; the kernel kept the pages, so the zeros are written.
+            unsafe { start.as_ptr().write_bytes(0, REGION_BYTES) };
+        }
+        start
     }
 }
 
@@ -130,6 +150,8 @@ impl Region {
 struct Regions {
     owner: u64,
     regions: Vec<Region>,
+    /// Zeroed memory for more regions.
+    spare: Vec<NonNull<u8>>,
     /// For each region, at least the length of its longest free run (cut to 255); what other threads
     /// free is not in it.
     longest: Vec<u8>,
@@ -141,6 +163,7 @@ thread_local! {
     static REGIONS: RefCell<Regions> = RefCell::new(Regions {
         owner: NEXT_OWNER.fetch_add(1, Ordering::Relaxed),
         regions: Vec::new(),
+        spare: Vec::new(),
         longest: Vec::new(),
     });
 }
@@ -165,9 +188,23 @@ impl Regions {
             return start;
         }
         let place = self.regions.len();
-        self.regions.push(Region::new(self.owner, place));
+        let region = Region::new(self.spare_memory(), self.owner);
+        region.header().place.store(place as u32, Ordering::Relaxed);
+        self.regions.push(region);
         self.longest.push(u8::MAX);
         self.take(place, HEADER_LINES, count)
+    }
+
+    fn spare_memory(&mut self) -> NonNull<u8> {
+        if self.spare.is_empty() {
+            let chunk = new_chunk();
+            // From the end, so that regions are used in the order of their addresses.
+            self.spare.extend((0..REGIONS_PER_CHUNK).rev().map(|number| {
+                // SAFETY: `number` regions fit into the chunk before this one.
+                unsafe { chunk.add(number * REGION_BYTES) }
+            }));
+        }
+        self.spare.pop().expect("a chunk has regions")
     }
 
     /// The first run of `count` free lines in a region that may have one.
@@ -202,16 +239,8 @@ impl Regions {
             if let Some(moved) = self.regions.get(place) {
                 moved.header().place.store(place as u32, Ordering::Relaxed);
             }
-            region.release();
+            self.spare.push(region.clear());
         }
-    }
-}
-
-impl Drop for Regions {
-    fn drop(&mut self) {
-        // What is still in use elsewhere stays: nobody will allocate there again, and it is freed with
-        // the process.
-        self.regions.drain(..).filter(Region::is_empty).for_each(Region::release);
     }
 }
 
