@@ -26,6 +26,12 @@ pub struct TestShard {
     pub process: Process,
 }
 
+impl Default for TestShard {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl TestShard {
     /// An empty shard with default settings; it is 2023-11-14 there.
     pub fn new() -> Self {

@@ -84,6 +84,8 @@ pub struct Shard {
     eviction: eviction::Eviction,
     /// The time was taken for this turn.
     turn_open: bool,
+    /// This turn adopts a connection, which is opened when the turn is over.
+    adopting: bool,
     stopping: bool,
 }
 
@@ -119,6 +121,7 @@ impl Shard {
             background: background::Background::default(),
             eviction: eviction::Eviction::default(),
             turn_open: false,
+            adopting: false,
             stopping: false,
         }
     }

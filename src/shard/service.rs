@@ -82,7 +82,10 @@ impl Service for Shard {
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
         self.turn_open = false;
-        if more || self.ports.is_congested() || !self.resumable.is_empty() {
+        // A connection is opened after the turn that adopts it. Only the next turn knows its deadlines,
+        // and a turn that its opening began must not last, for then its time would be old.
+        let adopting = std::mem::take(&mut self.adopting);
+        if more || adopting || self.ports.is_congested() || !self.resumable.is_empty() {
             return Wait::Poll;
         }
         Wait::Until(self.next_deadline(now))
@@ -138,7 +141,10 @@ impl Shard {
 
     fn on_message(&mut self, message: Message) {
         match message {
-            Message::Connection(adoption) => self.actions.push(Action::Adopt(adoption)),
+            Message::Connection(adoption) => {
+                self.adopting = true;
+                self.actions.push(Action::Adopt(adoption));
+            }
             Message::Commands(mut batch) => {
                 self.run_batch(&mut batch);
                 let home = batch.home.expect("a batch on its way knows its home");
