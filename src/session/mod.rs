@@ -23,6 +23,8 @@ pub enum Hold {
     Drain,
     /// A command is at work on several shards or cores.
     Operation,
+    /// A lane from this core is full: what it feeds waits until there is room again.
+    FullLane,
 }
 
 /// Which replies a client wants (CLIENT REPLY).

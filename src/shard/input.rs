@@ -85,6 +85,11 @@ impl Shard {
         if session.closing {
             return;
         }
+        if session.may_run() && self.ports.is_congested() {
+            // A full lane must slow those who fill it, and not grow its overflow queue without end.
+            session.hold = Hold::FullLane;
+            self.slowed.push(conn);
+        }
         if session.query.is_empty() && session.may_run() {
             let used = self.run_input(conn, bytes);
             if let Some(session) = self.sessions.get_mut(conn)

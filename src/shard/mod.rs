@@ -63,6 +63,8 @@ pub struct Shard {
     buffers: BufferPool,
     /// Connections with something to send or to decide at the end of the turn.
     touched: Vec<ConnId>,
+    /// Connections that wait for room in a lane.
+    slowed: Vec<ConnId>,
     /// Connections whose held input may go on.
     resumable: VecDeque<ConnId>,
     /// This turn's commands for each other shard.
@@ -108,6 +110,7 @@ impl Shard {
             actions: Vec::new(),
             buffers: BufferPool::default(),
             touched: Vec::new(),
+            slowed: Vec::new(),
             resumable: VecDeque::new(),
             spare_batches: Vec::new(),
             waiting: HashMap::default(),

@@ -72,6 +72,9 @@ impl Service for Shard {
     fn turn(&mut self, now: Instant) -> Wait {
         self.open_turn();
         self.take_messages();
+        if !self.ports.is_congested() {
+            self.end_slowness();
+        }
         while let Some(conn) = self.resumable.pop_front() {
             self.resume(conn);
         }
@@ -178,6 +181,18 @@ impl Shard {
             Message::MakeRoom => self.on_make_room(),
             Message::Control(_) | Message::SettingsDone(_) => {
                 unreachable!("meant for the control core")
+            }
+        }
+    }
+
+    /// The lanes have room again: who waited for it goes on.
+    fn end_slowness(&mut self) {
+        for conn in self.slowed.drain(..) {
+            if let Some(session) = self.sessions.get_mut(conn)
+                && session.hold == Hold::FullLane
+            {
+                session.hold = Hold::None;
+                self.resumable.push_back(conn);
             }
         }
     }
