@@ -2,7 +2,7 @@
 //!
 //! A bucket is one cache line: seven entry pointers and, in its first eight bytes, a tag of eight hash
 //! bits for each plus a mark that says whether the search must go on in the next bucket. A lookup so
-//! touches the bucket and then, nearly always, only the right entry. Tables grow by a quarter and are
+//! touches the bucket and then, nearly always, only the right entry. Tables grow by an eighth and are
 //! kept up to 15/16 full: about 11 bytes a key at 60 keys a slot, where doubling tables of pointers
 //! cost 19 (measured with hashbrown).
 //!
@@ -242,7 +242,7 @@ impl Directory {
 }
 
 fn grown(buckets: usize) -> usize {
-    buckets + (buckets / 4).max(1)
+    buckets + (buckets / 8).max(1)
 }
 
 /// Where in its table an entry is, until the table changes: what is found once can so be looked at
