@@ -37,10 +37,16 @@ pub(super) struct Buffers {
     tail: u16,
     /// What the kernel handed out since [`Buffers::give_back`].
     lent: Vec<u16>,
+    /// Not yet in use, see [`Buffers::add_reserve`].
+    reserve: Vec<u16>,
 }
 
+/// Buffers that the kernel has from the start. It uses all that it has in turn, so what it has becomes
+/// resident; few connections at a time need few.
+const FIRST_BUFFERS: u16 = 64;
+
 impl Buffers {
-    /// Maps `count` buffers (a power of two) of `buffer_bytes` and gives all of them to the kernel.
+    /// Maps `count` buffers (a power of two) of `buffer_bytes` and gives the first of them to the kernel.
     pub(super) fn new(ring: &Submitter<'_>, count: u16, buffer_bytes: usize) -> io::Result<Self> {
         let count = count.clamp(1, 1 << 15).next_power_of_two();
         let ring_bytes =
@@ -55,7 +61,8 @@ impl Buffers {
             count,
             buffer_bytes,
             tail: 0,
-            lent: (0..count).collect(),
+            lent: (0..count.min(FIRST_BUFFERS)).collect(),
+            reserve: (count.min(FIRST_BUFFERS)..count).collect(),
         };
         // SAFETY: the address is that of `count` zeroed entries, page-aligned; the mapping lives as
         // long as `Buffers`, which the ring drops after itself is closed.
@@ -84,6 +91,12 @@ impl Buffers {
         // SAFETY: within the mapping by the assertion; mapped memory is initialised. The buffer is
         // lent, so the kernel does not write to it before `give_back`, which takes `&mut self`.
         unsafe { slice::from_raw_parts(start, length) }
+    }
+
+    /// The kernel ran out of buffers: from the next [`Buffers::give_back`] on it has all of them.
+    #[cold]
+    pub(super) fn add_reserve(&mut self) {
+        self.lent.append(&mut self.reserve);
     }
 
     /// Gives all lent buffers back to the kernel, in one store.

@@ -214,7 +214,8 @@ impl<S: Service> Reactor<S> {
             (error, _) => match -error {
                 // Out of buffers: all of this turn go back before the receive is armed again below,
                 // and connections queue up for them in the order in which they went without.
-                libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
+                libc::ENOBUFS => self.ring.add_buffers(),
+                libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
                 errno => return self.fail(index, io::Error::from_raw_os_error(errno)),
             },
         }

@@ -147,6 +147,11 @@ impl Ring {
         self.cancel(Kind::Accept, listener);
     }
 
+    /// Gives the kernel all receive buffers that there are, from the next turn on.
+    pub(super) fn add_buffers(&mut self) {
+        self.buffers.add_reserve();
+    }
+
     /// Receives into provided buffers as bytes come, until told otherwise or out of buffers.
     pub(super) fn receive(&mut self, connection: u32, socket: RawFd) {
         let receive = opcode::RecvMulti::new(Fd(socket), BUFFER_GROUP);
