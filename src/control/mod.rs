@@ -241,7 +241,7 @@ impl Service for Control {
 
     fn released(&mut self, _conn: ConnId, _socket: OwnedFd) {}
 
-    fn turn(&mut self, _now: Instant) -> Wait {
+    fn turn(&mut self, now: Instant) -> Wait {
         for core in 0..self.ports.from.len() {
             while let Some(message) = self.ports.from[core].pop() {
                 match message {
@@ -259,7 +259,11 @@ impl Service for Control {
         }
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
-        if self.ports.is_congested() { Wait::Poll } else { Wait::Until(None) }
+        if self.ports.is_congested() {
+            Wait::Poll
+        } else {
+            Wait::Until(Some(now + crate::shard::LONGEST_SLEEP))
+        }
     }
 
     fn has_incoming(&self) -> bool {

@@ -20,6 +20,7 @@ pub mod message;
 mod parts;
 mod server_commands;
 mod service;
+pub(crate) use service::LONGEST_SLEEP;
 pub mod sessions;
 mod transactions;
 
