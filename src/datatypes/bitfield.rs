@@ -61,6 +61,14 @@ impl FieldType {
     /// A client's `value` as this field can hold it. For an unsigned field a negative value is a
     /// large one, as in Redis: it saturates at the top.
     pub fn fit_argument(self, value: i64, overflow: Overflow) -> Option<i64> {
+        // Redis 7.0 reckons the distance to the maximum in 64 bits, where it overflows for the
+        // smallest values: these it takes for too large (`bitops.c`).
+        if self.signed && self.bits < 64 && overflow == Overflow::Saturate {
+            let max = (1_i64 << (self.bits - 1)) - 1;
+            if max.checked_sub(value).is_none() {
+                return Some(max);
+            }
+        }
         let value = if self.signed { i128::from(value) } else { i128::from(value as u64) };
         self.fit(value, overflow)
     }
@@ -151,6 +159,9 @@ mod tests {
             assert_eq!(field.add(value, increment, Overflow::Fail), None);
         }
         assert_eq!(u8.fit_argument(-5, Overflow::Saturate), Some(255));
+        let i5 = FieldType::new(true, 5).unwrap();
+        assert_eq!(i5.fit_argument(i64::MIN, Overflow::Saturate), Some(15), "as Redis has it");
+        assert_eq!(i5.fit_argument(-1000, Overflow::Saturate), Some(-16));
         assert_eq!(u8.fit_argument(-1, Overflow::Wrap), Some(255));
         assert_eq!(i8.fit_argument(200, Overflow::Wrap), Some(-56));
     }
