@@ -154,8 +154,10 @@ impl<S: Service> Reactor<S> {
             }
             match wait {
                 Wait::Poll => {
+                    // No yield: glommio-ng 0.12 parks with a runnable task when its preempt timer has
+                    // fired before it looks at its queues, and then nothing wakes this core. A
+                    // service with tasks in the executor asks for WithExecutor.
                     self.ring.enter(Patience::None)?;
-                    glommio::executor().yield_now().await;
                 }
                 Wait::WithExecutor(deadline) => self.wait_in_executor(deadline).await?,
                 Wait::Until(deadline) => self.block_until(deadline)?,
