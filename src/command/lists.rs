@@ -280,8 +280,10 @@ impl LposOptions {
         if at < request.len() {
             return Err(CommandError::Syntax);
         }
-        // The lowest rank has no positive counterpart; Redis 7.0 then tells of the first match.
+        // The lowest rank has no positive counterpart; Redis 7.0 then begins with the first match, and its
+        // count of those behind it wraps around and never reaches the wanted one.
         let from_tail = || rank.checked_neg().unwrap_or(1).unsigned_abs();
+        let count = count.map(|wanted| if rank == i64::MIN { 0 } else { wanted });
         let (end, rank) =
             if rank < 0 { (End::Tail, from_tail()) } else { (End::Head, rank.unsigned_abs()) };
         Ok(Self { end, rank, count, max_len })
