@@ -15,6 +15,7 @@ pub mod memory;
 pub mod process;
 pub mod reactor;
 pub mod resp;
+pub mod scripting;
 pub mod session;
 pub mod shard;
 pub mod shard_map;
