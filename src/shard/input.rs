@@ -411,6 +411,7 @@ impl Shard {
         let shard = self.id();
         let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
         let place = Self::expect_reply(session);
+        session.replies.expect_delay();
         let command = OwnedCommand {
             id,
             db: session.db,
@@ -585,7 +586,13 @@ impl Shard {
             self.log_slow_commands(Some(conn));
         }
         for item in std::mem::take(&mut batch.items) {
-            let Some(end) = item.reply_end else { continue };
+            let Some(end) = item.reply_end else {
+                if let Some(session) = self.sessions.get_mut(item.conn) {
+                    session.replies.expect_delay();
+                    self.touch(item.conn);
+                }
+                continue;
+            };
             let reply = &batch.replies[start..end as usize];
             start = end as usize;
             if let Some(session) = self.sessions.get_mut(item.conn) {
