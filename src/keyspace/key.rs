@@ -21,6 +21,9 @@ impl<'a> Key<'a> {
     }
 }
 
+/// A key and the number of its database, owned: it crosses a lane, or is remembered.
+pub type DbKey = (usize, Vec<u8>);
+
 /// The hash by which a key is placed in the table of its slot; seeded anew in each process, so that
 /// nobody can prepare keys that collide.
 pub fn hash_of(key: &[u8]) -> u64 {
