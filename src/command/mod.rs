@@ -29,6 +29,7 @@ mod object;
 mod random;
 mod relocate;
 mod scan;
+mod scripts;
 mod server;
 mod sets;
 mod sets_algebra;
@@ -47,7 +48,8 @@ pub use databases::database_number;
 pub use error::{CommandError, CommandResult};
 pub use part::{Part, Stretch};
 pub use request::Request;
-pub use server::debug_is_allowed;
+pub use scripts::{ScriptBy, ScriptCommand};
+pub use server::{debug_is_allowed, entry_bytes};
 pub use table::{
     Attempt, Blocking, Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run,
     SessionCommand, Walk,
@@ -69,6 +71,7 @@ static FAMILIES: &[&[Command]] = &[
     object::COMMANDS,
     relocate::COMMANDS,
     scan::COMMANDS,
+    scripts::COMMANDS,
     server::COMMANDS,
     sets::COMMANDS,
     sets_algebra::COMMANDS,

@@ -120,6 +120,7 @@ pub enum Group {
     Connection,
     Server,
     Transactions,
+    Scripting,
     /// "generic", too, in COMMAND DOCS, but about no keys in particular (WAIT): without a category.
     Other,
 }
@@ -138,6 +139,7 @@ impl Group {
             Group::Connection => "connection",
             Group::Server => "server",
             Group::Transactions => "transactions",
+            Group::Scripting => "scripting",
         }
     }
 
@@ -153,6 +155,7 @@ impl Group {
             Group::Bitmap => Some("@bitmap"),
             Group::Connection => Some("@connection"),
             Group::Transactions => Some("@transaction"),
+            Group::Scripting => Some("@scripting"),
             Group::Server | Group::Other => None,
         }
     }

@@ -13,6 +13,7 @@ mod answer;
 mod api;
 mod cjson;
 mod cmsgpack;
+mod fiber;
 mod host;
 pub mod library;
 mod native;
@@ -21,12 +22,15 @@ mod registration;
 mod result;
 mod sandbox;
 pub mod source;
+mod store;
 mod structs;
 mod vm;
 
+pub use fiber::{Answer, Ask, Ended, Fiber, Program, SpareStack, Turn, Words};
 pub use host::{Abort, Host, LogLevel, Tick};
 pub use random::Random;
 pub use sandbox::Engine;
+pub use store::{Digest, Store};
 pub use vm::{Compiled, Invocation, Outcome, Vm};
 
 #[cfg(test)]

@@ -157,13 +157,15 @@ impl Vm {
         body: impl FnOnce() -> mlua::Result<T>,
     ) -> mlua::Result<T> {
         let slot = &self.sandbox.host_slot;
+        // A script that waits for the server may have another one run within it.
+        let outer: Value = slot.raw_get(1)?;
         self.stopped_at.borrow_mut().take();
         let result = self.sandbox.lua.scope(|scope| {
             let serve = scope.create_function(|lua, args| run.borrow_mut().serve(lua, args))?;
             slot.raw_set(1, serve)?;
             body()
         });
-        slot.raw_set(1, Value::Nil)?;
+        slot.raw_set(1, outer)?;
         result
     }
 

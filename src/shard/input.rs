@@ -293,6 +293,9 @@ impl Shard {
             return self.refuse(conn, Some(id), &error);
         }
         let queues = session.multi.is_some() && !passes_multi(command);
+        if self.scripts.is_busy && !Self::runs_while_busy(command, words) {
+            return self.refuse_busy(conn, id);
+        }
         if self.engine.out_of_memory
             && (queues || command.flags.has(DENYOOM) || is_oom_exec(command, session))
         {
@@ -334,6 +337,7 @@ impl Shard {
             }
             (Run::Data(_), None) => self.run_many_keys(conn, id, words),
             (Run::Blocking(_), _) => self.run_blocking(conn, id, words),
+            (Run::Script(_), _) => self.run_script(conn, id, words),
             (Run::Walk(_) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
             (Run::Session(which), _) if is_about_transactions(which) => {
                 self.transaction_command(conn, id, which, words)
@@ -520,6 +524,13 @@ impl Shard {
         next
     }
 
+    /// A script: where its keys are, after all that its connection has sent before.
+    fn run_script(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
+        let spread = self.spread_of(CommandTable::get().command(id), words);
+        let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
+        self.when_drained(conn, |shard| shard.start_job(conn, job, spread))
+    }
+
     /// What a command of DEBUG may not do here, if it is one.
     pub(super) fn is_debug_allowed(&self, conn: ConnId, id: CommandId) -> CommandResult {
         if CommandTable::get().command(id).name != "debug" {
@@ -527,6 +538,16 @@ impl Shard {
         }
         let Some(session) = self.sessions.get(conn) else { return Ok(()) };
         debug_is_allowed(self.engine.config.enable_debug_command, session.endpoint.is_local())
+    }
+
+    #[cold]
+    fn refuse_busy(&mut self, conn: ConnId, id: CommandId) -> Next {
+        let error = self.busy_reply();
+        if let Run::Session(SessionCommand::Exec) = CommandTable::get().command(id).run {
+            self.leave_multi(conn);
+            return self.refuse(conn, Some(id), &exec_aborted(&error));
+        }
+        self.refuse(conn, Some(id), &error)
     }
 
     #[cold]
@@ -752,7 +773,7 @@ fn is_oom_exec(command: &Command, session: &Session) -> bool {
 
 /// Which command this is, if it exists and its arity is right; [`why_unidentified`] if not.
 #[inline(always)]
-fn identify(table: &CommandTable, words: &[&[u8]]) -> Option<CommandId> {
+pub(super) fn identify(table: &CommandTable, words: &[&[u8]]) -> Option<CommandId> {
     let mut id = table.find(words[0])?;
     let mut command = table.command(id);
     if wants_subcommand(command, words) {
@@ -774,7 +795,7 @@ fn wants_subcommand(command: &Command, words: &[&[u8]]) -> bool {
 
 /// What is wrong with a command that [`identify`] does not know.
 #[cold]
-fn why_unidentified(words: &[&[u8]]) -> CommandError {
+pub(super) fn why_unidentified(words: &[&[u8]]) -> CommandError {
     let table = CommandTable::get();
     let Some(id) = table.find(words[0]) else { return unknown_command(words) };
     let command = table.command(id);
