@@ -17,6 +17,7 @@
 //!   through `ctx.notify`. No change, no call.
 //! - Write the reply, or return an error; never both (a partial reply is taken back).
 
+use super::error::{CommandError, CommandResult};
 use crate::admin::stats::ShardStats;
 use crate::config::Config;
 use crate::keyspace::{Key, Keyspace};
@@ -84,6 +85,15 @@ impl Ctx<'_> {
 
     fn notify_in(&mut self, db: usize, key: &Key<'_>, class: Class, event: &'static str) {
         tracing::trace!(db, slot = key.slot.get(), ?class, event, "keyspace event");
+    }
+
+    /// Makes sure that `key`, which is not among the arguments, can be used here. Call it for every such key
+    /// before anything is written.
+    pub fn reach(&mut self, _db: usize, key: &Key<'_>) -> CommandResult {
+        if self.shards.owner(key.slot) == self.shard {
+            return Ok(());
+        }
+        Err(CommandError::text("TRYAGAIN The command needs a key that another shard owns"))
     }
 
     /// Unix time in ms, the same for all commands of a turn.

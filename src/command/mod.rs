@@ -19,6 +19,7 @@ mod collection;
 mod connection;
 mod counters;
 mod databases;
+mod dump;
 mod expire;
 mod hashes;
 mod keys;
@@ -30,6 +31,7 @@ mod scan;
 mod server;
 mod sets;
 mod sets_algebra;
+mod sort;
 mod strings;
 mod substrings;
 #[cfg(test)]
@@ -55,6 +57,7 @@ static FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     counters::COMMANDS,
     databases::COMMANDS,
+    dump::COMMANDS,
     expire::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
@@ -65,6 +68,7 @@ static FAMILIES: &[&[Command]] = &[
     server::COMMANDS,
     sets::COMMANDS,
     sets_algebra::COMMANDS,
+    sort::COMMANDS,
     strings::COMMANDS,
     substrings::COMMANDS,
     zsets::COMMANDS,
