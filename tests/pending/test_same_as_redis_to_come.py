@@ -50,19 +50,12 @@ FAMILIES = {
         SET <kp> <v>
         DEL <kp>
     """,
-    "sorting": """
-        {LPUSH|RPUSH} <kl> (<i>)*
-        SADD <ke> (<m>)*
-        SET <ks> <v>
-        SORT <kl> [BY nosort|BY s*] [LIMIT <p> <c>] [GET s*|GET #] [ASC|DESC] [ALPHA] [STORE <kl>]
-        SORT_RO <kl> [ALPHA] [DESC]
-        SORT <ke> [ALPHA] [DESC] [LIMIT 0 3]
+    "sorting_by_patterns": """
+        RPUSH <kl> 0 1 2 5 <i>
+        SET <ks> <i>
+        HSET <kh> f <i>
+        SORT <kl> [BY nosort|BY s*|BY h*->f] [LIMIT <p> <c>] [GET s*|GET h*->f] [GET #] [ASC|DESC] [STORE <kl>]
         DEL <kk>
-    """,
-    "dumps": """
-        SET <ks> <v>
-        APPEND <ks> <v>
-        DUMP <ks>
     """,
 }  # fmt: skip
 
