@@ -38,8 +38,6 @@ def pytest_collection_modifyitems(items):
 # Tests that Corelane does not pass yet, each with what is wrong: they run against redis-server, and against
 # Corelane again as soon as their line here is gone.
 KNOWN_FAILURES = {
-    "test_patterns_lead_to_keys_and_fields": "SORT does not reach keys of other shards yet",
-    "test_patterns_lead_to_keys_wherever_they_live": "as the line before",
     "test_maxclients_turns_away_the_next_and_keeps_serving": "places of closed clients are counted a moment too long",
     "test_volatile_policies_take_only_keys_with_an_expiry": "memory settles above the limit; writes are refused too early on 3 shards",
     "test_volatile_ttl_takes_those_first_that_would_go_soonest": "candidates are drawn evenly over the wheel, not soonest first",

@@ -195,6 +195,16 @@ def test_encodings_follow_the_settings_of_who_restores(server, c):
             check(c, (("RESTORE", key, 0, payloads[key], "REPLACE"), OK), (("OBJECT", "ENCODING", key), encoding))
 
 
+def test_a_restored_list_wakes_who_waits_for_it(server, c, connect):
+    c("RPUSH other a b")
+    payload = c("DUMP other")
+    waiter = connect()
+    waiter.send("BLPOP l 5")
+    eventually(lambda: server.info("clients")["blocked_clients"] == "1")
+    assert c("RESTORE", "l", 0, payload) == OK
+    assert waiter.read() == [b"l", b"a"]
+
+
 test_the_rows_of_dump_and_restore = table(
     ("COMMAND GETKEYS dump k", ["k"]),
     ("COMMAND GETKEYS restore k 0 x REPLACE", ["k"]),

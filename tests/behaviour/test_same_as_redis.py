@@ -231,6 +231,13 @@ FAMILIES = {
         SORT <ke> BY nosort [DESC] [LIMIT 0 3] STORE {l0|l1}
         DEL <kk>
     """,
+    "sorting_by_patterns": """
+        RPUSH <kl> 0 1 2 5 <i>
+        SET <ks> <i>
+        HSET <kh> f <i>
+        SORT <kl> [BY nosort|BY s*|BY h*->f] [LIMIT <p> <c>] [GET s*|GET h*->f] [GET #] [ASC|DESC] [STORE <kl>]
+        DEL <kk>
+    """,
     "dumps": """
         SET <ks> <v>
         APPEND <ks> <v>

@@ -162,4 +162,19 @@ def test_zero_bytes_end_a_text_that_is_shown_and_not_one_that_is_stored(c, store
         assert c("SORT l ALPHA") == [b"A", b"a\x00c", b"a\x00b"]
 
 
+def test_source_and_destination_may_live_on_different_shards(c):
+    for number in range(20):
+        a, b = f"a{number}", f"b{number * 7}"
+        check(c, (("RPUSH", a, 3, 1, 2), 3), (("SORT", a, "STORE", b), 3), (("LRANGE", b, 0, -1), ["1", "2", "3"]))
+
+
+def test_a_stored_result_wakes_who_waits_for_it(server, c, connect):
+    c("RPUSH other b a")
+    waiter = connect()
+    waiter.send("BLPOP l 5")
+    eventually(lambda: server.info("clients")["blocked_clients"] == "1")
+    assert c("SORT other ALPHA STORE l") == 2
+    assert waiter.read() == [b"l", b"a"]
+
+
 covers("SORT", "SORT_RO")

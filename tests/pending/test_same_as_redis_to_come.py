@@ -50,13 +50,6 @@ FAMILIES = {
         SET <kp> <v>
         DEL <kp>
     """,
-    "sorting_by_patterns": """
-        RPUSH <kl> 0 1 2 5 <i>
-        SET <ks> <i>
-        HSET <kh> f <i>
-        SORT <kl> [BY nosort|BY s*|BY h*->f] [LIMIT <p> <c>] [GET s*|GET h*->f] [GET #] [ASC|DESC] [STORE <kl>]
-        DEL <kk>
-    """,
 }  # fmt: skip
 
 present.READERS[b"stream"] = [("XRANGE", "-", "+")]

@@ -92,7 +92,7 @@ mod tests {
             sum.update(head);
             sum.update(tail);
             let slow = bytes.iter().fold(0, |sum, byte| {
-                (0..8).fold(sum ^ u64::from(*byte), |sum, _| sum >> 1 ^ POLYNOMIAL * (sum & 1))
+                (0..8).fold(sum ^ u64::from(*byte), |sum, _| (sum >> 1) ^ (POLYNOMIAL * (sum & 1)))
             });
             prop_assert_eq!(sum.value(), slow);
         }

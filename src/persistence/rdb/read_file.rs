@@ -17,6 +17,9 @@ use crate::keyspace::Value;
 /// The first version that ends with a checksum.
 const FIRST_SUMMED_VERSION: u16 = 5;
 
+/// Numbers after a hint about a slot: which, its keys, those of them that expire.
+const SLOT_INFO_LENGTHS: usize = 3;
+
 /// What was found next.
 pub enum Found {
     /// Nothing yet: [`FileReader::feed`] it more.
@@ -192,7 +195,9 @@ impl Parser {
             opcode::DATABASE => Found::Database(input.length()?),
             opcode::SIZES => Found::Sizes { keys: input.length()?, expiring: input.length()? },
             opcode::SLOT_INFO => {
-                (input.length()?, input.length()?, input.length()?);
+                for _ in 0..SLOT_INFO_LENGTHS {
+                    input.length()?;
+                }
                 Found::Progress
             }
             opcode::FUNCTION => Found::Function(input.text()?.into_bytes()),
