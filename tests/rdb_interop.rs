@@ -126,7 +126,9 @@ fn values() -> BTreeMap<Vec<u8>, Value> {
     };
     let hash = |count| {
         let mut hash = Hash::default();
-        texts(count).for_each(|text| drop(hash.set(&text, &text, limits.hash)));
+        texts(count).for_each(|text| {
+            hash.set(&text, &text, limits.hash);
+        });
         Value::Hash(Box::new(hash))
     };
     let zset = |count: u32| {

@@ -55,6 +55,7 @@ VOCABULARY = {
     "d": lambda rng: rng.choice(["0", "10", "100", "200", "100000", "-1", "x"]),
     "unit": lambda rng: rng.choice(["m", "km", "ft", "mi", "KM", "x"]),
     "enc": lambda rng: rng.choice(["ENCODING", "ENCODING", "REFCOUNT", "encoding"]),
+    "hf": pick(["h*->f"]),
     "kq": lambda rng: f"q{rng.randrange(3)}",  # scores all alike: by Redis's rules a lex range of others means nothing
     **{f"k{kind}": key_of(kind) for kind in "slhezxgpk"},
 }  # fmt: skip
@@ -232,10 +233,10 @@ FAMILIES = {
         DEL <kk>
     """,
     "sorting_by_patterns": """
-        RPUSH <kl> 0 1 2 5 <i>
+        RPUSH {l0|l1|l2} 0 1 2 5 <i>
         SET <ks> <i>
         HSET <kh> f <i>
-        SORT <kl> [BY nosort|BY s*|BY h*->f] [LIMIT <p> <c>] [GET s*|GET h*->f] [GET #] [ASC|DESC] [STORE <kl>]
+        SORT {l0|l1} [BY nosort|BY s*|BY <hf>] [LIMIT <p> <c>] [GET s*|GET <hf>] [GET #] [ASC|DESC] [STORE <kl>]
         DEL <kk>
     """,
     "dumps": """
