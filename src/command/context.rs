@@ -33,6 +33,7 @@ pub enum Class {
     Set,
     Hash,
     ZSet,
+    Stream,
     Expired,
     Evicted,
     New,

@@ -30,6 +30,11 @@ mod scan;
 mod server;
 mod sets;
 mod sets_algebra;
+mod streams;
+mod streams_claim;
+mod streams_groups;
+mod streams_info;
+mod streams_read;
 mod strings;
 mod substrings;
 #[cfg(test)]
@@ -65,6 +70,7 @@ static FAMILIES: &[&[Command]] = &[
     server::COMMANDS,
     sets::COMMANDS,
     sets_algebra::COMMANDS,
+    streams::COMMANDS,
     strings::COMMANDS,
     substrings::COMMANDS,
     zsets::COMMANDS,

@@ -137,7 +137,8 @@ fn legacy_range(keys: &[KeySpec]) -> (i64, i64, i64) {
             let (first, last) = (i64::from(first), i64::from(last));
             Some((first, if last < 0 { last } else { first + last }, i64::from(step)))
         }
-        (Begin::Keyword { .. }, _) | (_, Find::Keynum { .. }) => None,
+        (Begin::Keyword { .. } | Begin::Streams { .. }, _)
+        | (_, Find::Keynum { .. } | Find::HalfOfRest) => None,
     });
     let mut whole: Option<(i64, i64, i64)> = None;
     for (first, last, step) in ranges {
@@ -158,13 +159,8 @@ fn write_key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
     reply.bulk(b"begin_search");
     match spec.begin {
         Begin::Index(at) => write_search("index", &[("index", i64::from(at))], reply),
-        Begin::Keyword { word, from } => {
-            write_search_header("keyword", 2, reply);
-            reply.bulk(b"keyword");
-            reply.bulk(word.as_bytes());
-            reply.bulk(b"startfrom");
-            reply.integer(i64::from(from));
-        }
+        Begin::Keyword { word, from } => write_keyword(word, from, reply),
+        Begin::Streams { from } => write_keyword("STREAMS", from, reply),
     }
     reply.bulk(b"find_keys");
     match spec.find {
@@ -172,12 +168,24 @@ fn write_key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
             let (last, step) = (i64::from(last), i64::from(step));
             write_search("range", &[("lastkey", last), ("keystep", step), ("limit", 0)], reply);
         }
+        Find::HalfOfRest => {
+            // In Redis's words: up to the last but, of what is left, only the half.
+            write_search("range", &[("lastkey", -1), ("keystep", 1), ("limit", 2)], reply);
+        }
         Find::Keynum { first } => {
             let first = i64::from(first);
             let fields = [("keynumidx", 0), ("firstkey", first), ("keystep", 1)];
             write_search("keynum", &fields, reply);
         }
     }
+}
+
+fn write_keyword(word: &str, from: u8, reply: &mut Reply<'_>) {
+    write_search_header("keyword", 2, reply);
+    reply.bulk(b"keyword");
+    reply.bulk(word.as_bytes());
+    reply.bulk(b"startfrom");
+    reply.integer(i64::from(from));
 }
 
 fn write_search(kind: &str, fields: &[(&str, i64)], reply: &mut Reply<'_>) {

@@ -1,0 +1,65 @@
+//! What a stream counts, and what follows from it for groups: how many entries they have read and how
+//! many are ahead of them.
+//!
+//! Entries have no index, so a group's number of entries read is kept while it reads, and estimated
+//! where the counters allow it. A deleted entry ahead makes it unknown. The rules are Redis 7.0's, quirks
+//! included, for clients compare `entries-read` and `lag`.
+
+use super::id::StreamId;
+
+/// The figures of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Live entries.
+    pub len: u64,
+    /// The highest id that the stream has ever had.
+    pub last_id: StreamId,
+    /// The first live entry; zero if there is none.
+    pub first_id: StreamId,
+    /// The highest id that XDEL removed.
+    pub max_deleted_id: StreamId,
+    /// Entries ever added.
+    pub entries_added: u64,
+}
+
+impl Counters {
+    /// Whether an entry at `from` or above was removed by XDEL, as far as the counters tell.
+    pub fn has_tombstone_from(&self, from: StreamId) -> bool {
+        let fragmented = self.len > 0 && self.max_deleted_id != StreamId::MIN;
+        fragmented && self.first_id <= self.max_deleted_id && from <= self.max_deleted_id
+    }
+
+    /// How many entries were added up to `id`, if that can be told.
+    pub fn entries_up_to(&self, id: StreamId) -> Option<i64> {
+        let added = self.entries_added as i64;
+        if self.entries_added == 0 {
+            return Some(0);
+        }
+        if self.len == 0 && id <= self.last_id {
+            return Some(added);
+        }
+        if id != StreamId::MIN && id < self.max_deleted_id {
+            return None;
+        }
+        if id >= self.last_id {
+            return (id == self.last_id).then_some(added);
+        }
+        let fragmented =
+            self.max_deleted_id != StreamId::MIN && self.max_deleted_id >= self.first_id;
+        if fragmented || id > self.first_id {
+            return None;
+        }
+        let before = added.wrapping_sub(self.len as i64);
+        Some(if id == self.first_id { before.wrapping_add(1) } else { before })
+    }
+
+    /// Entries that a group which has read up to `last_id` has yet to read, if that can be told.
+    pub fn lag(&self, last_id: StreamId, entries_read: Option<i64>) -> Option<i64> {
+        if self.entries_added == 0 {
+            return Some(0);
+        }
+        let read = entries_read.filter(|_| !self.has_tombstone_from(last_id));
+        let read = read.or_else(|| self.entries_up_to(last_id))?;
+        Some((self.entries_added as i64).wrapping_sub(read))
+    }
+}
