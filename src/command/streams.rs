@@ -69,6 +69,8 @@ const ID_TOO_SMALL: CommandError = CommandError::text(
 const TRIMMED_TWICE: CommandError = CommandError::text(
     "ERR syntax error, MAXLEN and MINID options at the same time are not compatible",
 );
+const LIMIT_OF_EXACT: CommandError =
+    CommandError::text("ERR syntax error, LIMIT cannot be used without the special ~ option");
 
 // ---- what all stream commands share ----
 
@@ -206,18 +208,16 @@ impl TrimWords {
     fn finish(self, config: &Config) -> CommandResult<Option<Trim>> {
         let Some(to) = self.to else {
             return match self.limit {
-                None | Some(0) => Ok(None),
+                None => Ok(None),
+                // Redis keeps "no limit" as 0, so it takes this for a trim that is exact.
+                Some(0) => Err(LIMIT_OF_EXACT),
                 Some(_) => Err(CommandError::text(
                     "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy",
                 )),
             };
         };
         let entries_max = match self.limit {
-            Some(_) if !self.approximate => {
-                return Err(CommandError::text(
-                    "ERR syntax error, LIMIT cannot be used without the special ~ option",
-                ));
-            }
+            Some(_) if !self.approximate => return Err(LIMIT_OF_EXACT),
             Some(limit) => limit as u64,
             None if self.approximate => default_limit(config),
             None => 0,
@@ -264,9 +264,12 @@ impl Options {
         while at < request.len() {
             at = trim_option(&mut words, request, at)?.ok_or(CommandError::Syntax)?;
         }
-        words.finish(config)?.ok_or(CommandError::text(
-            "ERR syntax error, XTRIM must be called with a trimming strategy",
-        ))
+        let missing =
+            CommandError::text("ERR syntax error, XTRIM must be called with a trimming strategy");
+        match (words.to, words.limit) {
+            (None, Some(0)) => Err(missing),
+            _ => words.finish(config)?.ok_or(missing),
+        }
     }
 }
 
@@ -423,9 +426,7 @@ fn xsetid(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Co
 /// Whether a stream can have this last id and this count of entries ever added.
 fn check_new_last_id(stream: &Stream, id: StreamId, entries_added: Option<u64>) -> CommandResult {
     let counters = stream.counters();
-    let text = if id < counters.max_deleted_id {
-        "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id"
-    } else if counters.len > 0 && id < stream.last_entry_id() {
+    let text = if counters.len > 0 && id < stream.last_entry_id() {
         "ERR The ID specified in XSETID is smaller than the target stream top item"
     } else if counters.len > 0 && entries_added.is_some_and(|added| added < counters.len) {
         "ERR The entries_added specified in XSETID is smaller than the target stream length"

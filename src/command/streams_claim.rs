@@ -47,6 +47,27 @@ struct Claim {
     now_ms: i64,
 }
 
+/// Who claims. A consumer becomes known, and counts as seen, with the first entry that it takes.
+struct Claimer<'a> {
+    name: &'a [u8],
+    number: Option<ConsumerNumber>,
+    is_new: bool,
+}
+
+impl<'a> Claimer<'a> {
+    fn new(name: &'a [u8]) -> Self {
+        Self { name, number: None, is_new: false }
+    }
+
+    fn number(&mut self, group: &mut Group, now_ms: i64) -> ConsumerNumber {
+        *self.number.get_or_insert_with(|| {
+            let (number, is_new) = group.consumer_or_new(self.name, now_ms);
+            self.is_new = is_new;
+            number
+        })
+    }
+}
+
 /// What became of an id that was to be claimed.
 #[derive(PartialEq, Eq)]
 enum Claimed {
@@ -64,7 +85,7 @@ impl Claim {
         &self,
         entries: Entries<'_>,
         group: &mut Group,
-        consumer: ConsumerNumber,
+        claimer: &mut Claimer<'_>,
         id: StreamId,
         reply: &mut Reply<'_>,
     ) -> Claimed {
@@ -85,6 +106,7 @@ impl Claim {
         };
         let once_more = before.wrapping_add(u64::from(!self.just_id));
         let deliveries = self.deliveries.unwrap_or(once_more);
+        let consumer = claimer.number(group, self.now_ms);
         group.assign(id, Pending { delivered_ms: self.delivered_ms, deliveries, consumer });
         if self.just_id {
             bulk_id(reply, id);
@@ -185,17 +207,17 @@ pub(super) fn xclaim(
     let Some((entries, group)) = stream.entries_and_group(group) else { return Ok(()) };
     let moves_on = options.last_id > group.last_id;
     group.last_id = group.last_id.max(options.last_id);
-    let (consumer, is_new) = group.consumer_or_new(request.arg(3), now_ms);
+    let mut claimer = Claimer::new(request.arg(3));
     let array = reply.deferred();
     let (mut taken, mut changes) = (0, 0);
     for id in ids {
-        let claimed = options.claim.take(entries, group, consumer, id, reply);
+        let claimed = options.claim.take(entries, group, &mut claimer, id, reply);
         taken += usize::from(claimed == Claimed::Taken);
         changes += u64::from(claimed != Claimed::Left);
     }
     reply.set_array_len(array, taken);
     ctx.changes.dirty += changes.max(u64::from(moves_on));
-    if is_new {
+    if claimer.is_new {
         group_changed(ctx, &key, Some("xgroup-createconsumer"));
     }
     Ok(())
@@ -247,7 +269,7 @@ impl AutoClaim {
         &self,
         entries: Entries<'_>,
         group: &mut Group,
-        consumer: ConsumerNumber,
+        claimer: &mut Claimer<'_>,
         reply: &mut Reply<'_>,
     ) -> (Option<StreamId>, usize, Vec<StreamId>) {
         let mut looks = self.count.saturating_mul(AUTOCLAIM_LOOKS_PER_ENTRY);
@@ -255,7 +277,7 @@ impl AutoClaim {
         let mut next = group.pending(self.start).next().map(|(id, _)| id);
         while let Some(id) = next.filter(|_| looks > 0 && left > 0) {
             looks -= 1;
-            match self.claim.take(entries, group, consumer, id, reply) {
+            match self.claim.take(entries, group, claimer, id, reply) {
                 Claimed::Taken => {
                     taken += 1;
                     left -= 1;
@@ -289,11 +311,11 @@ pub(super) fn xautoclaim(
     }
     let Some(stream) = ctx.keyspace[ctx.db].get_mut::<Stream>(&key)? else { return Ok(()) };
     let Some((entries, group)) = stream.entries_and_group(group) else { return Ok(()) };
-    let (consumer, is_new) = group.consumer_or_new(request.arg(3), now_ms);
+    let mut claimer = Claimer::new(request.arg(3));
     // The cursor stands first but is known last, so the entries wait elsewhere.
     let mut written = Vec::new();
     let mut claimed_reply = Reply::new(&mut written, reply.resp3());
-    let (next, taken, gone) = auto.run(entries, group, consumer, &mut claimed_reply);
+    let (next, taken, gone) = auto.run(entries, group, &mut claimer, &mut claimed_reply);
     reply.array(3);
     bulk_id(reply, next.unwrap_or(StreamId::MIN));
     reply.array(taken);
@@ -301,7 +323,7 @@ pub(super) fn xautoclaim(
     reply.array(gone.len());
     gone.iter().for_each(|id| bulk_id(reply, *id));
     ctx.changes.dirty += (taken + gone.len()) as u64;
-    if is_new {
+    if claimer.is_new {
         group_changed(ctx, &key, Some("xgroup-createconsumer"));
     }
     Ok(())

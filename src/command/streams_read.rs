@@ -1,13 +1,13 @@
 //! XREAD and XREADGROUP: entries of several streams, for anybody or for a consumer of a group.
 //!
 //! Promise: [`try_read`] either answers or says that there is nothing to answer with, in which case it has
-//! written nothing; the only thing it may have done then is to make the consumer known. So whoever may
-//! wait can call it again whenever one of the keys has got new entries.
+//! written and changed nothing: a consumer becomes known when it is served. So whoever may wait can call it
+//! again whenever one of the keys has got new entries.
 
 use super::collection::integer;
 use super::streams::{group_changed, id_argument, no_key_or_group, write_entry};
 use super::{CommandError, CommandResult, Ctx, Request};
-use crate::datatypes::stream::{ConsumerNumber, Delivery, Stream, StreamId};
+use crate::datatypes::stream::{Delivery, Stream, StreamId};
 use crate::keyspace::Key;
 use crate::resp::Reply;
 
@@ -86,12 +86,12 @@ enum From {
 
 /// What there is to serve of a stream.
 enum Ready {
-    /// Entries above this id.
+    /// Entries above this id, for anybody.
     Entries(StreamId),
-    /// Entries above this id, to a consumer.
-    New(StreamId, ConsumerNumber),
+    /// Entries above this id, which the group has not delivered.
+    Undelivered(StreamId),
     /// The consumer's own pending entries above this id.
-    History(StreamId, ConsumerNumber),
+    History(StreamId),
 }
 
 const GROUP_IN_XREAD: CommandError = CommandError::text(
@@ -190,28 +190,18 @@ impl<'a> Read<'a> {
         (0..self.keys).map(resolve).collect()
     }
 
-    /// What can be served of the stream at `key` at once. A consumer that is new is made known.
+    /// What can be served of the stream at `key` at once.
     fn ready(&self, ctx: &mut Ctx<'_>, key: &Key<'_>, from: From) -> CommandResult<Option<Ready>> {
-        let now_ms = ctx.now_ms();
-        let db = &mut ctx.keyspace[ctx.db];
-        let Some((group, name)) = self.group else {
-            let Some(stream) = db.read_as::<Stream>(key)? else { return Ok(None) };
-            let From::After(id) = from else { return Ok(None) };
-            let has_more = !stream.is_empty() && stream.last_entry_id() > id;
-            return Ok(has_more.then_some(Ready::Entries(id)));
-        };
-        let Some(stream) = db.get_mut::<Stream>(key)? else { return Ok(None) };
-        let last_entry = stream.last_entry_id();
-        let Some(group) = stream.group_mut(group) else { return Ok(None) };
-        let has_more = last_entry > group.last_id;
-        let last_id = group.last_id;
-        let (consumer, is_new) = group.consumer_or_new(name, now_ms);
-        if is_new {
-            group_changed(ctx, key, Some("xgroup-createconsumer"));
-        }
-        Ok(match from {
-            From::After(id) => Some(Ready::History(id, consumer)),
-            From::Undelivered => has_more.then_some(Ready::New(last_id, consumer)),
+        let Some(stream) = ctx.keyspace[ctx.db].read_as::<Stream>(key)? else { return Ok(None) };
+        let has_after = |id| !stream.is_empty() && stream.last_entry_id() > id;
+        let group = self.group.and_then(|(group, _)| stream.group(group));
+        Ok(match (from, group) {
+            (From::After(id), None) => has_after(id).then_some(Ready::Entries(id)),
+            (From::After(id), Some(_)) => Some(Ready::History(id)),
+            (From::Undelivered, Some(group)) => {
+                has_after(group.last_id).then_some(Ready::Undelivered(group.last_id))
+            }
+            (From::Undelivered, None) => None,
         })
     }
 
@@ -223,13 +213,6 @@ impl<'a> Read<'a> {
         ready: Ready,
         reply: &mut Reply<'_>,
     ) -> CommandResult {
-        let delivery = |after, consumer| Delivery {
-            after,
-            entries_max: self.count,
-            consumer,
-            no_acknowledgement: self.no_acknowledgement,
-            now_ms: ctx.keyspace.now_ms(),
-        };
         let array = reply.deferred();
         let served = match ready {
             Ready::Entries(id) => {
@@ -239,37 +222,48 @@ impl<'a> Read<'a> {
                 let entries = entries.into_iter().flatten().take(self.count);
                 entries.map(|entry| write_entry(reply, entry)).count()
             }
-            Ready::New(id, consumer) => {
-                let delivery = delivery(id, consumer);
-                self.deliver(ctx, key, |stream, group| {
+            Ready::Undelivered(after) => {
+                self.deliver(ctx, key, after, |stream, group, delivery| {
                     stream.deliver(group, delivery, |entry| write_entry(reply, entry))
                 })?
             }
-            Ready::History(id, consumer) => {
-                let delivery = delivery(id, consumer);
-                self.deliver(ctx, key, |stream, group| {
-                    stream.deliver_again(group, delivery, |id, entry| match entry {
-                        Some(entry) => write_entry(reply, entry),
-                        None => write_removed(reply, id),
-                    })
-                })?
-            }
+            Ready::History(after) => self.deliver(ctx, key, after, |stream, group, delivery| {
+                stream.deliver_again(group, delivery, |id, entry| match entry {
+                    Some(entry) => write_entry(reply, entry),
+                    None => write_removed(reply, id),
+                })
+            })?,
         };
         reply.set_array_len(array, served);
         Ok(())
     }
 
-    /// Lets `deliver` give entries of the stream to a consumer of the group.
+    /// Lets `deliver` give entries of the stream to the consumer, which is made known if it is new.
     fn deliver(
         &self,
         ctx: &mut Ctx<'_>,
         key: &Key<'_>,
-        deliver: impl FnOnce(&mut Stream, &[u8]) -> usize,
+        after: StreamId,
+        deliver: impl FnOnce(&mut Stream, &[u8], Delivery) -> usize,
     ) -> CommandResult<usize> {
-        group_changed(ctx, key, None);
+        let now_ms = ctx.now_ms();
         let stream = ctx.keyspace[ctx.db].get_mut::<Stream>(key)?;
-        let served = stream.zip(self.group).map(|(stream, (group, _))| deliver(stream, group));
-        Ok(served.unwrap_or(0))
+        let (Some(stream), Some((name, consumer))) = (stream, self.group) else { return Ok(0) };
+        let Some(group) = stream.group_mut(name) else { return Ok(0) };
+        let (consumer, is_new) = group.consumer_or_new(consumer, now_ms);
+        let delivery = Delivery {
+            after,
+            entries_max: self.count,
+            consumer,
+            no_acknowledgement: self.no_acknowledgement,
+            now_ms,
+        };
+        let served = deliver(stream, name, delivery);
+        if is_new {
+            group_changed(ctx, key, Some("xgroup-createconsumer"));
+        }
+        group_changed(ctx, key, None);
+        Ok(served)
     }
 }
 

@@ -38,9 +38,6 @@ impl Counters {
         if self.len == 0 && id <= self.last_id {
             return Some(added);
         }
-        if id != StreamId::MIN && id < self.max_deleted_id {
-            return None;
-        }
         if id >= self.last_id {
             return (id == self.last_id).then_some(added);
         }
