@@ -60,3 +60,49 @@ impl Counters {
         Some((self.entries_added as i64).wrapping_sub(read))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn id(ms: u64) -> StreamId {
+        StreamId::new(ms, 0)
+    }
+
+    /// Ten entries were added, of which 4 to 10 are left; the last id was moved on to 12.
+    const COUNTERS: Counters = Counters {
+        len: 7,
+        last_id: id(12),
+        first_id: id(4),
+        max_deleted_id: StreamId::MIN,
+        entries_added: 10,
+    };
+
+    #[test]
+    fn a_lag_is_told_where_nothing_was_removed_ahead() {
+        let removed = Counters { len: 6, max_deleted_id: id(6), ..COUNTERS };
+        let removed_before = Counters { max_deleted_id: id(3), ..COUNTERS };
+        let emptied = Counters { len: 0, first_id: id(0), ..COUNTERS };
+        for (counters, last_id, read, lag) in [
+            (Counters::default(), id(5), Some(3), Some(0)),
+            (COUNTERS, id(0), None, Some(7)),
+            (COUNTERS, id(4), None, Some(6)),
+            (COUNTERS, id(5), None, None),
+            (COUNTERS, id(5), Some(5), Some(5)),
+            (COUNTERS, id(12), None, Some(0)),
+            (COUNTERS, id(13), None, None),
+            (COUNTERS, id(5), Some(11), Some(-1)),
+            (removed, id(0), None, None),
+            (removed, id(5), Some(5), None),
+            (removed, id(6), Some(6), None),
+            (removed, id(7), Some(7), Some(3)),
+            (removed, id(12), None, Some(0)),
+            (removed_before, id(0), None, Some(7)),
+            (removed_before, id(2), Some(2), Some(8)),
+            (emptied, id(5), None, Some(0)),
+            (emptied, id(5), Some(5), Some(5)),
+        ] {
+            assert_eq!(counters.lag(last_id, read), lag, "{counters:?} {last_id} {read:?}");
+        }
+    }
+}
