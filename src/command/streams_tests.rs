@@ -82,7 +82,7 @@ fn a_claim_sets_time_and_count_of_the_delivery() {
         let mut shard = shard();
         shard.run("XREADGROUP GROUP g me COUNT 1 STREAMS x >");
         pass(&mut shard, 50);
-        let claimed = shard.run(&format!("XCLAIM x g you 0 1-1 {options}").trim_end().to_owned());
+        let claimed = shard.run(format!("XCLAIM x g you 0 1-1 {options}").trim_end());
         assert!(claimed.starts_with("*1\r\n"), "{options}: {claimed}");
         assert_eq!(
             shard.run("XPENDING x g - + 1"),
