@@ -37,6 +37,7 @@ pub enum Class {
     Set,
     Hash,
     ZSet,
+    Stream,
     Expired,
     Evicted,
     New,

@@ -34,6 +34,11 @@ mod server;
 mod sets;
 mod sets_algebra;
 mod sort;
+mod streams;
+mod streams_claim;
+mod streams_groups;
+mod streams_info;
+mod streams_read;
 mod strings;
 mod substrings;
 #[cfg(test)]
@@ -76,6 +81,7 @@ static FAMILIES: &[&[Command]] = &[
     sets::COMMANDS,
     sets_algebra::COMMANDS,
     sort::COMMANDS,
+    streams::COMMANDS,
     strings::COMMANDS,
     substrings::COMMANDS,
     transactions::COMMANDS,

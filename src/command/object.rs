@@ -68,6 +68,7 @@ pub(super) fn encoding(entry: &Entry) -> &'static str {
         ValueRef::Set(set) => set.encoding(),
         ValueRef::Hash(hash) => hash.encoding(),
         ValueRef::ZSet(zset) => zset.encoding(),
+        ValueRef::Stream(_) => "stream",
     }
 }
 

@@ -301,7 +301,9 @@ fn load(
                 (true, false) => (members(window.clone(), Order::Ascending), 0..window.len()),
             })
         }
-        Some(ValueRef::Str(_) | ValueRef::Hash(_)) => Err(CommandError::WrongType),
+        Some(ValueRef::Str(_) | ValueRef::Hash(_) | ValueRef::Stream(_)) => {
+            Err(CommandError::WrongType)
+        }
     }
 }
 

@@ -116,6 +116,7 @@ pub enum Group {
     Set,
     SortedSet,
     Hash,
+    Stream,
     Bitmap,
     Connection,
     Server,
@@ -134,6 +135,7 @@ impl Group {
             Group::Set => "set",
             Group::SortedSet => "sorted-set",
             Group::Hash => "hash",
+            Group::Stream => "stream",
             Group::Bitmap => "bitmap",
             Group::Connection => "connection",
             Group::Server => "server",
@@ -150,6 +152,7 @@ impl Group {
             Group::Set => Some("@set"),
             Group::SortedSet => Some("@sortedset"),
             Group::Hash => Some("@hash"),
+            Group::Stream => Some("@stream"),
             Group::Bitmap => Some("@bitmap"),
             Group::Connection => Some("@connection"),
             Group::Transactions => Some("@transaction"),
@@ -188,6 +191,12 @@ pub enum Begin {
         /// Why, as COMMAND INFO shows it.
         notes: &'static str,
     },
+    /// After the word STREAMS that ends the options of XREAD and XREADGROUP. As a keyword it would be found
+    /// too early where a group or a consumer has that name, so the options are walked over.
+    Streams {
+        /// Where COMMAND INFO says that one has to look for the word.
+        from: u8,
+    },
 }
 
 /// How the keys go on from where they begin.
@@ -209,6 +218,8 @@ pub enum Find {
     Unknown,
     /// The destination of SORT, wherever among its options that is.
     SortDestination,
+    /// The first half of what is left; the other half belongs to them one by one (XREAD).
+    HalfOfRest,
 }
 
 /// One group of keys in the arguments of a command.
@@ -240,6 +251,11 @@ impl KeySpec {
         Self { access, flags, begin: Begin::Index(at), find: Find::Keynum { first: 1 } }
     }
 
+    /// The first half of what follows the word STREAMS.
+    pub const fn streams(from: u8, access: Access, flags: &'static [&'static str]) -> Self {
+        Self { access, flags, begin: Begin::Streams { from }, find: Find::HalfOfRest }
+    }
+
     /// Calls `visit` with the place of each key in `args`. Stops at what is not there: bad arguments
     /// are for the handler to answer.
     pub fn for_each(&self, args: &[&[u8]], mut visit: impl FnMut(usize)) {
@@ -266,6 +282,9 @@ impl KeySpec {
                 (start..args.len()).take(count).for_each(&mut visit);
             }
             Find::Unknown | Find::SortDestination => {}
+            Find::HalfOfRest => {
+                (begin..begin + args.len().saturating_sub(begin) / 2).for_each(visit);
+            }
         }
     }
 
@@ -278,7 +297,26 @@ impl KeySpec {
                 Some(usize::from(from) + found + 1)
             }
             Begin::Unknown { .. } => None,
+            Begin::Streams { from } => Some(streams_word(args, usize::from(from))? + 1),
         }
+    }
+}
+
+/// Where the word STREAMS is in XREAD or XREADGROUP: after the options, or, where these make no sense,
+/// the first one from `from` on.
+fn streams_word(args: &[&[u8]], from: usize) -> Option<usize> {
+    let is = |at: usize, word: &str| {
+        args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    let mut at = 1;
+    loop {
+        at += match () {
+            () if is(at, "streams") => return Some(at),
+            () if is(at, "noack") => 1,
+            () if is(at, "block") || is(at, "count") => 2,
+            () if is(at, "group") => 3,
+            () => return (from..args.len()).find(|at| is(*at, "streams")),
+        };
     }
 }
 
@@ -337,6 +375,16 @@ mod tests {
             (&KeySpec::counted(1, Access::ReadOnly, &[]), "zunion 2 a b weights 1 2", vec![2, 3]),
             (&KeySpec::counted(1, Access::ReadOnly, &[]), "zunion 9 a b", vec![2, 3]),
             (&KeySpec::counted(1, Access::ReadOnly, &[]), "zunion x a b", vec![]),
+            (&KeySpec::streams(1, Access::ReadOnly, &[]), "xread streams a b 0 0", vec![2, 3]),
+            (&KeySpec::streams(1, Access::ReadOnly, &[]), "xread count streams a 0", vec![3]),
+            (&KeySpec::streams(1, Access::ReadOnly, &[]), "xread x streams a 0", vec![3]),
+            (&KeySpec::streams(1, Access::ReadOnly, &[]), "xread streams a b 0", vec![2]),
+            (&KeySpec::streams(1, Access::ReadOnly, &[]), "xread count 1 streams", vec![]),
+            (
+                &KeySpec::streams(4, Access::ReadOnly, &[]),
+                "xreadgroup group streams streams block 0 noack STREAMS a b > >",
+                vec![8, 9],
+            ),
             (&store, "sort k limit 0 1 store d", vec![6]),
             (&store, "sort k store", vec![]),
             (&store, "sort k", vec![]),

@@ -88,7 +88,9 @@ impl<'a> Source<'a> {
             None => Some(Self::Missing),
             Some(ValueRef::ZSet(zset)) => Some(Self::ZSet(zset)),
             Some(ValueRef::Set(set)) => Some(Self::Set(set)),
-            Some(ValueRef::Str(_) | ValueRef::List(_) | ValueRef::Hash(_)) => None,
+            Some(
+                ValueRef::Str(_) | ValueRef::List(_) | ValueRef::Hash(_) | ValueRef::Stream(_),
+            ) => None,
         }
     }
 

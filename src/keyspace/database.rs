@@ -621,7 +621,7 @@ impl Database {
             ValueRef::Set(set) => members.for_each(|member| set.prefetch(member)),
             ValueRef::Hash(hash) => members.for_each(|field| hash.prefetch(field)),
             ValueRef::ZSet(zset) => members.for_each(|member| zset.prefetch(member)),
-            ValueRef::Str(_) | ValueRef::List(_) => {}
+            ValueRef::Str(_) | ValueRef::List(_) | ValueRef::Stream(_) => {}
         }
     }
 

@@ -51,6 +51,7 @@ def test_noeviction_refuses_what_could_grow_and_allows_the_rest(server, c):
             ("SETRANGE k 0 w", OOM),
             ("SETBIT k 0 1", OOM),
             ("LPUSH l c", OOM),
+            ("XADD x * f v", OOM),
             ("LSET l 0 c", OOM),
             ("LINSERT l BEFORE a c", OOM),
             ("LMOVE l l LEFT RIGHT", OOM),

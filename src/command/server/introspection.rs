@@ -137,8 +137,10 @@ fn legacy_range(keys: &[KeySpec]) -> (i64, i64, i64) {
             let (first, last) = (i64::from(first), i64::from(last));
             Some((first, if last < 0 { last } else { first + last }, i64::from(step)))
         }
-        (Begin::Keyword { .. } | Begin::Unknown { .. }, _)
-        | (_, Find::Keynum { .. } | Find::Unknown | Find::SortDestination) => None,
+        (Begin::Keyword { .. } | Begin::Streams { .. } | Begin::Unknown { .. }, _)
+        | (_, Find::Keynum { .. } | Find::HalfOfRest | Find::Unknown | Find::SortDestination) => {
+            None
+        }
     });
     let mut whole: Option<(i64, i64, i64)> = None;
     for (first, last, step) in ranges {
@@ -165,13 +167,8 @@ fn write_key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
     reply.bulk(b"begin_search");
     match spec.begin {
         Begin::Index(at) => write_search("index", &[("index", i64::from(at))], reply),
-        Begin::Keyword { word, from } => {
-            write_search_header("keyword", 2, reply);
-            reply.bulk(b"keyword");
-            reply.bulk(word.as_bytes());
-            reply.bulk(b"startfrom");
-            reply.integer(i64::from(from));
-        }
+        Begin::Keyword { word, from } => write_keyword(word, from, reply),
+        Begin::Streams { from } => write_keyword("STREAMS", from, reply),
         Begin::Unknown { .. } => write_search("unknown", &[], reply),
     }
     reply.bulk(b"find_keys");
@@ -180,6 +177,10 @@ fn write_key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
             let (last, step) = (i64::from(last), i64::from(step));
             write_search("range", &[("lastkey", last), ("keystep", step), ("limit", 0)], reply);
         }
+        Find::HalfOfRest => {
+            // In Redis's words: up to the last but, of what is left, only the half.
+            write_search("range", &[("lastkey", -1), ("keystep", 1), ("limit", 2)], reply);
+        }
         Find::Keynum { first } => {
             let first = i64::from(first);
             let fields = [("keynumidx", 0), ("firstkey", first), ("keystep", 1)];
@@ -187,6 +188,14 @@ fn write_key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
         }
         Find::Unknown | Find::SortDestination => write_search("unknown", &[], reply),
     }
+}
+
+fn write_keyword(word: &str, from: u8, reply: &mut Reply<'_>) {
+    write_search_header("keyword", 2, reply);
+    reply.bulk(b"keyword");
+    reply.bulk(word.as_bytes());
+    reply.bulk(b"startfrom");
+    reply.integer(i64::from(from));
 }
 
 fn write_search(kind: &str, fields: &[(&str, i64)], reply: &mut Reply<'_>) {

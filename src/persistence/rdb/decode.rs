@@ -10,6 +10,7 @@
 use super::encode::{PACKED_NODE, PLAIN_NODE};
 use super::input::{Error, Input, Text};
 use super::pairs::{self, DUPLICATE};
+use super::stream::{self, StreamDecoder};
 use super::type_code::TypeCode;
 use super::{ziplist, zipmap};
 use crate::config::Config;
@@ -76,6 +77,8 @@ enum Stage {
     Hash { hash: Hash, left: u64 },
     /// Members and scores of a sorted set.
     ZSet(ZSetUnderWay),
+    /// Pieces of a stream.
+    Stream(Box<StreamDecoder>),
 }
 
 /// What a list is written as.
@@ -169,6 +172,9 @@ impl ValueDecoder {
                 zset.take(input, limits.zset)?;
                 &mut zset.left
             }
+            Stage::Stream(decoder) => {
+                return Ok(decoder.step(input)?.map(|stream| Value::Stream(Box::new(stream))));
+            }
         };
         *left -= 1;
         if *left == 0 { self.finish().map(Some) } else { Ok(None) }
@@ -200,13 +206,17 @@ impl ValueDecoder {
             | TypeCode::ZSet2 => {
                 return self.start_collection(code, input.length()?).map(|()| None);
             }
-            // Streams have a decoder of their own here once keys can hold them; modules are never loaded.
-            TypeCode::Stream
-            | TypeCode::Stream2
-            | TypeCode::Stream3
-            | TypeCode::Module
-            | TypeCode::Module2 => return Err(Error::UnknownType(code.byte())),
+            TypeCode::Stream => return self.start_stream(stream::Form::Plain),
+            TypeCode::Stream2 => return self.start_stream(stream::Form::Counted),
+            TypeCode::Stream3 => return self.start_stream(stream::Form::Active),
+            // Modules are never loaded.
+            TypeCode::Module | TypeCode::Module2 => return Err(Error::UnknownType(code.byte())),
         }))
+    }
+
+    fn start_stream(&mut self, form: stream::Form) -> Result<Option<Value>, Error> {
+        self.stage = Stage::Stream(Box::new(StreamDecoder::new(form)));
+        Ok(None)
     }
 
     /// Makes ready for `left` elements, one at a time.
@@ -237,7 +247,9 @@ impl ValueDecoder {
             Stage::Set { set, .. } => Ok(Value::Set(Box::new(set))),
             Stage::Hash { hash, .. } => Ok(Value::Hash(Box::new(hash))),
             Stage::ZSet(zset) => zset.finish(self.limits.zset),
-            Stage::Start(_) => unreachable!("elements are counted after the start only"),
+            Stage::Start(_) | Stage::Stream(_) => {
+                unreachable!("the elements of these are not counted here")
+            }
         }
     }
 }

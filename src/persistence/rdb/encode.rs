@@ -10,12 +10,14 @@
 
 use super::input::{COMPRESSED, INT_8, INT_16, INT_32, LENGTH_14, LENGTH_32, LENGTH_64};
 use super::lzf;
+use super::stream::NextOfStream;
 use super::type_code::TypeCode;
 use crate::datatypes::hash::Hash;
 use crate::datatypes::list::{List, NodeView};
 use crate::datatypes::listpack::Element;
 use crate::datatypes::number::parse_i64;
 use crate::datatypes::set::Set;
+use crate::datatypes::stream::Stream;
 use crate::datatypes::zset::{Order, ZSet};
 use crate::keyspace::{StrRef, ValueRef};
 
@@ -67,6 +69,7 @@ pub fn type_code(value: &ValueRef<'_>) -> TypeCode {
         ValueRef::Hash(_) => TypeCode::Hash,
         ValueRef::ZSet(zset) if zset.as_listpack().is_some() => TypeCode::ZSetListpack,
         ValueRef::ZSet(_) => TypeCode::ZSet2,
+        ValueRef::Stream(_) => TypeCode::Stream2,
     }
 }
 
@@ -95,6 +98,8 @@ enum Next {
     Cursor(u64),
     /// The members of a sorted set from the one before this rank down: Redis writes the highest first.
     Below(usize),
+    /// A stream from this piece on.
+    Stream(NextOfStream),
     Nothing,
 }
 
@@ -113,6 +118,7 @@ impl ValueEncoder {
             ValueRef::Set(set) => self.slice_set(set, elements_max, out),
             ValueRef::Hash(hash) => self.slice_hash(hash, elements_max, out),
             ValueRef::ZSet(zset) => self.slice_zset(zset, elements_max, out),
+            ValueRef::Stream(stream) => self.slice_stream(stream, elements_max, out),
         };
         matches!(self.next, Next::Nothing)
     }
@@ -204,6 +210,17 @@ impl ValueEncoder {
             out.extend_from_slice(&score.to_le_bytes());
         }
         if start == 0 { Next::Nothing } else { Next::Below(start) }
+    }
+
+    fn slice_stream(&self, stream: &Stream, elements_max: usize, out: &mut Vec<u8>) -> Next {
+        let next = match self.next {
+            Next::Stream(next) => Some(next),
+            _ => None,
+        };
+        match super::stream::write_slice(stream, next, self.compression, elements_max, out) {
+            NextOfStream::Nothing => Next::Nothing,
+            next => Next::Stream(next),
+        }
     }
 
     /// Where to scan on; before the first element its number of elements is written.

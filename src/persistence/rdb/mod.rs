@@ -16,6 +16,7 @@ pub mod input;
 pub mod lzf;
 pub mod payload;
 pub mod read_file;
+mod stream;
 pub mod type_code;
 pub mod write_file;
 
