@@ -262,8 +262,8 @@ mod tests {
                 shard: ShardId(shard as u16),
                 shards: self.map,
                 changes: &mut Changes::default(),
-                reach: &mut Reach::default(),
-                locks: &LockTable::default(),
+                reach: &mut crate::command::Reach::default(),
+                locks: &crate::transaction::LockTable::default(),
                 stats: &mut ShardStats::default(),
                 process: &self.process,
             })

@@ -75,6 +75,13 @@ impl Shard {
 
     /// Somebody came or went who wants to know of changes, or does not any more.
     pub(super) fn listen(&mut self) {
-        self.engine.changes.listening = !self.watches.is_empty() || !self.waits.is_empty();
+        self.engine.changes.listening =
+            self.borrowing || !self.watches.is_empty() || !self.waits.is_empty();
+    }
+
+    /// Keys of other shards are here, or go home again: their owners want to know which were changed.
+    pub(super) fn set_borrowing(&mut self, borrowing: bool) {
+        self.borrowing = borrowing;
+        self.listen();
     }
 }

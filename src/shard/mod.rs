@@ -93,6 +93,8 @@ pub struct Shard {
     blocked: HashMap<TxId, blocking::Blocked, ahash::RandomState>,
     /// When those who wait and are answered by this shard wait no more, unix ms.
     deadlines: BTreeSet<(i64, TxId)>,
+    /// A command is at work on keys of other shards.
+    borrowing: bool,
     /// Transactions of other shards that hold keys here.
     lent: HashMap<TxId, Box<Schedule>, ahash::RandomState>,
     /// Those that hold all they want since somebody else left, and have not gone on yet.
@@ -140,6 +142,7 @@ impl Shard {
             waits: Waits::default(),
             blocked: HashMap::default(),
             deadlines: BTreeSet::new(),
+            borrowing: false,
             lent: HashMap::default(),
             granted: VecDeque::new(),
             granting: false,

@@ -195,9 +195,9 @@ impl Shard {
         let (borrowed, mut out) = (std::mem::take(&mut run.borrowed), std::mem::take(&mut run.out));
         self.engine.reach.whole = true;
         self.engine.reach.keys = borrowed.iter().cloned().collect();
-        self.engine.changes.listening = true;
+        self.set_borrowing(true);
         let ran = self.run_one(command.id, &words, (command.db, command.resp3), &mut out);
-        self.listen();
+        self.set_borrowing(false);
         self.engine.reach.whole = false;
         self.engine.reach.keys = Default::default();
         let missing = std::mem::take(&mut self.engine.reach.missing);

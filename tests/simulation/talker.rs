@@ -17,6 +17,8 @@ pub struct Call {
     text: String,
     /// `None` if there will be no reply.
     check: Option<Check>,
+    /// What is sent with it and answered after it.
+    rest: Vec<(String, Check)>,
 }
 
 impl Call {
@@ -32,7 +34,27 @@ impl Call {
         let shown: Vec<_> = words.iter().map(|w| String::from_utf8_lossy(w.as_ref())).collect();
         let text = shown.join(" ");
         let check: Check = Box::new(|_, reply| assert!(!is_error(reply), "an error: {reply:?}"));
-        Self { bytes, text, check: Some(check) }
+        Self { bytes, text, check: Some(check), rest: Vec::new() }
+    }
+
+    /// This call and another one, sent at once: they are made both or not at all.
+    pub fn then(mut self, next: Call) -> Self {
+        self.bytes.extend(next.bytes);
+        self.rest.extend(next.check.map(|check| (next.text, check)));
+        self.rest.extend(next.rest);
+        self
+    }
+
+    /// These commands between MULTI and EXEC, with what looks at the reply of EXEC.
+    pub fn block<W: AsRef<[u8]>>(
+        commands: &[Vec<W>],
+        check: impl FnOnce(u64, &Value) + 'static,
+    ) -> Self {
+        let queued = || Value::Simple(b"QUEUED".to_vec());
+        let multi = Call::of("multi").expect(Value::Simple(b"OK".to_vec()));
+        let all =
+            commands.iter().fold(multi, |all, words| all.then(Call::new(words).expect(queued())));
+        all.then(Call::of("exec").check(check))
     }
 
     /// From words that have no spaces in them.
@@ -82,6 +104,10 @@ pub struct Talker {
     owed: VecDeque<(String, Check)>,
     /// It may lose its connection at any moment, and comes back.
     pub mortal: bool,
+    /// It makes calls that are answered when somebody else does something, or never.
+    pub patient: bool,
+    /// What is to be done when it comes back.
+    forget: Box<dyn FnMut()>,
 }
 
 impl Talker {
@@ -94,6 +120,8 @@ impl Talker {
             depth: 1,
             owed: VecDeque::new(),
             mortal: false,
+            patient: false,
+            forget: Box::new(|| {}),
         }
     }
 
@@ -104,6 +132,17 @@ impl Talker {
 
     pub fn mortal(mut self, mortal: bool) -> Self {
         self.mortal = mortal;
+        self
+    }
+
+    pub fn patient(mut self) -> Self {
+        self.patient = true;
+        self
+    }
+
+    /// What it has to forget when it comes back on a new connection.
+    pub fn forgetting(mut self, forget: impl FnMut() + 'static) -> Self {
+        self.forget = Box::new(forget);
         self
     }
 
@@ -122,9 +161,8 @@ impl Talker {
             Some(line) => Call::of(&line),
             None => (self.make)(now, random)?,
         };
-        if let Some(check) = call.check {
-            self.owed.push_back((call.text, check));
-        }
+        self.owed.extend(call.check.map(|check| (call.text, check)));
+        self.owed.extend(call.rest);
         Some(call.bytes)
     }
 
@@ -133,6 +171,7 @@ impl Talker {
         for call in calls {
             wire.extend(call.bytes);
             self.owed.extend(call.check.map(|check| (call.text, check)));
+            self.owed.extend(call.rest);
         }
     }
 
@@ -160,6 +199,7 @@ impl Talker {
     /// Its connection is gone, and with it the replies that were owed.
     pub fn start_over(&mut self) {
         self.owed.clear();
+        (self.forget)();
         self.greetings_due = self.greeting.iter().cloned().collect();
     }
 }
