@@ -13,6 +13,7 @@ pub mod keyspace;
 pub mod lanes;
 pub mod memory;
 pub mod process;
+pub mod pubsub;
 pub mod reactor;
 pub mod resp;
 pub mod session;

@@ -21,6 +21,7 @@ use crate::admin::stats::ShardStats;
 use crate::config::Config;
 use crate::keyspace::{Key, Keyspace};
 use crate::process::Process;
+use crate::pubsub::Directory;
 use crate::shard_map::{ShardId, ShardMap};
 
 /// Event classes of keyspace notifications (`notify-keyspace-events`).
@@ -59,6 +60,8 @@ pub struct Ctx<'a> {
     pub shards: ShardMap,
     /// What this command has changed.
     pub changes: &'a mut Changes,
+    /// Who listens to what, on all shards; what is published is sent when the command has run.
+    pub pubsub: &'a mut Directory,
     /// What this shard counts about itself, its slow log and its latency spikes.
     pub stats: &'a mut ShardStats,
     /// What all cores share: start time, port, switches.

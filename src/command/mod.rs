@@ -24,6 +24,7 @@ mod hashes;
 mod keys;
 mod lists;
 mod object;
+mod pubsub;
 mod random;
 mod relocate;
 mod scan;
@@ -60,6 +61,7 @@ static FAMILIES: &[&[Command]] = &[
     keys::COMMANDS,
     lists::COMMANDS,
     object::COMMANDS,
+    pubsub::COMMANDS,
     relocate::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,

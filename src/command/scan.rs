@@ -132,6 +132,7 @@ mod tests {
     use crate::config::Config;
     use crate::keyspace::{Key, Keyspace, NewExpiry};
     use crate::process::Process;
+    use crate::pubsub::Directory;
     use crate::shard_map::ShardMap;
     use std::collections::{HashMap, HashSet};
 
@@ -234,6 +235,7 @@ mod tests {
         map: ShardMap,
         config: Config,
         process: Process,
+        pubsub: Directory,
     }
 
     impl Shards {
@@ -243,6 +245,7 @@ mod tests {
                 map: ShardMap::new(count).unwrap(),
                 config: Config::default(),
                 process: Process::new(String::new(), 6379, None),
+                pubsub: Directory::new(ShardId(0), ShardMap::new(count).unwrap()),
             }
         }
 
@@ -261,6 +264,7 @@ mod tests {
                 shards: self.map,
                 changes: &mut Changes::default(),
                 stats: &mut ShardStats::default(),
+                pubsub: &mut self.pubsub,
                 process: &self.process,
             })
         }

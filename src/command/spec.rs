@@ -118,6 +118,7 @@ pub enum Group {
     Hash,
     Bitmap,
     Connection,
+    Pubsub,
     Server,
 }
 
@@ -133,6 +134,7 @@ impl Group {
             Group::Hash => "hash",
             Group::Bitmap => "bitmap",
             Group::Connection => "connection",
+            Group::Pubsub => "pubsub",
             Group::Server => "server",
         }
     }
@@ -148,7 +150,7 @@ impl Group {
             Group::Hash => Some("@hash"),
             Group::Bitmap => Some("@bitmap"),
             Group::Connection => Some("@connection"),
-            Group::Server => None,
+            Group::Pubsub | Group::Server => None,
         }
     }
 }
@@ -164,6 +166,8 @@ pub enum Access {
     OverWrite,
     /// Deletes it.
     Remove,
+    /// Nothing: it is no key, and only its slot is like one's (shard channels).
+    NotKey,
 }
 
 /// Where the keys begin.

@@ -9,8 +9,9 @@ use super::context::Ctx;
 use super::error::CommandResult;
 use super::part::{Part, Stretch};
 use super::request::Request;
-use super::spec::{Arity, Flags, Group, KeySpec};
+use super::spec::{Access, Arity, Flags, Group, KeySpec};
 use crate::keyspace::ScanCursor;
+use crate::pubsub::Kind;
 use crate::resp::Reply;
 
 /// What runs a command that works on keys, or on nothing but its arguments.
@@ -21,6 +22,9 @@ pub type Handler = fn(&mut Ctx<'_>, &Request<'_>, &mut Reply<'_>) -> CommandResu
 pub enum Run {
     /// On the shard that owns its keys; without keys, where the connection lives.
     Data(Handler),
+    /// As [`Run::Data`] without keys; it publishes. What it publishes goes out before its own reply, and
+    /// not before the earlier commands of its connection have been answered.
+    Publish(Handler),
     /// On every shard, and the parts are put together where the connection lives.
     EveryShard(EveryShard),
     /// From shard to shard, beginning where the arguments say, until enough has been looked at (SCAN).
@@ -80,6 +84,8 @@ pub enum SessionCommand {
     ClientNoTouch,
     ClientReply,
     ClientHelp,
+    Subscribe(Kind),
+    Unsubscribe(Kind),
     ConfigSet,
     ConfigRewrite,
     Shutdown,
@@ -223,7 +229,7 @@ impl CommandTable {
 fn shape_of(keys: &[KeySpec]) -> KeyShape {
     use super::spec::{Begin, Find};
     match keys {
-        [] => KeyShape::None,
+        keys if keys.iter().all(|spec| spec.access == Access::NotKey) => KeyShape::None,
         [KeySpec { begin: Begin::Index(at), find: Find::Range { last: 0, .. }, .. }] => {
             KeyShape::One(*at)
         }
@@ -278,7 +284,7 @@ impl Command {
 
     /// Calls `visit` with the place of each key in `args`.
     pub fn for_each_key(&self, args: &[&[u8]], mut visit: impl FnMut(usize)) {
-        for spec in self.keys {
+        for spec in self.keys.iter().filter(|spec| spec.access != Access::NotKey) {
             spec.for_each(args, &mut visit);
         }
     }
@@ -334,7 +340,7 @@ mod tests {
                 let run = table.command(id).run;
                 assert!(matches!(run, Run::Container | Run::ContainerOr(_)), "{name}");
             }
-            if !command.keys.is_empty() {
+            if shape_of(command.keys) != KeyShape::None {
                 assert!(matches!(command.run, Run::Data(_)), "{name}: keys need a data handler");
             }
         }

@@ -5,6 +5,7 @@ use crate::admin::stats::ShardStats;
 use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::process::Process;
+use crate::pubsub::Directory;
 use crate::resp::Reply;
 use crate::shard_map::{ShardId, ShardMap};
 
@@ -22,6 +23,8 @@ pub struct TestShard {
     pub changes: Changes,
     /// What the shard counts.
     pub stats: ShardStats,
+    /// Who listens to what.
+    pub pubsub: Directory,
     /// The process around it.
     pub process: Process,
 }
@@ -42,6 +45,7 @@ impl TestShard {
             db: 0,
             changes: Changes::default(),
             stats: ShardStats::default(),
+            pubsub: Directory::new(ShardId(0), ShardMap::new(1).expect("one shard is allowed")),
             process: Process::new("0".repeat(40), 6379, None),
         }
     }
@@ -88,10 +92,13 @@ impl TestShard {
             shards: ShardMap::new(1).expect("one shard is allowed"),
             changes: &mut self.changes,
             stats: &mut self.stats,
+            pubsub: &mut self.pubsub,
             process: &self.process,
         };
         match command.run {
-            Run::Data(handler) | Run::ContainerOr(handler) => handler(&mut ctx, &request, reply),
+            Run::Data(handler) | Run::Publish(handler) | Run::ContainerOr(handler) => {
+                handler(&mut ctx, &request, reply)
+            }
             Run::Walk(walk) => {
                 let start = (walk.start)(&request)?;
                 (walk.finish)(&(walk.stretch)(&mut ctx, &request, start)?, reply);

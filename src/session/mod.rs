@@ -8,6 +8,8 @@ pub mod replies;
 pub use replies::{Place, ReplyQueue};
 
 use crate::command::CommandId;
+use crate::config::values::{BufferLimits, BufferLimitsByClass};
+use crate::pubsub::Counts;
 use crate::resp::Parser;
 
 /// See [`Session::limited_output_bytes`] (Redis 7.0 `server.h`, PROTO_REPLY_CHUNK_BYTES).
@@ -80,6 +82,8 @@ pub struct Session {
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// How many subscriptions it has.
+    pub subscribed: Counts,
     /// Which replies it wants.
     pub reply_mode: ReplyMode,
     /// Where the parser stands in the command that begins `query`, or in the next input.
@@ -130,6 +134,7 @@ impl Session {
             authenticated,
             no_evict: false,
             no_touch: false,
+            subscribed: Counts::default(),
             reply_mode: ReplyMode::On,
             parser: Parser::default(),
             query: Vec::new(),
@@ -150,7 +155,7 @@ impl Session {
         }
     }
 
-    /// RESET: back to how a fresh connection is.
+    /// RESET: back to how a fresh connection is, but for its subscriptions, which others know of.
     pub fn reset(&mut self, authenticated: bool) {
         self.name.clear();
         self.db = 0;
@@ -159,6 +164,20 @@ impl Session {
         self.no_evict = false;
         self.no_touch = false;
         self.reply_mode = ReplyMode::On;
+    }
+
+    /// Appends a message out of turn, one or several, whatever replies the client wants. `message` is an
+    /// array, which RESP3 calls a push.
+    pub fn push(&mut self, message: &[u8]) {
+        let out = self.replies.local();
+        let before = out.len();
+        out.extend_from_slice(message);
+        if self.resp3
+            && let Some(sigil) = out.get_mut(before)
+        {
+            *sigil = b'>';
+        }
+        self.replies.end_local(before);
     }
 
     /// Whether input may be run now.
@@ -175,6 +194,11 @@ impl Session {
     /// [`UNCOUNTED_OUTPUT_BYTES`], its static buffer, so that no limit cuts off small replies.
     pub fn limited_output_bytes(&self) -> usize {
         self.unsent_bytes().saturating_sub(UNCOUNTED_OUTPUT_BYTES)
+    }
+
+    /// Which of the limits apply to it.
+    pub fn output_limits(&self, limits: &BufferLimitsByClass) -> BufferLimits {
+        if self.subscribed.any() { limits.pubsub } else { limits.normal }
     }
 
     /// Memory that the connection holds, in bytes (CLIENT LIST tot-mem).

@@ -11,7 +11,9 @@ use crate::session::{Hold, Session};
 pub enum ClientType {
     /// Everybody who sends commands.
     Normal,
-    /// Links to a master, to replicas, and subscribers: none of them is a session yet.
+    /// Subscribers.
+    Pubsub,
+    /// Links to a master and to replicas: none of them is a session yet.
     Other,
 }
 
@@ -32,9 +34,14 @@ fn client_type(word: &[u8]) -> CommandResult<ClientType> {
     let word = String::from_utf8_lossy(word).into_owned();
     match word.to_ascii_lowercase().as_str() {
         "normal" => Ok(ClientType::Normal),
-        "master" | "replica" | "slave" | "pubsub" => Ok(ClientType::Other),
+        "pubsub" => Ok(ClientType::Pubsub),
+        "master" | "replica" | "slave" => Ok(ClientType::Other),
         _ => Err(CommandError::owned(format!("ERR Unknown client type '{word}'"))),
     }
+}
+
+fn type_of(session: &Session) -> ClientType {
+    if session.subscribed.any() { ClientType::Pubsub } else { ClientType::Normal }
 }
 
 impl ClientFilter {
@@ -111,7 +118,7 @@ impl ClientFilter {
         };
         self.ids.as_ref().is_none_or(|ids| ids.contains(&session.id))
             && self.skip != Some(session.id)
-            && self.kind.is_none_or(|kind| kind == ClientType::Normal)
+            && self.kind.is_none_or(|kind| kind == type_of(session))
             && same(&self.user, "default")
             && same(&self.address, &session.endpoint.remote)
             && same(&self.local_address, &session.endpoint.local)
@@ -131,6 +138,9 @@ pub fn lines(sessions: &Sessions, filter: &ClientFilter, now_ms: i64) -> Vec<(u6
 pub fn line(conn: ConnId, session: &Session, now_ms: i64) -> String {
     let text = String::from_utf8_lossy;
     let mut flags = String::new();
+    if session.subscribed.any() {
+        flags.push('P');
+    }
     if session.closing {
         flags.push('c');
     }
@@ -151,8 +161,8 @@ pub fn line(conn: ConnId, session: &Session, now_ms: i64) -> String {
     }
     let command = session.last_command.map_or("NULL", |id| CommandTable::get().command(id).name);
     format!(
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 \
-         ssub=0 multi=-1 qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs={} rbp=0 obl={} oll=0 \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} \
+         ssub={} multi=-1 qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs={} rbp=0 obl={} oll=0 \
          omem={} tot-mem={} events=r cmd={command} user=default redir=-1 resp={} lib-name={} \
          lib-ver={}",
         session.id,
@@ -163,6 +173,9 @@ pub fn line(conn: ConnId, session: &Session, now_ms: i64) -> String {
         (now_ms - session.created_ms).max(0) / 1000,
         (now_ms - session.active_ms).max(0) / 1000,
         session.db,
+        session.subscribed.channels,
+        session.subscribed.patterns,
+        session.subscribed.shard_channels,
         session.query.len(),
         session.query.capacity() - session.query.len(),
         session.replies.allocated_bytes(),

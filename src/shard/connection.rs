@@ -5,6 +5,7 @@ use super::clients::{self, ClientFilter};
 use super::message::PartWork;
 use crate::command::{CommandError, CommandResult, Part, SessionCommand, database_number};
 use crate::datatypes::number::parse_i64;
+use crate::pubsub::Kind;
 use crate::reactor::{Action, ConnId};
 use crate::resp::Reply;
 use crate::session::{ReplyMode, Session};
@@ -20,6 +21,15 @@ pub(super) enum SessionOutcome {
     Closing,
     /// It has a wide effect: start it when the connection's earlier replies have come.
     Operation(Start),
+}
+
+/// The operation that ends subscriptions of this kind.
+fn unsubscribe(kind: Kind) -> Start {
+    match kind {
+        Kind::Channel => |shard, conn, words| shard.unsubscribe(conn, Kind::Channel, &words[1..]),
+        Kind::Pattern => |shard, conn, words| shard.unsubscribe(conn, Kind::Pattern, &words[1..]),
+        Kind::Shard => |shard, conn, words| shard.unsubscribe(conn, Kind::Shard, &words[1..]),
+    }
 }
 
 impl Shard {
@@ -38,6 +48,14 @@ impl Shard {
             C::ConfigSet => return SessionOutcome::Operation(Shard::config_set),
             C::ConfigRewrite => return SessionOutcome::Operation(Shard::config_rewrite),
             C::Shutdown => return SessionOutcome::Operation(Shard::shutdown),
+            C::Subscribe(kind) => {
+                self.subscribe(conn, kind, &words[1..]);
+                return SessionOutcome::Done;
+            }
+            C::Unsubscribe(kind) => return SessionOutcome::Operation(unsubscribe(kind)),
+            C::Reset if self.sessions.get(conn).is_some_and(|s| s.subscribed.any()) => {
+                return SessionOutcome::Operation(Shard::reset_subscriber);
+            }
             _ => {}
         }
         let config = std::sync::Arc::clone(&self.engine.config);

@@ -14,6 +14,7 @@ use crate::command::{
 use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::process::Process;
+use crate::pubsub::Directory;
 use crate::resp::Reply;
 use crate::shard_map::{ShardId, ShardMap};
 use crate::transaction::LockTable;
@@ -45,6 +46,8 @@ pub struct Engine {
     pub locks: LockTable,
     /// Changes since the start.
     pub changes: Changes,
+    /// Who listens to what, on all shards.
+    pub pubsub: Directory,
     /// What this shard counts.
     pub stats: ShardStats,
     /// Slow commands on their way to the slow log.
@@ -79,6 +82,7 @@ impl Engine {
             process,
             locks: LockTable::default(),
             changes: Changes::default(),
+            pubsub: Directory::new(id, shards),
             stats: ShardStats::default(),
             slow: Vec::new(),
             out_of_memory: false,
@@ -219,6 +223,7 @@ impl Engine {
             shard: self.id,
             shards: self.shards,
             changes: &mut self.changes,
+            pubsub: &mut self.pubsub,
             stats: &mut self.stats,
             process: &self.process,
         }

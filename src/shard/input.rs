@@ -6,8 +6,10 @@
 
 use super::Shard;
 use super::batch::{Batch, Item};
+use super::connection::SessionOutcome;
 use super::engine::Engine;
 use super::message::{Origin, OwnedCommand};
+use super::subscriptions::Allowance;
 use crate::admin::slowlog::Caller;
 use crate::admin::stats::Outcome;
 use crate::command::spec::{DENYOOM, NO_AUTH};
@@ -194,7 +196,8 @@ impl Shard {
         group: &[Parsed<'_>],
     ) -> Option<usize> {
         let mut start = 0;
-        let hard = self.engine.config.client_output_buffer_limit.normal.hard as usize;
+        let limits = &self.engine.config.client_output_buffer_limit;
+        let hard = self.sessions.get(conn).map_or(0, |s| s.output_limits(limits).hard as usize);
         for parsed in group {
             let words = &args[parsed.first_arg..parsed.end_arg];
             let outcome = match parsed.id {
@@ -278,6 +281,13 @@ impl Shard {
                 CommandError::text("OOM command not allowed when used memory > 'maxmemory'.");
             return self.refuse(conn, Some(id), &error);
         }
+        if session.subscribed.any()
+            && !session.resp3
+            && let Some(next) = self.run_for_subscriber(conn, id, words)
+        {
+            return next;
+        }
+        let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
         match (command.run, key) {
             (Run::Data(handler), Some((at, key))) => {
                 let owner = self.engine.shards.owner(key.slot);
@@ -294,7 +304,10 @@ impl Shard {
                 let out = session.replies.local();
                 let before = out.len();
                 self.engine.run(id, handler, &request, state, out);
-                if plain {
+                if self.engine.pubsub.has_outgoing() {
+                    let before = self.settle_before_reply(conn, before);
+                    self.apply_reply_mode(conn, before);
+                } else if plain {
                     session.replies.end_local(before);
                 } else {
                     self.apply_reply_mode(conn, before);
@@ -307,6 +320,13 @@ impl Shard {
                 })
             }
             (Run::Data(_), None) => self.run_many_keys(conn, id, words),
+            (Run::Publish(_), _) if !session.replies.is_clear() => {
+                session.hold = Hold::Drain;
+                Next::NotYet
+            }
+            (Run::Publish(handler), _) => self.run_here(conn, |engine, state, out| {
+                engine.run(id, handler, &Request::new(words), state, out);
+            }),
             (Run::Walk(_) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
             (Run::Session(which), _) => self.run_session_command(conn, id, which, words),
             (Run::ContainerOr(handler), _) => self.run_here(conn, |engine, state, out| {
@@ -327,8 +347,32 @@ impl Shard {
         let out = session.replies.local();
         let before = out.len();
         run(&mut self.engine, state, out);
+        let before = self.settle_before_reply(conn, before);
         self.apply_reply_mode(conn, before);
         Next::Done
+    }
+
+    /// A command of a subscriber in RESP2; `None` if it runs as always.
+    #[cold]
+    fn run_for_subscriber(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Option<Next> {
+        let command = CommandTable::get().command(id);
+        match (Allowance::of(command), words) {
+            (Allowance::Free, _) | (Allowance::Ping, [_, _, _, ..]) => None,
+            (Allowance::Ping, _) => Some(self.run_here(conn, |engine, _, out| {
+                let mut reply = Reply::new(out, false);
+                reply.array(2);
+                reply.bulk(b"pong");
+                reply.bulk(words.get(1).copied().unwrap_or_default());
+                engine.account(id, words, Outcome::Ok);
+            })),
+            (Allowance::Refused, _) => {
+                let error = CommandError::owned(format!(
+                    "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                    command.name
+                ));
+                Some(self.refuse(conn, Some(id), &error))
+            }
+        }
     }
 
     /// Answers an error to a command that does not run.
@@ -458,15 +502,17 @@ impl Shard {
         which: crate::command::SessionCommand,
         words: &[&[u8]],
     ) -> Next {
-        let outcome = self.session_command(conn, which, words);
-        self.engine.account(id, words, Outcome::Ok);
-        match outcome {
-            super::connection::SessionOutcome::Done => Next::Done,
-            super::connection::SessionOutcome::Closing => Next::Stop,
-            super::connection::SessionOutcome::Operation(start) => {
+        let next = match self.session_command(conn, which, words) {
+            SessionOutcome::Done => Next::Done,
+            SessionOutcome::Closing => Next::Stop,
+            SessionOutcome::Operation(start) => {
                 self.when_drained(conn, |shard| start(shard, conn, words))
             }
+        };
+        if !matches!(next, Next::NotYet) {
+            self.engine.account(id, words, Outcome::Ok);
         }
+        next
     }
 
     /// Starts a command with a wide effect once all earlier replies of the connection have come.

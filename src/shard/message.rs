@@ -9,6 +9,7 @@ use super::batch::Batch;
 use crate::command::{CommandError, CommandId, CommandResult, Part};
 use crate::config::Config;
 use crate::keyspace::{Entry, ScanCursor};
+use crate::pubsub::{Change, MoveId, Publication};
 use crate::reactor::{Adoption, ConnId};
 use crate::session::Place;
 use crate::shard_map::ShardId;
@@ -113,6 +114,16 @@ pub struct PartDone {
     pub result: CommandResult<Part>,
 }
 
+/// "My connections listen to more, or to less."
+pub struct SubscriptionChanges {
+    /// Whose.
+    pub from: ShardId,
+    /// What waits until it is noted, by [`Message::Noted`]; nothing if the connection is gone.
+    pub id: Option<MoveId>,
+    /// To what.
+    pub changes: Arc<[Change]>,
+}
+
 /// What a shard asks the control core to do.
 pub enum ControlRequest {
     /// CONFIG SET: the words after it.
@@ -155,6 +166,12 @@ pub enum Message {
     Part(Box<PartRequest>),
     /// See [`PartDone`].
     PartDone(Box<PartDone>),
+    /// See [`SubscriptionChanges`].
+    Subscriptions(Box<SubscriptionChanges>),
+    /// The shard has noted these changes of yours.
+    Noted(MoveId, ShardId),
+    /// A message for subscribers of yours.
+    Publication(Arc<Publication>),
     /// Shard to control core.
     Control(Box<ControlCall>),
     /// Control core to shard: the outcome of a [`ControlCall`].

@@ -8,12 +8,14 @@
 //! Promise: everything here runs to completion and never waits; what is not done yet is an
 //! operation with a ticket, and the connection is held until it is.
 
+mod aftermath;
 mod background;
 pub mod batch;
 pub mod clients;
 mod connection;
 pub mod engine;
 mod eviction;
+mod fanout;
 mod input;
 mod inspect;
 pub mod message;
@@ -22,6 +24,7 @@ mod server_commands;
 mod service;
 pub(crate) use service::LONGEST_SLEEP;
 pub mod sessions;
+mod subscriptions;
 mod transactions;
 
 use std::collections::{HashMap, VecDeque};
@@ -37,6 +40,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::lanes::Ports;
 use crate::process::Process;
+use crate::pubsub::{MoveId, Registry};
 use crate::reactor::{Action, BufferPool, ConnId};
 use crate::session::Hold;
 use crate::shard_map::{ShardId, ShardMap};
@@ -81,6 +85,16 @@ pub struct Shard {
     granted: VecDeque<TxId>,
     /// Somebody is at work on `granted`.
     granting: bool,
+    /// The subscriptions of the sessions that live here.
+    registry: Registry,
+    /// Who is told when all shards have noted a change of subscriptions.
+    awaited: HashMap<MoveId, subscriptions::Awaited, ahash::RandomState>,
+    /// What waits for the subscribers here, in order.
+    incoming: VecDeque<fanout::Incoming>,
+    /// Deliveries that this turn may still make.
+    deliveries_left: usize,
+    /// Kept for its allocation.
+    receivers: Vec<ConnId>,
     next_ticket: u64,
     scratch: Scratch,
     background: background::Background,
@@ -120,6 +134,11 @@ impl Shard {
             lent: HashMap::default(),
             granted: VecDeque::new(),
             granting: false,
+            registry: Registry::default(),
+            awaited: HashMap::default(),
+            incoming: VecDeque::new(),
+            deliveries_left: fanout::DELIVERIES_PER_TURN,
+            receivers: Vec::new(),
             next_ticket: 0,
             scratch: Scratch::default(),
             background: background::Background::default(),
@@ -204,6 +223,7 @@ impl Shard {
         let out = session.replies.local();
         let before = out.len();
         write(&mut self.engine, &mut crate::resp::Reply::new(out, resp3));
+        let before = self.settle_before_reply(conn, before);
         self.apply_reply_mode(conn, before);
         if let Some(session) = self.sessions.get_mut(conn) {
             session.hold = Hold::None;

@@ -139,6 +139,7 @@ impl Shard {
             PartWork::ClientList(filter) => Ok(Part::Other(Box::new(self.client_lines(filter)))),
             PartWork::ClientKill(filter) => Ok(Part::Count(self.kill_clients(filter))),
         };
+        self.settle_changes();
         let done = PartDone { ticket: request.ticket, shard: self.id(), result };
         if request.coordinator == self.id() {
             self.on_part_done(done);

@@ -234,6 +234,7 @@ impl Shard {
         let mut reply = Vec::new();
         let state = (command.db, command.resp3);
         self.engine.run(command.id, handler, &Request::new(&words), state, &mut reply);
+        self.settle_changes();
         if !self.engine.slow.is_empty() {
             self.log_slow_commands(client);
         }
