@@ -157,13 +157,16 @@ impl Database {
     }
 
     /// As [`Database::read`], the whole entry.
+    #[inline]
     pub fn read_entry(&mut self, key: &Key<'_>) -> Option<&Entry> {
-        let Some(at) = self.locate(key) else {
+        if self.expiring > 0 {
+            self.expire_if_due(key);
+        }
+        let Some(entry) = self.slots.get(key.slot.index())?.find(key) else {
             self.stats.misses += 1;
             return None;
         };
         self.stats.hits += 1;
-        let entry = self.slots[key.slot.index()].at(at)?;
         self.access.touch(entry);
         Some(entry)
     }

@@ -183,6 +183,7 @@ impl Shard {
     /// Runs a group; `Some(bytes)` if it stopped early after so many bytes of input.
     fn run_group(&mut self, conn: ConnId, args: &[&[u8]], group: &[Parsed<'_>]) -> Option<usize> {
         let stopped = self.run_in_order(conn, args, group);
+        self.engine.end_brief_run();
         if !self.engine.slow.is_empty() {
             self.log_slow_commands(Some(conn));
         }
@@ -577,6 +578,7 @@ impl Shard {
                 slow.extend(self.engine.slow.drain(..).map(|slow| (item.conn, slow)));
             }
         }
+        self.engine.end_brief_run();
         self.scratch.args = recycle_args(args);
         batch.items = items;
         batch.replies = replies;
@@ -766,9 +768,10 @@ fn unknown_subcommand(container: &str, word: &[u8]) -> CommandError {
 /// Asks for what the commands of the group will look at, level by level.
 fn prefetch(engine: &Engine, shard: ShardId, db: usize, group: &[Parsed<'_>]) {
     let Some(database) = engine.keyspace.databases().get(db) else { return };
+    let alone = engine.shards.len() == 1;
     let keys = || {
         let keys = group.iter().filter_map(|parsed| parsed.key.as_ref().map(|(_, key)| key));
-        keys.filter(|key| engine.shards.owner(key.slot) == shard)
+        keys.filter(|key| alone || engine.shards.owner(key.slot) == shard)
     };
     keys().for_each(|key| database.prefetch_slot(key));
     keys().for_each(|key| database.prefetch_bucket(key));
