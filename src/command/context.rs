@@ -19,7 +19,8 @@
 
 use crate::admin::stats::ShardStats;
 use crate::config::Config;
-use crate::keyspace::{Key, Keyspace};
+use crate::config::values::KeyspaceEvents;
+use crate::keyspace::{Key, Keyspace, Note};
 use crate::process::Process;
 use crate::pubsub::Directory;
 use crate::shard_map::{ShardId, ShardMap};
@@ -34,9 +35,30 @@ pub enum Class {
     Set,
     Hash,
     ZSet,
+    Stream,
     Expired,
     Evicted,
     New,
+    Miss,
+}
+
+impl Class {
+    /// As `notify-keyspace-events` names it.
+    const fn flag(self) -> KeyspaceEvents {
+        match self {
+            Class::Generic => KeyspaceEvents::GENERIC,
+            Class::String => KeyspaceEvents::STRING,
+            Class::List => KeyspaceEvents::LIST,
+            Class::Set => KeyspaceEvents::SET,
+            Class::Hash => KeyspaceEvents::HASH,
+            Class::ZSet => KeyspaceEvents::ZSET,
+            Class::Stream => KeyspaceEvents::STREAM,
+            Class::Expired => KeyspaceEvents::EXPIRED,
+            Class::Evicted => KeyspaceEvents::EVICTED,
+            Class::New => KeyspaceEvents::NEW,
+            Class::Miss => KeyspaceEvents::KEY_MISS,
+        }
+    }
 }
 
 /// What the handlers of one command have changed so far.
@@ -86,7 +108,31 @@ impl Ctx<'_> {
     }
 
     fn notify_in(&mut self, db: usize, key: &Key<'_>, class: Class, event: &'static str) {
-        tracing::trace!(db, slot = key.slot.get(), ?class, event, "keyspace event");
+        if self.config.notify_keyspace_events != KeyspaceEvents::NONE {
+            // What the keyspace has noted happened before.
+            self.publish_notes(db);
+            self.publish_event(db, key.bytes, class, event);
+        }
+    }
+
+    #[cold]
+    fn publish_event(&mut self, db: usize, key: &[u8], class: Class, event: &str) {
+        let wanted = self.config.notify_keyspace_events;
+        if wanted.contains(class.flag()) {
+            self.pubsub.publish_event(wanted, db, key, event);
+        }
+    }
+
+    /// Publishes what the keyspace has noted of database `db` itself.
+    pub fn publish_notes(&mut self, db: usize) {
+        for (note, key) in self.keyspace.take_notes(db) {
+            let (class, event) = match note {
+                Note::Expired => (Class::Expired, "expired"),
+                Note::Missed => (Class::Miss, "keymiss"),
+                Note::Created => (Class::New, "new"),
+            };
+            self.publish_event(db, &key, class, event);
+        }
     }
 
     /// Unix time in ms, the same for all commands of a turn.

@@ -8,6 +8,7 @@ impl Shard {
     /// To be called after everything that runs commands: what they published goes out.
     #[inline]
     pub(super) fn settle_changes(&mut self) {
+        self.engine.publish_notes();
         if self.engine.pubsub.has_outgoing() {
             self.send_publications();
         }
@@ -26,6 +27,8 @@ impl Shard {
                 }
             }
         }
+        // Deliveries are not the next command's work.
+        self.engine.start_timing();
     }
 
     /// As [`Shard::settle_changes`], after a command whose reply was appended behind `before` bytes of

@@ -12,7 +12,8 @@ use crate::command::{
     Request,
 };
 use crate::config::Config;
-use crate::keyspace::Keyspace;
+use crate::config::values::KeyspaceEvents;
+use crate::keyspace::{Keyspace, NotesWanted};
 use crate::process::Process;
 use crate::pubsub::Directory;
 use crate::resp::Reply;
@@ -69,6 +70,8 @@ pub struct Engine {
     pub slow: Vec<SlowCommand>,
     /// Memory is full and nothing can be evicted.
     pub out_of_memory: bool,
+    /// The keyspace keeps notes for keyspace events.
+    takes_notes: bool,
     /// When the last timed command ended: the next one's start.
     last: Ticks,
     /// What ran since then.
@@ -105,6 +108,7 @@ impl Engine {
             stats: ShardStats::default(),
             slow: Vec::new(),
             out_of_memory: false,
+            takes_notes: false,
             last: Ticks::now(),
             brief: BriefRun { id: CommandId(0), len: 0 },
             is_brief: Vec::new(),
@@ -131,6 +135,14 @@ impl Engine {
         let may_share = self.slow_nanos.min(self.spike_nanos) >= SHARED_TIME_THRESHOLD_MIN;
         let commands = if may_share { CommandTable::get().commands() } else { &[] };
         self.is_brief = commands.iter().map(|command| command.flags.has(FAST)).collect();
+        let events = config.notify_keyspace_events;
+        let wanted = NotesWanted {
+            expired: events.contains(KeyspaceEvents::EXPIRED),
+            missed: events.contains(KeyspaceEvents::KEY_MISS),
+            created: events.contains(KeyspaceEvents::NEW),
+        };
+        self.takes_notes = wanted.any();
+        self.keyspace.set_notes_wanted(wanted);
         self.keyspace.set_access_policy(
             config.maxmemory_policy.is_lfu(),
             config.lfu_log_factor,
@@ -172,12 +184,28 @@ impl Engine {
             self.count_error(&error);
             outcome = Outcome::Failed;
         }
+        self.publish_notes();
         let args = request.args();
         if self.was_brief(id, args, out.len() - before) {
             self.stats.record_call(id, outcome);
             self.brief = BriefRun { id, len: self.brief.len + 1 };
         } else {
             self.account(id, args, outcome);
+        }
+    }
+
+    /// Publishes what the keyspace has noted itself, as keyspace events.
+    #[inline]
+    pub fn publish_notes(&mut self) {
+        if self.takes_notes {
+            self.publish_all_notes();
+        }
+    }
+
+    #[cold]
+    fn publish_all_notes(&mut self) {
+        for db in 0..self.keyspace.database_count() {
+            self.ctx(db).publish_notes(db);
         }
     }
 

@@ -158,7 +158,7 @@ impl Shard {
     /// A transaction is over, or was recalled: its entries come back.
     pub(super) fn on_conclusion(&mut self, conclusion: Conclusion) {
         for (db, entry) in conclusion.entries {
-            self.engine.keyspace[db].adopt(entry);
+            self.engine.keyspace[db].put_back(entry);
         }
         let tx = conclusion.tx;
         if conclusion.again {
@@ -273,7 +273,7 @@ impl Shard {
             Purpose::Command(command) => {
                 let Transaction { conn, participants, granted, .. } = transaction;
                 for (db, entry) in granted.into_iter().flat_map(|(_, entries)| entries) {
-                    self.engine.keyspace[db].adopt(entry);
+                    self.engine.keyspace[db].put_back(entry);
                 }
                 let reply = self.run_owned(&command, Some(conn));
                 self.send_home(tx, &participants);
