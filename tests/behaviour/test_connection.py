@@ -366,7 +366,8 @@ def test_maxclients_turns_away_the_next_and_keeps_serving(private_server):
 
 def test_timeout_closes_idle_connections_only(server, connect):
     with server.config(timeout=1):
-        idle, busy = connect(), connect()
+        idle, busy, subscribed = connect(), connect(), connect()
+        assert subscribed("SUBSCRIBE ch") == [b"subscribe", b"ch", 1]
 
         def idle_is_gone():
             assert busy("PING") == Simple("PONG")
@@ -376,7 +377,8 @@ def test_timeout_closes_idle_connections_only(server, connect):
                 return True
 
         eventually(idle_is_gone)
-        assert busy("PING") == Simple("PONG")
+        assert busy("PUBLISH ch hello") == 1
+        assert subscribed.read() == [b"message", b"ch", b"hello"]
 
 
 def test_protected_mode_lets_the_loopback_in(private_server):
@@ -428,4 +430,4 @@ def test_shutdown_nosave_closes_the_connection_and_ends_with_zero(private_server
     assert server.process.wait(timeout=10) == 0
 
 
-covers("SHUTDOWN", "INFO")
+covers("SHUTDOWN", "INFO", "SUBSCRIBE", "PUBLISH")

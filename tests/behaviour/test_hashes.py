@@ -452,3 +452,17 @@ def test_a_hash_is_a_map_whatever_its_encoding(c, big):
         assert c("HLEN", "h") == len(model)
     flat = c("HGETALL", "h")
     assert dict(zip(flat[::2], flat[1::2])) == model
+
+
+def test_writes_of_hashes_are_announced(server, c, connect):
+    with server.config(notify_keyspace_events="KEA"):
+        listener = connect()
+        listener("PSUBSCRIBE", "__keyevent@0__:*")
+        c.pipeline(
+            "HSET h a 1 b 2", "HSET h a 2", "HMSET h c 1", "HSETNX h a 1", "HSETNX h d 1", "HINCRBY h n 1",
+            "HINCRBYFLOAT h n 1", "HDEL h none", "HDEL h a b", "HDEL h c d n", "HDEL h x",
+        )  # fmt: skip
+        events = ["hset", "hset", "hset", "hset", "hincrby", "hincrbyfloat", "hdel", "hdel", "del"]
+        for event in events:
+            message = listener.read()
+            assert message == [b"pmessage", b"__keyevent@0__:*", f"__keyevent@0__:{event}".encode(), b"h"]

@@ -1,4 +1,4 @@
-"""What waits of test_connection.py: CLIENT PAUSE, UNBLOCK and GETREDIR, RESET within MULTI, blocked and subscribed clients."""
+"""What waits of test_connection.py: CLIENT PAUSE, UNBLOCK and GETREDIR, RESET within MULTI, blocked clients."""
 
 from harness import *
 from harness import NIL, NIL_ARRAY, OK
@@ -57,13 +57,11 @@ def test_reset_ends_a_transaction(c):
     check(c, ("GET nothing", NIL), ("EXEC", Error("ERR EXEC without MULTI")))
 
 
-def test_timeout_spares_blocked_and_subscribed_clients(server, connect):
+def test_timeout_spares_blocked_clients(server, connect):
     with server.config(timeout=1):
         idle, busy = connect(), connect()
         blocked = connect()
         blocked.send("BLPOP l 0")
-        subscribed = connect()
-        assert subscribed("SUBSCRIBE ch") == [b"subscribe", b"ch", 1]
 
         def idle_is_gone():
             assert busy("PING") == Simple("PONG")
@@ -75,8 +73,6 @@ def test_timeout_spares_blocked_and_subscribed_clients(server, connect):
         eventually(idle_is_gone)
         assert busy("RPUSH l x") == 1
         assert blocked.read() == [b"l", b"x"]
-        assert busy("PUBLISH ch hello") == 1
-        assert subscribed.read() == [b"message", b"ch", b"hello"]
 
 
-covers("MULTI", "EXEC", "BLPOP", "SUBSCRIBE", "PUBLISH")
+covers("MULTI", "EXEC", "BLPOP")
