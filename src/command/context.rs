@@ -15,6 +15,8 @@
 //! - After a change, `ctx.changed(&key, Event…)`: where Redis calls `signalModifiedKey` and
 //!   `notifyKeyspaceEvent`; a second event of the same change (`del` after the last `hdel`) goes
 //!   through `ctx.notify`. No change, no call.
+//!   What a look-up or an insertion does by itself (a key has expired, is missing, is new) is noted by the
+//!   keyspace, and its event is published before that of the next call.
 //! - Write the reply, or return an error; never both (a partial reply is taken back).
 
 use crate::admin::stats::ShardStats;

@@ -177,6 +177,10 @@ mod tests {
         ] {
             assert_eq!(shard.run(words), expected, "{words}");
         }
-        assert_eq!(shard.pubsub.take_outgoing().len(), 3, "a message without receivers goes nowhere");
+        assert_eq!(
+            shard.pubsub.take_outgoing().len(),
+            3,
+            "a message without receivers goes nowhere"
+        );
     }
 }

@@ -51,7 +51,8 @@ mod tests {
             let wanted = KeyspaceEvents::from_letters(letters.as_bytes()).unwrap();
             directory.publish_event(wanted, 9, b"k", "set");
             assert!(!directory.has_outgoing(), "nobody listens");
-            let everything = Change { kind: Kind::Pattern, name: b"*".as_slice().into(), joined: true };
+            let everything =
+                Change { kind: Kind::Pattern, name: b"*".as_slice().into(), joined: true };
             directory.note(ShardId(0), &everything);
             directory.publish_event(wanted, 9, b"k", "set");
             let heard = directory.take_outgoing();

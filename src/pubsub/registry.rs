@@ -363,10 +363,7 @@ mod tests {
         let now = registry.now();
         registry.add(conn(3), Kind::Channel, b"c", None);
         let mut found = Vec::new();
-        assert_eq!(
-            registry.receivers((Kind::Channel, b"c"), HERE, 0..now, 100, &mut found),
-            None
-        );
+        assert_eq!(registry.receivers((Kind::Channel, b"c"), HERE, 0..now, 100, &mut found), None);
         assert_eq!(found, [conn(1)]);
         let publication = |kind, channel: &[u8]| Publication {
             from: HERE,
@@ -383,7 +380,11 @@ mod tests {
             let topics = registry.topics_of(&publication(kind, channel.as_bytes()));
             let mut names: Vec<_> = topics.iter().map(|(_, name)| &name[..]).collect();
             names[usize::from(channel == "c" && !names.is_empty())..].sort_unstable();
-            assert_eq!(names, expected.iter().map(|n| n.as_bytes()).collect::<Vec<_>>(), "{channel}");
+            assert_eq!(
+                names,
+                expected.iter().map(|n| n.as_bytes()).collect::<Vec<_>>(),
+                "{channel}"
+            );
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! A turn: input is parsed and run ([`input`]); what belongs to other shards goes into a batch for each
 //! ([`batch`]) and crosses once; commands with keys on several shards become transactions
-//! ([`transactions`]); commands that concern all shards are asked in parts ([`parts`]). Between turns,
-//! slices of background work ([`background`]).
+//! ([`transactions`]); commands that concern all shards are asked in parts ([`parts`]). What commands
+//! publish goes out when they have run ([`aftermath`], [`fanout`]). Between turns, slices of background
+//! work ([`background`]).
 //!
 //! Promise: everything here runs to completion and never waits; what is not done yet is an
 //! operation with a ticket, and the connection is held until it is.
