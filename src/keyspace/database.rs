@@ -614,10 +614,19 @@ impl Database {
 
     // ---- prefetch: the three steps of a look-up, for commands that will run soon ----
 
+    /// All three steps for all keys, step by step, so that their cache misses overlap. `keys` makes an iterator
+    /// for each step.
+    #[inline]
+    pub fn prefetch<'k, 'a: 'k, I: Iterator<Item = &'k Key<'a>>>(&self, keys: impl Fn() -> I) {
+        keys().for_each(|key| self.prefetch_slot(key));
+        keys().for_each(|key| self.prefetch_bucket(key));
+        keys().for_each(|key| self.prefetch_entry(key));
+    }
+
     /// Asks for the table header of the slot.
     pub fn prefetch_slot(&self, key: &Key<'_>) {
         if let Some(table) = self.table(key.slot) {
-            super::entry::prefetch(&raw const *table);
+            crate::memory::prefetch(&raw const *table);
         }
     }
 
@@ -632,6 +641,17 @@ impl Database {
     pub fn prefetch_entry(&self, key: &Key<'_>) {
         if let Some(table) = self.table(key.slot) {
             table.prefetch_entry(key.hash);
+        }
+    }
+
+    /// Asks for what a look-up of these members of the collection at `key` will want.
+    pub fn prefetch_members<'m>(&self, key: &Key<'_>, members: impl Iterator<Item = &'m [u8]>) {
+        let Some(entry) = self.find(key) else { return };
+        match entry.value() {
+            ValueRef::Set(set) => members.for_each(|member| set.prefetch(member)),
+            ValueRef::Hash(hash) => members.for_each(|field| hash.prefetch(field)),
+            ValueRef::ZSet(zset) => members.for_each(|member| zset.prefetch(member)),
+            ValueRef::Str(_) | ValueRef::List(_) => {}
         }
     }
 

@@ -10,9 +10,10 @@
 //! by the next top bit of the hash (extendible hashing), so that even all keys under one hash
 //! tag never move more than a few hundred at a time.
 
-use super::entry::{Entry, prefetch};
+use super::entry::Entry;
 use super::key::{Key, hash_of, is_same};
 use super::lines::Lines;
+use crate::memory::prefetch;
 
 const BUCKET_ENTRIES: usize = 7;
 /// Buckets of a segment before it splits: 448 places, so a split moves at most 420 entries (about

@@ -9,14 +9,14 @@ use super::batch::{Batch, Item};
 use super::connection::SessionOutcome;
 use super::engine::Engine;
 use super::message::{Origin, OwnedCommand};
-use super::subscriptions::Allowance;
 use crate::admin::slowlog::Caller;
 use crate::admin::stats::Outcome;
 use crate::command::spec::{DENYOOM, NO_AUTH};
 use crate::command::{
-    Command, CommandError, CommandId, CommandTable, KeyShape, Request, Run, debug_is_allowed,
+    Command, CommandError, CommandId, CommandTable, Handler, KeyShape, Request, Run,
+    debug_is_allowed,
 };
-use crate::keyspace::Key;
+use crate::keyspace::{Database, Key};
 use crate::reactor::ConnId;
 use crate::resp::{Limits, ProtocolError, Reply, Step};
 use crate::session::{Hold, ReplyMode, Session};
@@ -26,6 +26,8 @@ use crate::transaction::KeyLock;
 /// Commands that are parsed before the first of them runs: enough to overlap cache misses, few enough
 /// that what was prefetched is still in the first-level cache when it is used.
 const GROUP_COMMANDS_MAX: usize = 64;
+/// Keys of one command that are prefetched: what more there is would push the first out of the cache again.
+const PREFETCHED_KEYS_MAX: usize = 64;
 /// Input that may wait behind a held command before reading stops.
 const HELD_INPUT_BYTES_MAX: usize = 256 * 1024;
 
@@ -47,6 +49,7 @@ struct Parsed<'a> {
 #[derive(Default)]
 pub struct Scratch {
     args: Vec<&'static [u8]>,
+    keys: Vec<(usize, Key<'static>)>,
     group: Vec<Parsed<'static>>,
 }
 
@@ -57,13 +60,18 @@ fn recycle_args<'b>(mut args: Vec<&[u8]>) -> Vec<&'b [u8]> {
     args.into_iter().map(|_| -> &'b [u8] { unreachable!("it is empty") }).collect()
 }
 
+fn recycle_keys<'b>(mut keys: Vec<(usize, Key<'_>)>) -> Vec<(usize, Key<'b>)> {
+    keys.clear();
+    keys.into_iter().map(|_| -> (usize, Key<'b>) { unreachable!("it is empty") }).collect()
+}
+
 fn recycle_group<'b>(mut group: Vec<Parsed<'_>>) -> Vec<Parsed<'b>> {
     group.clear();
     group.into_iter().map(|_| -> Parsed<'b> { unreachable!("it is empty") }).collect()
 }
 
 /// What became of one command.
-enum Next {
+pub(super) enum Next {
     /// It ran, or its reply is under way: go on.
     Done,
     /// It ran, or is at work, and the next one has to wait or will never run.
@@ -146,7 +154,7 @@ impl Shard {
             let stop = parse_group(&self.engine, session, rest, &mut args, &mut group);
             let db = session.db;
             if group.len() > 1 {
-                prefetch(&self.engine, self.engine.id, db, &group);
+                prefetch(&self.engine, db, &args, &group);
             }
             match self.run_group(conn, &args, &group) {
                 Some(taken) => {
@@ -338,7 +346,7 @@ impl Shard {
     }
 
     /// Runs something that appends one reply to the output of `conn`.
-    fn run_here(
+    pub(super) fn run_here(
         &mut self,
         conn: ConnId,
         run: impl FnOnce(&mut Engine, (usize, bool), &mut Vec<u8>),
@@ -353,32 +361,14 @@ impl Shard {
         Next::Done
     }
 
-    /// A command of a subscriber in RESP2; `None` if it runs as always.
-    #[cold]
-    fn run_for_subscriber(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Option<Next> {
-        let command = CommandTable::get().command(id);
-        match (Allowance::of(command), words) {
-            (Allowance::Free, _) | (Allowance::Ping, [_, _, _, ..]) => None,
-            (Allowance::Ping, _) => Some(self.run_here(conn, |engine, _, out| {
-                let mut reply = Reply::new(out, false);
-                reply.array(2);
-                reply.bulk(b"pong");
-                reply.bulk(words.get(1).copied().unwrap_or_default());
-                engine.account(id, words, Outcome::Ok);
-            })),
-            (Allowance::Refused, _) => {
-                let error = CommandError::owned(format!(
-                    "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
-                    command.name
-                ));
-                Some(self.refuse(conn, Some(id), &error))
-            }
-        }
-    }
-
     /// Answers an error to a command that does not run.
     #[cold]
-    fn refuse(&mut self, conn: ConnId, id: Option<CommandId>, error: &CommandError) -> Next {
+    pub(super) fn refuse(
+        &mut self,
+        conn: ConnId,
+        id: Option<CommandId>,
+        error: &CommandError,
+    ) -> Next {
         self.engine.rejected(id, error);
         self.run_here(conn, |_, (_, resp3), out| Reply::new(out, resp3).error(error))
     }
@@ -446,6 +436,7 @@ impl Shard {
         let shard = self.id();
         let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
         let place = Self::expect_reply(session);
+        session.replies.expect_delay();
         let command = OwnedCommand {
             id,
             db: session.db,
@@ -460,27 +451,41 @@ impl Shard {
     fn run_many_keys(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
         let command = CommandTable::get().command(id);
         let Run::Data(handler) = command.run else { unreachable!("only data commands have keys") };
-        let mut all_here = true;
-        if self.engine.shards.len() > 1 {
-            let (shards, id) = (self.engine.shards, self.id());
-            command.for_each_key(words, |at| {
-                all_here &= shards.owner(crate::slot::slot_of(words[at])) == id;
-            });
-        }
-        if !all_here {
+        let mut keys = recycle_keys(std::mem::take(&mut self.scratch.keys));
+        command.for_each_key(words, |at| keys.push((at, Key::new(words[at]))));
+        let next = self.run_hashed_keys(conn, id, (words, &keys), handler);
+        self.scratch.keys = recycle_keys(keys);
+        next
+    }
+
+    fn run_hashed_keys(
+        &mut self,
+        conn: ConnId,
+        id: CommandId,
+        (words, keys): (&[&[u8]], &[(usize, Key<'_>)]),
+        handler: Handler,
+    ) -> Next {
+        let (shards, me) = (self.engine.shards, self.id());
+        if shards.len() > 1 && keys.iter().any(|(_, key)| shards.owner(key.slot) != me) {
             return self.when_drained(conn, |shard| shard.start_transaction(conn, id, words));
         }
         if !self.engine.locks.is_idle() {
-            let mut locks = Vec::new();
-            command.for_each_key(words, |at| {
-                locks.push(KeyLock { hash: Key::new(words[at]).hash });
-            });
+            let locks: Vec<_> = keys.iter().map(|(_, key)| KeyLock { hash: key.hash }).collect();
             if locks.iter().any(|lock| self.engine.locks.is_wanted(*lock)) {
                 return self.wait_in_line(conn, id, words, locks);
             }
         }
+        if let Some(session) = self.sessions.get(conn)
+            && let Some(database) = self.engine.keyspace.databases().get(session.db)
+        {
+            database.prefetch(|| keys.iter().map(|(_, key)| key).take(PREFETCHED_KEYS_MAX));
+        }
+        // Keys at two places of the arguments (ZUNIONSTORE) come in the order of the places all the same.
+        let in_order = keys.is_sorted_by_key(|(at, _)| *at);
         self.run_here(conn, |engine, state, out| {
-            engine.run(id, handler, &Request::new(words), state, out);
+            let request =
+                if in_order { Request::with_keys(words, keys) } else { Request::new(words) };
+            engine.run(id, handler, &request, state, out);
         })
     }
 
@@ -608,7 +613,13 @@ impl Shard {
             self.log_slow_commands(Some(conn));
         }
         for item in std::mem::take(&mut batch.items) {
-            let Some(end) = item.reply_end else { continue };
+            let Some(end) = item.reply_end else {
+                if let Some(session) = self.sessions.get_mut(item.conn) {
+                    session.replies.expect_delay();
+                    self.touch(item.conn);
+                }
+                continue;
+            };
             let reply = &batch.replies[start..end as usize];
             start = end as usize;
             if let Some(session) = self.sessions.get_mut(item.conn) {
@@ -766,14 +777,27 @@ fn unknown_subcommand(container: &str, word: &[u8]) -> CommandError {
 }
 
 /// Asks for what the commands of the group will look at, level by level.
-fn prefetch(engine: &Engine, shard: ShardId, db: usize, group: &[Parsed<'_>]) {
+fn prefetch(engine: &Engine, db: usize, args: &[&[u8]], group: &[Parsed<'_>]) {
     let Some(database) = engine.keyspace.databases().get(db) else { return };
     let alone = engine.shards.len() == 1;
     let keys = || {
         let keys = group.iter().filter_map(|parsed| parsed.key.as_ref().map(|(_, key)| key));
-        keys.filter(|key| alone || engine.shards.owner(key.slot) == shard)
+        keys.filter(|key| alone || engine.shards.owner(key.slot) == engine.id)
     };
-    keys().for_each(|key| database.prefetch_slot(key));
-    keys().for_each(|key| database.prefetch_bucket(key));
-    keys().for_each(|key| database.prefetch_entry(key));
+    database.prefetch(keys);
+    prefetch_members(database, args, group);
+}
+
+/// Of commands in a row for the same collection, asks for the members too.
+fn prefetch_members(database: &Database, args: &[&[u8]], group: &[Parsed<'_>]) {
+    let table = CommandTable::get();
+    let key = |parsed: &Parsed<'_>| parsed.key.map(|(_, key)| (key.hash, key.slot));
+    for run in group.chunk_by(|a, b| a.id == b.id && key(a) == key(b)) {
+        let [Parsed { id: Some(id), key: Some((_, key)), .. }, _, ..] = run else { continue };
+        let Some(at) = table.command(*id).likely_member() else { continue };
+        let member = |parsed: &Parsed<'_>| {
+            args[parsed.first_arg..parsed.end_arg].get(usize::from(at)).copied()
+        };
+        database.prefetch_members(key, run.iter().filter_map(member));
+    }
 }

@@ -131,7 +131,7 @@ impl Service for Shard {
         if let Some(session) = self.sessions.get_mut(conn) {
             let soft = session.output_limits(limits).soft as usize;
             session.in_flight = session.in_flight.saturating_sub(bytes);
-            if session.replies.has_output() {
+            if session.replies.wants_sending() {
                 // Long output goes out in chunks: the next one.
                 self.actions.push(Action::Send(conn));
             }
@@ -246,9 +246,9 @@ impl Shard {
         for conn in touched.drain(..) {
             let Some(session) = self.sessions.get_mut(conn) else { continue };
             session.touched = false;
-            if session.replies.has_output() {
+            if session.replies.wants_sending() {
                 self.actions.push(Action::Send(conn));
-            } else {
+            } else if !session.replies.has_output() {
                 // A buffer that was lent and not needed.
                 self.buffers.give(session.replies.take_output());
             }

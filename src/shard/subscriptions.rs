@@ -10,8 +10,10 @@
 use std::sync::Arc;
 
 use super::Shard;
+use super::input::Next;
 use super::message::{Message, SubscriptionChanges};
-use crate::command::{Command, Run, SessionCommand};
+use crate::admin::stats::Outcome;
+use crate::command::{Command, CommandError, CommandId, CommandTable, Run, SessionCommand};
 use crate::pubsub::{Change, Kind, MoveId, Name, Stay};
 use crate::reactor::ConnId;
 use crate::resp::Reply;
@@ -36,7 +38,7 @@ pub(super) enum Farewell {
 
 /// What a subscriber may send in RESP2, where a reply and a message look alike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Allowance {
+enum Allowance {
     /// As always.
     Free,
     /// PING, answered so that it is no message.
@@ -47,7 +49,7 @@ pub(super) enum Allowance {
 
 impl Allowance {
     /// For `command` (Redis 7.0 `server.c`, processCommand).
-    pub(super) fn of(command: &Command) -> Self {
+    fn of(command: &Command) -> Self {
         use SessionCommand as C;
         match command.run {
             Run::Session(C::Subscribe(_) | C::Unsubscribe(_) | C::Quit | C::Reset) => Self::Free,
@@ -76,6 +78,34 @@ fn end_skipping(session: &mut Session) {
 }
 
 impl Shard {
+    /// A command of a subscriber in RESP2; `None` if it runs as always.
+    #[cold]
+    pub(super) fn run_for_subscriber(
+        &mut self,
+        conn: ConnId,
+        id: CommandId,
+        words: &[&[u8]],
+    ) -> Option<Next> {
+        let command = CommandTable::get().command(id);
+        match (Allowance::of(command), words) {
+            (Allowance::Free, _) | (Allowance::Ping, [_, _, _, ..]) => None,
+            (Allowance::Ping, _) => Some(self.run_here(conn, |engine, _, out| {
+                let mut reply = Reply::new(out, false);
+                reply.array(2);
+                reply.bulk(b"pong");
+                reply.bulk(words.get(1).copied().unwrap_or_default());
+                engine.account(id, words, Outcome::Ok);
+            })),
+            (Allowance::Refused, _) => {
+                let error = CommandError::owned(format!(
+                    "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                    command.name
+                ));
+                Some(self.refuse(conn, Some(id), &error))
+            }
+        }
+    }
+
     /// SUBSCRIBE, PSUBSCRIBE, SSUBSCRIBE: the names after the verb.
     pub(super) fn subscribe(&mut self, conn: ConnId, kind: Kind, names: &[&[u8]]) {
         let Some(session) = self.sessions.get(conn) else { return };
