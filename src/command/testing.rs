@@ -1,6 +1,6 @@
 //! Runs commands on one shard without sockets, for the tests of the handlers.
 
-use super::{Changes, CommandError, CommandTable, Ctx, Request, Run};
+use super::{Attempt, Changes, CommandError, CommandTable, Ctx, Reach, Request, Run};
 use crate::admin::stats::ShardStats;
 use crate::config::Config;
 use crate::keyspace::Keyspace;
@@ -8,6 +8,7 @@ use crate::process::Process;
 use crate::pubsub::Directory;
 use crate::resp::Reply;
 use crate::shard_map::{ShardId, ShardMap};
+use crate::transaction::LockTable;
 
 /// A shard with nothing around it.
 pub struct TestShard {
@@ -91,6 +92,8 @@ impl TestShard {
             shard: ShardId(0),
             shards: ShardMap::new(1).expect("one shard is allowed"),
             changes: &mut self.changes,
+            reach: &mut Reach::default(),
+            locks: &LockTable::default(),
             stats: &mut self.stats,
             pubsub: &mut self.pubsub,
             process: &self.process,
@@ -98,6 +101,12 @@ impl TestShard {
         match command.run {
             Run::Data(handler) | Run::Publish(handler) | Run::ContainerOr(handler) => {
                 handler(&mut ctx, &request, reply)
+            }
+            Run::Blocking(blocking) => {
+                if let Attempt::Wait(_) = (blocking.attempt)(&mut ctx, &request, reply)? {
+                    (blocking.nothing)(reply);
+                }
+                Ok(())
             }
             Run::Walk(walk) => {
                 let start = (walk.start)(&request)?;

@@ -25,7 +25,7 @@ pub use access::AccessClock;
 pub use budget::Budget;
 pub use database::{Database, DatabaseStats, NewExpiry, ScanCursor, WrongType};
 pub use entry::{Entry, Kind};
-pub use key::Key;
+pub use key::{DbKey, Key};
 pub use notes::{Note, NotesWanted};
 pub use value::{Collection, StrRef, TypeName, Value, ValueMut, ValueRef};
 

@@ -138,23 +138,21 @@ pub fn lines(sessions: &Sessions, filter: &ClientFilter, now_ms: i64) -> Vec<(u6
 pub fn line(conn: ConnId, session: &Session, now_ms: i64) -> String {
     let text = String::from_utf8_lossy;
     let mut flags = String::new();
-    if session.subscribed.any() {
-        flags.push('P');
-    }
-    if session.closing {
-        flags.push('c');
-    }
-    if session.hold != Hold::None {
-        flags.push('b');
-    }
-    if session.endpoint.unix {
-        flags.push('U');
-    }
-    if session.no_evict {
-        flags.push('e');
-    }
-    if session.no_touch {
-        flags.push('T');
+    let queued = session.multi.as_ref().map(|multi| multi.block.commands.len());
+    let multi = session.executing.or(queued);
+    for (is_so, flag) in [
+        (session.subscribed.any(), 'P'),
+        (multi.is_some(), 'x'),
+        (session.hold == Hold::Blocked, 'b'),
+        (session.watch_broken, 'd'),
+        (session.closing, 'c'),
+        (session.endpoint.unix, 'U'),
+        (session.no_evict, 'e'),
+        (session.no_touch, 'T'),
+    ] {
+        if is_so {
+            flags.push(flag);
+        }
     }
     if flags.is_empty() {
         flags.push('N');
@@ -162,7 +160,7 @@ pub fn line(conn: ConnId, session: &Session, now_ms: i64) -> String {
     let command = session.last_command.map_or("NULL", |id| CommandTable::get().command(id).name);
     format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} \
-         ssub={} multi=-1 qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs={} rbp=0 obl={} oll=0 \
+         ssub={} multi={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={} rbs={} rbp=0 obl={} oll=0 \
          omem={} tot-mem={} events=r cmd={command} user=default redir=-1 resp={} lib-name={} \
          lib-ver={}",
         session.id,
@@ -176,8 +174,10 @@ pub fn line(conn: ConnId, session: &Session, now_ms: i64) -> String {
         session.subscribed.channels,
         session.subscribed.patterns,
         session.subscribed.shard_channels,
+        multi.map_or(-1, |count| count as i64),
         session.query.len(),
         session.query.capacity() - session.query.len(),
+        session.multi.as_ref().map_or(0, |multi| multi.block.allocated_bytes()),
         session.replies.allocated_bytes(),
         session.replies.len(),
         session.in_flight,

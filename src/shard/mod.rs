@@ -12,6 +12,7 @@
 mod aftermath;
 mod background;
 pub mod batch;
+mod blocking;
 pub mod clients;
 mod connection;
 pub mod engine;
@@ -19,7 +20,9 @@ mod eviction;
 mod fanout;
 mod input;
 mod inspect;
+pub mod job;
 pub mod message;
+mod multi;
 mod parts;
 mod server_commands;
 mod service;
@@ -27,35 +30,39 @@ pub(crate) use service::LONGEST_SLEEP;
 pub mod sessions;
 mod subscriptions;
 mod transactions;
+mod whole;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use batch::Batch;
 use engine::Engine;
 use input::Scratch;
-use message::{Message, Origin, OwnedCommand, PartRequest, Schedule, Ticket};
+use message::{JobRequest, Message, Origin, PartRequest, Schedule, Ticket};
 use sessions::Sessions;
 
 use crate::clock;
 use crate::config::Config;
+use crate::keyspace::DbKey;
 use crate::lanes::Ports;
 use crate::process::Process;
 use crate::pubsub::{MoveId, Registry};
 use crate::reactor::{Action, BufferPool, ConnId};
 use crate::session::Hold;
 use crate::shard_map::{ShardId, ShardMap};
-use crate::transaction::TxId;
+use crate::transaction::{TxId, Waits, Watches};
 
 /// What stands in a line of the lock table until it is its turn.
 enum Waiting {
-    /// A command for keys of this shard alone.
-    Command(OwnedCommand, Origin),
-    /// A transaction of another coordinator.
+    /// A job for keys of this shard alone.
+    Job(Box<JobRequest>),
+    /// A transaction of another coordinator; or an offer, to whomever.
     Scheduled(Box<Schedule>),
+    /// A client that waits, and is to be served from this key.
+    Serve(DbKey),
     /// A transaction that this shard coordinates.
     Own,
-    /// A part that needs every key to be at home.
+    /// A part that needs some or all keys to be at home.
     Part(Box<PartRequest>),
 }
 
@@ -80,6 +87,16 @@ pub struct Shard {
     waiting: HashMap<TxId, Waiting, ahash::RandomState>,
     operations: HashMap<Ticket, parts::Operation, ahash::RandomState>,
     transactions: HashMap<TxId, transactions::Transaction, ahash::RandomState>,
+    /// Blocks that run while all shards stand still.
+    runs: HashMap<ConnId, whole::WholeRun, ahash::RandomState>,
+    /// Who watches keys of this shard.
+    watches: Watches,
+    /// Who waits for keys of this shard.
+    waits: Waits<blocking::Waiter>,
+    /// Clients of this shard that wait for keys of several.
+    blocked: HashMap<TxId, blocking::Blocked, ahash::RandomState>,
+    /// When those who wait and are answered by this shard wait no more, unix ms.
+    deadlines: BTreeSet<(i64, TxId)>,
     /// Transactions of other shards that hold keys here.
     lent: HashMap<TxId, Box<Schedule>, ahash::RandomState>,
     /// Those that hold all they want since somebody else left, and have not gone on yet.
@@ -132,6 +149,11 @@ impl Shard {
             waiting: HashMap::default(),
             operations: HashMap::default(),
             transactions: HashMap::default(),
+            runs: HashMap::default(),
+            watches: Watches::default(),
+            waits: Waits::default(),
+            blocked: HashMap::default(),
+            deadlines: BTreeSet::new(),
             lent: HashMap::default(),
             granted: VecDeque::new(),
             granting: false,
@@ -191,6 +213,8 @@ impl Shard {
 
     /// The reply at `origin` is made: delivers it, here or to the home shard.
     fn deliver(&mut self, origin: Origin, reply: Vec<u8>) {
+        // Who has the reply may count on the messages being under way.
+        self.send_what_is_published();
         if origin.shard != self.id() {
             self.send(origin.shard.index(), Message::LateReply(Box::new((origin, reply))));
             return;
@@ -205,10 +229,13 @@ impl Shard {
     fn after_fill(&mut self, conn: ConnId) {
         self.touch(conn);
         if let Some(session) = self.sessions.get_mut(conn)
-            && session.hold == Hold::Drain
+            && matches!(session.hold, Hold::Drain | Hold::Blocked)
             && session.replies.is_clear()
         {
             session.hold = Hold::None;
+            session.blocked = None;
+            // Who has waited was not idle, and its reply is yet to be sent.
+            session.active_ms = self.engine.keyspace.now_ms();
             self.resumable.push_back(conn);
         }
     }
@@ -219,12 +246,18 @@ impl Shard {
         conn: ConnId,
         write: impl FnOnce(&mut Engine, &mut crate::resp::Reply<'_>),
     ) {
+        if let Some(run) = self.runs.get_mut(&conn) {
+            // It was a command of a block.
+            let resp3 = self.sessions.get(conn).is_some_and(|session| session.resp3);
+            write(&mut self.engine, &mut crate::resp::Reply::new(&mut run.out, resp3));
+            return self.advance(conn);
+        }
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let resp3 = session.resp3;
         let out = session.replies.local();
         let before = out.len();
         write(&mut self.engine, &mut crate::resp::Reply::new(out, resp3));
-        let before = self.settle_before_reply(conn, before);
+        let before = self.send_before_reply(conn, before);
         self.apply_reply_mode(conn, before);
         if let Some(session) = self.sessions.get_mut(conn) {
             session.hold = Hold::None;

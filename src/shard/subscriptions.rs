@@ -158,18 +158,51 @@ impl Shard {
         Some(id)
     }
 
-    /// UNSUBSCRIBE, PUNSUBSCRIBE, SUNSUBSCRIBE: the names after the verb, or none for all.
-    pub(super) fn unsubscribe(&mut self, conn: ConnId, kind: Kind, names: &[&[u8]]) {
-        let names: Vec<Vec<u8>> = match names {
+    /// SUBSCRIBE and its kin within a block of commands, which does not wait: the confirmations.
+    pub(super) fn subscribe_at_once(
+        &mut self,
+        conn: ConnId,
+        kind: Kind,
+        names: &[&[u8]],
+    ) -> Vec<u8> {
+        let mut confirmations = Vec::new();
+        let resp3 = self.sessions.get(conn).is_some_and(|session| session.resp3);
+        let reply = &mut Reply::new(&mut confirmations, resp3);
+        self.begin_subscriptions(conn, kind, names, reply);
+        confirmations
+    }
+
+    /// UNSUBSCRIBE and its kin within a block of commands: the confirmations.
+    pub(super) fn unsubscribe_at_once(
+        &mut self,
+        conn: ConnId,
+        kind: Kind,
+        names: &[&[u8]],
+    ) -> Vec<u8> {
+        let names = self.names_or_all(conn, kind, names);
+        let subscribed = self.registry.names(conn, kind).into_iter();
+        let left = subscribed.filter(|name| names.iter().any(|left| left[..] == name[..]));
+        self.tell_of_end(left.map(|name| (kind, name)).collect());
+        self.confirm_ends(conn, kind, &names)
+    }
+
+    fn names_or_all(&self, conn: ConnId, kind: Kind, names: &[&[u8]]) -> Vec<Vec<u8>> {
+        match names {
             [] => self.registry.names(conn, kind).iter().map(|name| name.to_vec()).collect(),
             names => names.iter().map(|name| name.to_vec()).collect(),
-        };
+        }
+    }
+
+    /// UNSUBSCRIBE, PUNSUBSCRIBE, SUNSUBSCRIBE: the names after the verb, or none for all.
+    pub(super) fn unsubscribe(&mut self, conn: ConnId, kind: Kind, names: &[&[u8]]) {
+        let names = self.names_or_all(conn, kind, names);
         let ending = names.iter().map(|name| (kind, Name::from(&name[..]))).collect();
         self.end_subscriptions(conn, ending, Farewell::Unsubscribe(kind, names));
     }
 
     /// RESET of a subscriber.
     pub(super) fn reset_subscriber(&mut self, conn: ConnId, _words: &[&[u8]]) {
+        self.leave_multi(conn);
         let all = self.subscriptions_of(conn);
         self.end_subscriptions(conn, all, Farewell::Reset);
     }
@@ -239,8 +272,6 @@ impl Shard {
     }
 
     fn say_farewell(&mut self, conn: ConnId, farewell: Farewell) {
-        let Some(session) = self.sessions.get(conn) else { return };
-        let resp3 = session.resp3;
         match farewell {
             Farewell::Reset => {
                 for (kind, name) in self.subscriptions_of(conn) {
@@ -254,18 +285,7 @@ impl Shard {
                 self.complete(conn, |_, reply| reply.simple("RESET"));
             }
             Farewell::Unsubscribe(kind, names) => {
-                let mut confirmations = Vec::new();
-                let reply = &mut Reply::new(&mut confirmations, resp3);
-                for name in &names {
-                    self.registry.remove(conn, kind, name);
-                    let count = self.registry.counts(conn).confirmed(kind);
-                    confirm(reply, kind.unsubscribed(), Some(name), count);
-                }
-                if names.is_empty() {
-                    let count = self.registry.counts(conn).confirmed(kind);
-                    confirm(reply, kind.unsubscribed(), None, count);
-                }
-                self.count_subscriptions(conn);
+                let confirmations = self.confirm_ends(conn, kind, &names);
                 let Some(session) = self.sessions.get_mut(conn) else { return };
                 end_skipping(session);
                 session.push(&confirmations);
@@ -276,12 +296,36 @@ impl Shard {
         }
     }
 
-    /// `conn` is gone: nobody waits until all have noted that.
+    /// `conn` does not listen to these names any more: the confirmations.
+    fn confirm_ends(&mut self, conn: ConnId, kind: Kind, names: &[Vec<u8>]) -> Vec<u8> {
+        let mut confirmations = Vec::new();
+        let resp3 = self.sessions.get(conn).is_some_and(|session| session.resp3);
+        let reply = &mut Reply::new(&mut confirmations, resp3);
+        for name in names {
+            self.registry.remove(conn, kind, name);
+            let count = self.registry.counts(conn).confirmed(kind);
+            confirm(reply, kind.unsubscribed(), Some(name), count);
+        }
+        if names.is_empty() {
+            let count = self.registry.counts(conn).confirmed(kind);
+            confirm(reply, kind.unsubscribed(), None, count);
+        }
+        self.count_subscriptions(conn);
+        confirmations
+    }
+
+    /// `conn` is gone.
     pub(super) fn forget_subscriber(&mut self, conn: ConnId) {
+        let left = self.registry.forget(conn);
+        self.tell_of_end(left);
+    }
+
+    /// Subscriptions of this shard are over, and nobody waits until all have noted that.
+    fn tell_of_end(&mut self, topics: Vec<(Kind, Name)>) {
         let me = self.id();
-        let left = self.registry.forget(conn).into_iter();
+        let topics = topics.into_iter();
         let changes: Vec<Change> =
-            left.map(|(kind, name)| Change { kind, name, joined: false }).collect();
+            topics.map(|(kind, name)| Change { kind, name, joined: false }).collect();
         if changes.is_empty() {
             return;
         }

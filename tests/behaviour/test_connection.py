@@ -366,7 +366,25 @@ def test_maxclients_turns_away_the_next_and_keeps_serving(private_server):
 
 def test_timeout_closes_idle_connections_only(server, connect):
     with server.config(timeout=1):
-        idle, busy, subscribed = connect(), connect(), connect()
+        idle, busy = connect(), connect()
+
+        def idle_is_gone():
+            assert busy("PING") == Simple("PONG")
+            try:
+                return idle.silent(0.05) is False and idle.closed()
+            except ConnectionLost:
+                return True
+
+        eventually(idle_is_gone)
+        assert busy("PING") == Simple("PONG")
+
+
+def test_timeout_spares_blocked_and_subscribed_clients(server, connect):
+    with server.config(timeout=1):
+        idle, busy = connect(), connect()
+        blocked = connect()
+        blocked.send("BLPOP l 0")
+        subscribed = connect()
         assert subscribed("SUBSCRIBE ch") == [b"subscribe", b"ch", 1]
 
         def idle_is_gone():
@@ -377,6 +395,8 @@ def test_timeout_closes_idle_connections_only(server, connect):
                 return True
 
         eventually(idle_is_gone)
+        assert busy("RPUSH l x") == 1
+        assert blocked.read() == [b"l", b"x"]
         assert busy("PUBLISH ch hello") == 1
         assert subscribed.read() == [b"message", b"ch", b"hello"]
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from harness import *
-from harness import NIL, OK
+from harness import NIL, NIL_ARRAY, OK
 
 HASH_NOT_INTEGER = Error("ERR hash value is not an integer")
 HASH_NOT_FLOAT = Error("ERR hash value is not a float")
@@ -466,3 +466,20 @@ def test_writes_of_hashes_are_announced(server, c, connect):
         for event in events:
             message = listener.read()
             assert message == [b"pmessage", b"__keyevent@0__:*", f"__keyevent@0__:{event}".encode(), b"h"]
+
+
+test_a_write_that_changes_nothing_leaves_a_watched_key_alone = table(
+    ("HSET h a 1", 1),
+    ("WATCH h", OK),
+    ("HSETNX h a 2", 0),
+    ("HDEL h none", 0),
+    ("HINCRBY h a x", NOT_AN_INTEGER),
+    ("MULTI", OK),
+    ("PING", Simple("QUEUED")),
+    ("EXEC", [Simple("PONG")]),
+    ("WATCH h", OK),
+    ("HSET h a 1", 0),  # the same value again still counts as a change
+    ("MULTI", OK),
+    ("PING", Simple("QUEUED")),
+    ("EXEC", NIL_ARRAY),
+)

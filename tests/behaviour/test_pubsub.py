@@ -350,6 +350,39 @@ def test_every_message_that_was_counted_arrives_while_subscribers_come_and_go(se
     assert sum(counted) == sum(heard) > 0
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["plain", "with_all_shards_held"])
+def test_publish_within_a_transaction(c, connect, whole):
+    sub = connect(3)
+    sub("SUBSCRIBE ch")
+    sub("PSUBSCRIBE c*")
+    more = ["DBSIZE"] if whole else []
+    replies = c.pipeline("MULTI", "PUBLISH ch one", "SET k v", "PUBLISH nobody x", "SPUBLISH ch x", *more, "PUBLISH ch two", "EXEC")[-1]
+    assert replies == [2, OK, 0, 0, *([1] if whole else []), 2]
+    assert [sub.read()[-1] for _ in range(4)] == [b"one", b"one", b"two", b"two"]
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["plain", "with_all_shards_held"])
+def test_subscribe_within_a_transaction(c, connect, whole):
+    sub = connect()
+    more = ["DBSIZE"] if whole else []
+    assert sub.pipeline("MULTI", "SUBSCRIBE a", "PSUBSCRIBE p", *more, "UNSUBSCRIBE a", "EXEC")[-1] == [
+        [b"subscribe", b"a", 1], [b"psubscribe", b"p", 2], *([0] if whole else []), [b"unsubscribe", b"a", 1]
+    ]  # fmt: skip
+    eventually(lambda: c("PUBSUB NUMSUB a") == [b"a", 0])
+    eventually(lambda: c("PUBLISH p x") == 1)  # it was not confirmed that all shards know
+    assert sub.read() == [b"pmessage", b"p", b"p", b"x"]
+    assert sub("GET k") == Error(f"ERR Can't execute 'get': {LIMITED}")
+
+
+def test_a_resp2_subscriber_spoils_its_transaction(connect):
+    sub = connect(3)
+    sub("SUBSCRIBE a")
+    assert sub.pipeline("MULTI", "HELLO 2")[1] == Simple("QUEUED")
+    assert isinstance(sub("EXEC")[0], list)
+    assert sub("MULTI") == Error(f"ERR Can't execute 'multi': {LIMITED}")
+    assert sub("RESET") == Simple("RESET")
+
+
 CHANNELS = ["a", "b", "ab", "c", "news.x"]
 PATTERNS = ["*", "a*", "?", "[ab]", "news.*", "zzz"]
 
@@ -414,6 +447,6 @@ def test_random_subscribers_hear_what_those_of_redis_hear(server, reference):
 
 
 covers(
-    "SUBSCRIBE", "PSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE", "PUBLISH", "SPUBLISH", "PUBSUB", "PUBSUB|CHANNELS",
+    "MULTI", "EXEC", "SUBSCRIBE", "PSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE", "PUBLISH", "SPUBLISH", "PUBSUB", "PUBSUB|CHANNELS",
     "PUBSUB|NUMSUB", "PUBSUB|NUMPAT", "PUBSUB|SHARDCHANNELS", "PUBSUB|SHARDNUMSUB", "PUBSUB|HELP",
 )  # fmt: skip

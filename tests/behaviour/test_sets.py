@@ -5,7 +5,7 @@ import random
 import pytest
 
 from harness import *
-from harness import NIL, OK
+from harness import NIL, NIL_ARRAY, OK
 
 INVALID_CURSOR = Error("ERR invalid cursor")
 NOT_POSITIVE = Error("ERR value is out of range, must be positive")
@@ -558,3 +558,22 @@ def test_writes_of_sets_are_announced(server, c, connect):
         for event, key in events:
             channel, told = listener.read()[2:]
             assert (channel.decode(), told.decode()) == (f"__keyevent@0__:{event}", f"{{s}}{key}")
+
+
+test_a_write_that_changes_nothing_leaves_a_watched_set_alone = table(
+    ("SADD s a", 1),
+    ("WATCH s", OK),
+    ("SADD s a", 0),
+    ("SREM s none", 0),
+    ("SMOVE s other none", 0),
+    ("SMOVE s s a", 1),
+    ("SPOP s 0", Set([])),
+    ("MULTI", OK),
+    ("PING", Simple("QUEUED")),
+    ("EXEC", [Simple("PONG")]),
+    ("WATCH s", OK),
+    ("SADD s b", 1),
+    ("MULTI", OK),
+    ("PING", Simple("QUEUED")),
+    ("EXEC", NIL_ARRAY),
+)
