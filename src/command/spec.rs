@@ -119,6 +119,7 @@ pub enum Group {
     Stream,
     Bitmap,
     Connection,
+    Pubsub,
     Server,
     Transactions,
     /// "generic", too, in COMMAND DOCS, but about no keys in particular (WAIT): without a category.
@@ -138,6 +139,7 @@ impl Group {
             Group::Stream => "stream",
             Group::Bitmap => "bitmap",
             Group::Connection => "connection",
+            Group::Pubsub => "pubsub",
             Group::Server => "server",
             Group::Transactions => "transactions",
         }
@@ -156,7 +158,7 @@ impl Group {
             Group::Bitmap => Some("@bitmap"),
             Group::Connection => Some("@connection"),
             Group::Transactions => Some("@transaction"),
-            Group::Server | Group::Other => None,
+            Group::Pubsub | Group::Server | Group::Other => None,
         }
     }
 }
@@ -172,6 +174,8 @@ pub enum Access {
     OverWrite,
     /// Deletes it.
     Remove,
+    /// Nothing: it is no key, and only its slot is like one's (shard channels).
+    NotKey,
 }
 
 /// Where the keys begin.

@@ -32,6 +32,8 @@ enum Pending {
 pub struct ReplyQueue {
     /// In order and ready to go: full chunks, then the one that is being filled.
     full: VecDeque<Vec<u8>>,
+    /// Bytes of `full`.
+    full_bytes: usize,
     out: Vec<u8>,
     pending: VecDeque<Pending>,
     /// The place of the first of `pending`; places count on and wrap.
@@ -54,8 +56,7 @@ impl ReplyQueue {
 
     /// Bytes that are ready or held.
     pub fn len(&self) -> usize {
-        let full: usize = self.full.iter().map(Vec::len).sum();
-        full + self.out.len() + self.held.len() - self.held_start
+        self.full_bytes + self.out.len() + self.held.len() - self.held_start
     }
 
     /// Whether no bytes are ready or held.
@@ -87,6 +88,7 @@ impl ReplyQueue {
             return &mut self.held;
         }
         if self.out.len() >= CHUNK_BYTES {
+            self.full_bytes += self.out.len();
             self.full.push_back(std::mem::take(&mut self.out));
         }
         &mut self.out
@@ -94,7 +96,17 @@ impl ReplyQueue {
 
     /// Takes back the reply that was appended behind `before` bytes of [`ReplyQueue::local`].
     pub fn drop_local(&mut self, before: usize) {
-        if self.pending.is_empty() { &mut self.out } else { &mut self.held }.truncate(before);
+        self.last_local().truncate(before);
+    }
+
+    /// As [`ReplyQueue::drop_local`], and returns the reply, so that something can go before it.
+    pub fn take_local(&mut self, before: usize) -> Vec<u8> {
+        self.last_local().split_off(before)
+    }
+
+    /// What [`ReplyQueue::local`] returned last: it may have begun a new chunk, and now would again.
+    fn last_local(&mut self) -> &mut Vec<u8> {
+        if self.pending.is_empty() { &mut self.out } else { &mut self.held }
     }
 
     /// A local reply was appended to [`ReplyQueue::local`], which had `before` bytes.
@@ -165,7 +177,13 @@ impl ReplyQueue {
 
     /// Takes bytes that are ready, a chunk at a time; empty when there are none.
     pub fn take_output(&mut self) -> Vec<u8> {
-        self.full.pop_front().unwrap_or_else(|| std::mem::take(&mut self.out))
+        match self.full.pop_front() {
+            Some(chunk) => {
+                self.full_bytes -= chunk.len();
+                chunk
+            }
+            None => std::mem::take(&mut self.out),
+        }
     }
 
     /// Gives a free buffer to write replies into, so that the next reply need not allocate one.

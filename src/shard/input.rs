@@ -6,6 +6,7 @@
 
 use super::Shard;
 use super::batch::{Batch, Item};
+use super::connection::SessionOutcome;
 use super::engine::{Engine, Ran};
 use super::job::Job;
 use super::message::{JobRequest, Origin, OwnedCommand};
@@ -207,7 +208,8 @@ impl Shard {
         group: &[Parsed<'_>],
     ) -> Option<usize> {
         let mut start = 0;
-        let hard = self.engine.config.client_output_buffer_limit.normal.hard as usize;
+        let limits = &self.engine.config.client_output_buffer_limit;
+        let hard = self.sessions.get(conn).map_or(0, |s| s.output_limits(limits).hard as usize);
         for parsed in group {
             let words = &args[parsed.first_arg..parsed.end_arg];
             let outcome = match parsed.id {
@@ -298,9 +300,16 @@ impl Shard {
         {
             return self.refuse_for_memory(conn, id);
         }
+        if session.subscribed.any()
+            && !session.resp3
+            && let Some(next) = self.run_for_subscriber(conn, id, words)
+        {
+            return next;
+        }
         if queues {
             return self.queue(conn, id, words, key);
         }
+        let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
         match (command.run, key) {
             (Run::Data(handler), Some((at, key))) => {
                 let owner = self.engine.shards.owner(key.slot);
@@ -319,7 +328,10 @@ impl Shard {
                 if self.engine.run(id, handler, &request, state, out) == Ran::OutOfReach {
                     return self.reach_further(conn, id, words);
                 }
-                if plain {
+                if self.engine.pubsub.has_outgoing() {
+                    let before = self.send_before_reply(conn, before);
+                    self.apply_reply_mode(conn, before);
+                } else if plain {
                     session.replies.end_local(before);
                 } else {
                     self.apply_reply_mode(conn, before);
@@ -333,6 +345,13 @@ impl Shard {
                 })
             }
             (Run::Data(_), None) => self.run_many_keys(conn, id, words),
+            (Run::Publish(_), _) if !session.replies.is_clear() => {
+                session.hold = Hold::Drain;
+                Next::NotYet
+            }
+            (Run::Publish(handler), _) => self.run_here(conn, |engine, state, out| {
+                _ = engine.run(id, handler, &Request::new(words), state, out);
+            }),
             (Run::Blocking(_), _) => self.run_blocking(conn, id, words),
             (Run::Walk(_) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
             (Run::Session(which), _) if is_about_transactions(which) => {
@@ -357,6 +376,7 @@ impl Shard {
         let out = session.replies.local();
         let before = out.len();
         run(&mut self.engine, state, out);
+        let before = self.send_before_reply(conn, before);
         self.apply_reply_mode(conn, before);
         Next::Done
     }
@@ -560,15 +580,17 @@ impl Shard {
         which: crate::command::SessionCommand,
         words: &[&[u8]],
     ) -> Next {
-        let outcome = self.session_command(conn, which, words);
-        self.engine.account(id, words, Outcome::Ok);
-        match outcome {
-            super::connection::SessionOutcome::Done => Next::Done,
-            super::connection::SessionOutcome::Closing => Next::Stop,
-            super::connection::SessionOutcome::Operation(start) => {
+        let next = match self.session_command(conn, which, words) {
+            SessionOutcome::Done => Next::Done,
+            SessionOutcome::Closing => Next::Stop,
+            SessionOutcome::Operation(start) => {
                 self.when_drained(conn, |shard| start(shard, conn, words))
             }
+        };
+        if !matches!(next, Next::NotYet) {
+            self.engine.account(id, words, Outcome::Ok);
         }
+        next
     }
 
     /// Starts a command with a wide effect once all earlier replies of the connection have come.
