@@ -163,6 +163,10 @@ pub enum Message {
     Settings(Arc<Config>),
     /// Shard to control core: the settings are in force here.
     SettingsDone(ShardId),
+    /// Control core to shard: notice which clients are gone. Answered by [`Message::LookedForClosed`].
+    LookForClosed,
+    /// Shard to control core: whoever had closed before the question is not counted any more.
+    LookedForClosed,
     /// Memory is over the limit: evict keys of yours.
     MakeRoom,
     /// Control core to shard: end.

@@ -20,7 +20,6 @@ pub mod message;
 mod parts;
 mod server_commands;
 mod service;
-pub(crate) use service::LONGEST_SLEEP;
 pub mod sessions;
 mod transactions;
 
@@ -87,6 +86,8 @@ pub struct Shard {
     eviction: eviction::Eviction,
     /// The time was taken for this turn.
     turn_open: bool,
+    /// Turns until the control core is told that closed connections were looked for.
+    looking_for_closed: u8,
     /// This turn adopts a connection, which is opened when the turn is over.
     adopting: bool,
     stopping: bool,
@@ -125,6 +126,7 @@ impl Shard {
             background: background::Background::default(),
             eviction: eviction::Eviction::default(),
             turn_open: false,
+            looking_for_closed: 0,
             adopting: false,
             stopping: false,
         }
