@@ -97,6 +97,24 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
+/// Takes `bytes` that were allocated out of the count, until [`touch`]: nobody has written to them since they
+/// came from the kernel, so they cost address space and no memory.
+pub fn leave_untouched(bytes: usize) {
+    count(-(bytes as isize));
+}
+
+/// `bytes` of what was left untouched are used from now on.
+pub fn touch(bytes: usize) {
+    count(bytes as isize);
+}
+
+/// The part of [`used_bytes`] that the calling thread counts: it changes with every allocation, and to read
+/// it takes one load of a line that is at hand. Below zero if the thread freed what others had allocated.
+pub fn counted_here() -> isize {
+    let mine = MINE.try_with(Cell::get).unwrap_or(usize::MAX).min(COUNTERS - 1);
+    COUNTS[mine].load(Ordering::Relaxed)
+}
+
 /// Bytes that all threads have allocated and not freed.
 pub fn used_bytes() -> usize {
     let threads = NEXT.load(Ordering::Relaxed).min(COUNTERS - 1);
@@ -104,4 +122,18 @@ pub fn used_bytes() -> usize {
     let sum: isize =
         COUNTS[..threads].iter().map(|count| count.load(Ordering::Relaxed)).sum::<isize>() + shared;
     sum.max(0) as usize
+}
+
+/// Asks the core for the cache line at `address`. Only a hint, so any address is allowed.
+#[inline]
+pub fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: PREFETCHT0 yields no value and never faults, whatever the address; SSE, its only
+    // requirement, is part of every x86_64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }

@@ -9,7 +9,7 @@ use super::context::Ctx;
 use super::error::CommandResult;
 use super::part::{Part, Stretch};
 use super::request::Request;
-use super::spec::{Arity, Flags, Group, KeySpec};
+use super::spec::{Arity, DENYOOM, Flags, Group, KeySpec};
 use crate::keyspace::ScanCursor;
 use crate::resp::Reply;
 
@@ -274,6 +274,18 @@ impl Command {
     /// The container that a subcommand belongs to, e.g. `config`.
     pub fn container(&self) -> Option<&'static str> {
         self.name.split_once('|').map(|(container, _)| container)
+    }
+
+    /// Where the arguments have a member that the command looks up in the collection at its key, if it is that
+    /// kind of command. A hint for prefetching: it may point at something else.
+    pub fn likely_member(&self) -> Option<u8> {
+        match self.group {
+            Group::Set | Group::Hash => Some(2),
+            // ZADD and ZINCRBY have the score before the member.
+            Group::SortedSet if self.flags.has(DENYOOM) => Some(3),
+            Group::SortedSet => Some(2),
+            _ => None,
+        }
     }
 
     /// Calls `visit` with the place of each key in `args`.

@@ -26,6 +26,7 @@ use std::ptr::{self, NonNull};
 
 use super::value::{StrRef, Value, ValueMut, ValueRef};
 use crate::datatypes::{hash::Hash, list::List, set::Set, zset::ZSet};
+use crate::memory::prefetch;
 
 /// Longest string that is kept inside the entry, in bytes. Longer ones are a `Vec` of their own, so
 /// that growing them (APPEND, SETRANGE) does not move the key.
@@ -518,20 +519,6 @@ fn layout_of(flags: u8, key_len: usize, embedded_len: usize) -> Layout {
     let payload = Kind::from_nibble(flags & KIND_MASK).payload_bytes();
     let size = payload_offset(flags) + payload + key_len + embedded_len;
     Layout::from_size_align(size, 8).expect("a key is at most 512 MB, so the size cannot overflow")
-}
-
-/// Asks the core for the cache line at `address`. Only a hint, so any address is allowed.
-#[inline]
-pub fn prefetch<T>(address: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: PREFETCHT0 yields no value and never faults, whatever the address; SSE, its only
-    // requirement, is part of every x86_64.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
 
 #[cfg(test)]

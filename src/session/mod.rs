@@ -13,6 +13,10 @@ use crate::resp::Parser;
 /// See [`Session::limited_output_bytes`] (Redis 7.0 `server.h`, PROTO_REPLY_CHUNK_BYTES).
 const UNCOUNTED_OUTPUT_BYTES: usize = 16 * 1024;
 
+/// Unsent output of a connection, in bytes, from which on its commands wait: more than the sockets of a client
+/// on a fast network hold, so that one that reads never waits.
+pub const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Why a connection's further commands have to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Hold {
@@ -23,6 +27,10 @@ pub enum Hold {
     Drain,
     /// A command is at work on several shards or cores.
     Operation,
+    /// Memory is full, and the other shards are asked whether they can make room.
+    Room,
+    /// It has much output that it does not read.
+    Output,
     /// A lane from this core is full: what it feeds waits until there is room again.
     FullLane,
 }
@@ -90,6 +98,12 @@ pub struct Session {
     pub replies: ReplyQueue,
     /// Why its next commands wait.
     pub hold: Hold,
+    /// Unsent output from which on they wait.
+    pub output_max: usize,
+    /// It has more than that, or had and has not taken it.
+    pub reads_slowly: bool,
+    /// For that reason some of its commands are kept that came back from another shard without having run.
+    pub has_returned: bool,
     /// Nothing more is run; it is closed as soon as its replies are out.
     pub closing: bool,
     /// The peer sends no more.
@@ -135,6 +149,9 @@ impl Session {
             query: Vec::new(),
             replies: ReplyQueue::default(),
             hold: Hold::None,
+            output_max: OUTPUT_BYTES_MAX,
+            reads_slowly: false,
+            has_returned: false,
             closing: false,
             input_ended: false,
             paused: false,
@@ -169,6 +186,11 @@ impl Session {
     /// Bytes of output that the client has not taken yet.
     pub fn unsent_bytes(&self) -> usize {
         self.in_flight + self.replies.len()
+    }
+
+    /// The part of it that could be sent now: that waits for no other reply.
+    pub fn sendable_bytes(&self) -> usize {
+        self.in_flight + self.replies.ready_bytes()
     }
 
     /// The part of it that `client-output-buffer-limit` counts: Redis 7.0 does not count the first

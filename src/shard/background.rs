@@ -21,13 +21,13 @@ impl Shard {
     /// One slice of everything; true if more is to be done at once.
     pub(super) fn background_slice(&mut self) -> bool {
         if !self.engine.keyspace.has_slices() {
-            return false;
+            return self.engine.eviction.goes_on();
         }
         let mut more = self.engine.keyspace.free_slice(&mut Budget::new(SLICE_TIME));
         if self.engine.keyspace.switches.active_expiry {
             more |= self.engine.keyspace.expire_slice(&mut Budget::new(SLICE_TIME));
         }
-        more | self.is_making_room()
+        more | self.engine.eviction.goes_on()
     }
 
     /// When the shard has to wake up though nobody calls.
@@ -44,7 +44,7 @@ impl Shard {
         let clients = (self.watches_clients() && !self.sessions.is_empty()).then(|| {
             self.background.clients_checked.map_or(now, |checked| checked + CLIENTS_PERIOD)
         });
-        expiry.into_iter().chain(clients).min()
+        expiry.into_iter().chain(clients).chain(self.slow_readers.deadline()).min()
     }
 
     fn watches_clients(&self) -> bool {

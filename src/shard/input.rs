@@ -5,27 +5,33 @@
 //! a pipeline overlap; then they run in order.
 
 use super::Shard;
-use super::batch::{Batch, Item};
 use super::engine::Engine;
+use super::eviction::OUT_OF_MEMORY;
 use super::message::{Origin, OwnedCommand};
 use crate::admin::slowlog::Caller;
 use crate::admin::stats::Outcome;
 use crate::command::spec::{DENYOOM, NO_AUTH};
 use crate::command::{
-    Command, CommandError, CommandId, CommandTable, KeyShape, Request, Run, debug_is_allowed,
+    Command, CommandError, CommandId, CommandTable, Handler, KeyShape, Request, Run,
+    debug_is_allowed,
 };
-use crate::keyspace::Key;
+use crate::keyspace::{Database, Key};
 use crate::reactor::ConnId;
 use crate::resp::{Limits, ProtocolError, Reply, Step};
 use crate::session::{Hold, ReplyMode, Session};
-use crate::shard_map::ShardId;
 use crate::transaction::KeyLock;
 
 /// Commands that are parsed before the first of them runs: enough to overlap cache misses, few enough
 /// that what was prefetched is still in the first-level cache when it is used.
 const GROUP_COMMANDS_MAX: usize = 64;
+/// Keys of one command that are prefetched: what more there is would push the first out of the cache again.
+const PREFETCHED_KEYS_MAX: usize = 64;
 /// Input that may wait behind a held command before reading stops.
-const HELD_INPUT_BYTES_MAX: usize = 256 * 1024;
+pub(super) const HELD_INPUT_BYTES_MAX: usize = 256 * 1024;
+
+/// Replies go on in a new buffer from this length on, so looking how much a client has by now costs next to
+/// nothing if it is done when the last one is so long.
+const LONG_OUTPUT_BYTES: usize = 64 * 1024;
 
 /// One parsed command of a group.
 #[derive(Clone, Copy)]
@@ -44,15 +50,21 @@ struct Parsed<'a> {
 /// Vectors that are used again for every group.
 #[derive(Default)]
 pub struct Scratch {
-    args: Vec<&'static [u8]>,
+    pub(super) args: Vec<&'static [u8]>,
+    keys: Vec<(usize, Key<'static>)>,
     group: Vec<Parsed<'static>>,
 }
 
 /// The same allocation for elements of another lifetime. The vector is empty, so there is nothing to
 /// convert, and the standard library reuses the allocation of such an iterator.
-fn recycle_args<'b>(mut args: Vec<&[u8]>) -> Vec<&'b [u8]> {
+pub(super) fn recycle_args<'b>(mut args: Vec<&[u8]>) -> Vec<&'b [u8]> {
     args.clear();
     args.into_iter().map(|_| -> &'b [u8] { unreachable!("it is empty") }).collect()
+}
+
+fn recycle_keys<'b>(mut keys: Vec<(usize, Key<'_>)>) -> Vec<(usize, Key<'b>)> {
+    keys.clear();
+    keys.into_iter().map(|_| -> (usize, Key<'b>) { unreachable!("it is empty") }).collect()
 }
 
 fn recycle_group<'b>(mut group: Vec<Parsed<'_>>) -> Vec<Parsed<'b>> {
@@ -61,9 +73,11 @@ fn recycle_group<'b>(mut group: Vec<Parsed<'_>>) -> Vec<Parsed<'b>> {
 }
 
 /// What became of one command.
-enum Next {
+pub(super) enum Next {
     /// It ran, or its reply is under way: go on.
     Done,
+    /// As `Done`, and the client may have more output by now than is good.
+    DoneAndLong,
     /// It ran, or is at work, and the next one has to wait or will never run.
     Stop,
     /// It has not started; it is the first to go on with.
@@ -105,6 +119,9 @@ impl Shard {
         if session.query.len() > query_limit {
             tracing::warn!(client = session.id, "closing client: query buffer limit reached");
             self.cut(conn);
+        } else if session.hold == Hold::Output {
+            // Its input is always read, see there.
+            self.input_behind_output(conn);
         } else if session.hold != Hold::None
             && session.query.len() > HELD_INPUT_BYTES_MAX
             && !session.paused
@@ -132,6 +149,9 @@ impl Shard {
 
     /// Runs the commands at the start of `input` and returns how many bytes they took.
     fn run_input(&mut self, conn: ConnId, input: &[u8]) -> usize {
+        if self.reads_too_slowly(conn) {
+            return 0;
+        }
         let mut args = recycle_args(std::mem::take(&mut self.scratch.args));
         let mut group = recycle_group(std::mem::take(&mut self.scratch.group));
         let mut used = 0;
@@ -144,7 +164,7 @@ impl Shard {
             let stop = parse_group(&self.engine, session, rest, &mut args, &mut group);
             let db = session.db;
             if group.len() > 1 {
-                prefetch(&self.engine, self.engine.id, db, &group);
+                prefetch(&self.engine, db, &args, &group);
             }
             match self.run_group(conn, &args, &group) {
                 Some(taken) => {
@@ -163,7 +183,7 @@ impl Shard {
                     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                     match self.run_alone(conn, &words) {
                         Next::NotYet => break,
-                        Next::Done | Next::Stop => used += consumed,
+                        Next::Done | Next::DoneAndLong | Next::Stop => used += consumed,
                     }
                 }
                 Why::Error(error) => {
@@ -181,6 +201,7 @@ impl Shard {
     /// Runs a group; `Some(bytes)` if it stopped early after so many bytes of input.
     fn run_group(&mut self, conn: ConnId, args: &[&[u8]], group: &[Parsed<'_>]) -> Option<usize> {
         let stopped = self.run_in_order(conn, args, group);
+        self.engine.end_brief_run();
         if !self.engine.slow.is_empty() {
             self.log_slow_commands(Some(conn));
         }
@@ -203,6 +224,8 @@ impl Shard {
             };
             match outcome {
                 Next::Done => start = parsed.end,
+                Next::DoneAndLong if self.reads_too_slowly(conn) => return Some(parsed.end),
+                Next::DoneAndLong => start = parsed.end,
                 Next::Stop => return Some(parsed.end),
                 Next::NotYet => return Some(start),
             }
@@ -273,11 +296,12 @@ impl Shard {
             let error = CommandError::text("NOAUTH Authentication required.");
             return self.refuse(conn, Some(id), &error);
         }
-        if self.engine.out_of_memory && command.flags.has(DENYOOM) {
-            let error =
-                CommandError::text("OOM command not allowed when used memory > 'maxmemory'.");
-            return self.refuse(conn, Some(id), &error);
+        if command.flags.has(DENYOOM)
+            && let Some(next) = self.stopped_by_lack_of_room(conn, id, key)
+        {
+            return next;
         }
+        let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
         match (command.run, key) {
             (Run::Data(handler), Some((at, key))) => {
                 let owner = self.engine.shards.owner(key.slot);
@@ -294,12 +318,13 @@ impl Shard {
                 let out = session.replies.local();
                 let before = out.len();
                 self.engine.run(id, handler, &request, state, out);
+                let next = after_reply(out.len());
                 if plain {
                     session.replies.end_local(before);
                 } else {
                     self.apply_reply_mode(conn, before);
                 }
-                Next::Done
+                next
             }
             (Run::Data(handler), None) if table.shape(id) == KeyShape::None => {
                 self.run_here(conn, |engine, state, out| {
@@ -327,8 +352,32 @@ impl Shard {
         let out = session.replies.local();
         let before = out.len();
         run(&mut self.engine, state, out);
+        let next = after_reply(out.len());
         self.apply_reply_mode(conn, before);
-        Next::Done
+        next
+    }
+
+    /// A command that may take memory waits or is refused if there is none; `None` if it may go on. What
+    /// another shard runs is that shard's to decide.
+    #[inline]
+    fn stopped_by_lack_of_room(
+        &mut self,
+        conn: ConnId,
+        id: CommandId,
+        key: Option<(u8, Key<'_>)>,
+    ) -> Option<Next> {
+        let is_foreign = |(_, key): (u8, Key<'_>)| self.engine.shards.owner(key.slot) != self.id();
+        if self.engine.has_no_limit() || key.is_some_and(is_foreign) || self.engine.has_room() {
+            return None;
+        }
+        match self.room_elsewhere() {
+            Some(true) => None,
+            Some(false) => Some(self.refuse(conn, Some(id), &OUT_OF_MEMORY)),
+            None => {
+                self.hold_for_room(conn);
+                Some(Next::NotYet)
+            }
+        }
     }
 
     /// Answers an error to a command that does not run.
@@ -353,41 +402,12 @@ impl Shard {
     }
 
     /// Keeps a place for a reply that is made elsewhere or later.
-    fn expect_reply(session: &mut Session) -> crate::session::Place {
+    pub(super) fn expect_reply(session: &mut Session) -> crate::session::Place {
         let wanted = session.reply_mode == ReplyMode::On;
         if session.reply_mode == ReplyMode::SkipNext {
             session.reply_mode = ReplyMode::On;
         }
         session.replies.expect(wanted)
-    }
-
-    /// Puts a command with one key into this turn's batch for the owner of the key.
-    fn send_across(
-        &mut self,
-        conn: ConnId,
-        id: CommandId,
-        words: &[&[u8]],
-        (key_at, key): (u8, Key<'_>),
-        owner: ShardId,
-    ) -> Next {
-        let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
-        let item = Item {
-            conn,
-            place: Self::expect_reply(session),
-            id,
-            db: session.db as u16,
-            resp3: session.resp3,
-            key_at,
-            slot: key.slot,
-            hash: key.hash,
-            arg_count: words.len() as u32,
-            reply_end: None,
-        };
-        let spare = &mut self.spare_batches;
-        let batch = self.outgoing[owner.index()]
-            .get_or_insert_with(|| spare.pop().unwrap_or_else(|| Box::new(Batch::default())));
-        batch.push(item, words);
-        Next::Done
     }
 
     /// A command for keys of this shard has to wait for a transaction that holds some of them.
@@ -415,27 +435,41 @@ impl Shard {
     fn run_many_keys(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
         let command = CommandTable::get().command(id);
         let Run::Data(handler) = command.run else { unreachable!("only data commands have keys") };
-        let mut all_here = true;
-        if self.engine.shards.len() > 1 {
-            let (shards, id) = (self.engine.shards, self.id());
-            command.for_each_key(words, |at| {
-                all_here &= shards.owner(crate::slot::slot_of(words[at])) == id;
-            });
-        }
-        if !all_here {
+        let mut keys = recycle_keys(std::mem::take(&mut self.scratch.keys));
+        command.for_each_key(words, |at| keys.push((at, Key::new(words[at]))));
+        let next = self.run_hashed_keys(conn, id, (words, &keys), handler);
+        self.scratch.keys = recycle_keys(keys);
+        next
+    }
+
+    fn run_hashed_keys(
+        &mut self,
+        conn: ConnId,
+        id: CommandId,
+        (words, keys): (&[&[u8]], &[(usize, Key<'_>)]),
+        handler: Handler,
+    ) -> Next {
+        let (shards, me) = (self.engine.shards, self.id());
+        if shards.len() > 1 && keys.iter().any(|(_, key)| shards.owner(key.slot) != me) {
             return self.when_drained(conn, |shard| shard.start_transaction(conn, id, words));
         }
         if !self.engine.locks.is_idle() {
-            let mut locks = Vec::new();
-            command.for_each_key(words, |at| {
-                locks.push(KeyLock { hash: Key::new(words[at]).hash });
-            });
+            let locks: Vec<_> = keys.iter().map(|(_, key)| KeyLock { hash: key.hash }).collect();
             if locks.iter().any(|lock| self.engine.locks.is_wanted(*lock)) {
                 return self.wait_in_line(conn, id, words, locks);
             }
         }
+        if let Some(session) = self.sessions.get(conn)
+            && let Some(database) = self.engine.keyspace.databases().get(session.db)
+        {
+            database.prefetch(|| keys.iter().map(|(_, key)| key).take(PREFETCHED_KEYS_MAX));
+        }
+        // Keys at two places of the arguments (ZUNIONSTORE) come in the order of the places all the same.
+        let in_order = keys.is_sorted_by_key(|(at, _)| *at);
         self.run_here(conn, |engine, state, out| {
-            engine.run(id, handler, &Request::new(words), state, out);
+            let request =
+                if in_order { Request::with_keys(words, keys) } else { Request::new(words) };
+            engine.run(id, handler, &request, state, out);
         })
     }
 
@@ -494,85 +528,12 @@ impl Shard {
         self.apply_reply_mode(conn, before);
         self.close_after_replies(conn);
     }
+}
 
-    // ---- batches from other shards ----
-
-    /// Runs the commands of a batch and leaves their replies in it.
-    pub(super) fn run_batch(&mut self, batch: &mut Batch) {
-        let home = batch.home.expect("a batch on its way knows its home");
-        let mut args = recycle_args(std::mem::take(&mut self.scratch.args));
-        let mut replies = std::mem::take(&mut batch.replies);
-        let mut items = std::mem::take(&mut batch.items);
-        let mut slow = std::mem::take(&mut batch.slow);
-        batch.args(&mut args);
-        self.prefetch_items(&items, &args);
-        let mut first_arg = 0;
-        for item in &mut items {
-            let words = &args[first_arg..first_arg + item.arg_count as usize];
-            first_arg += item.arg_count as usize;
-            let lock = KeyLock { hash: item.hash };
-            let (db, resp3) = (usize::from(item.db), item.resp3);
-            if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
-                let args = words.iter().map(|word| word.to_vec()).collect();
-                let command = OwnedCommand { id: item.id, db, resp3, args };
-                let origin = Origin { shard: home, conn: item.conn, place: item.place };
-                self.line_up(command, origin, vec![lock]);
-                continue;
-            }
-            let Run::Data(handler) = CommandTable::get().command(item.id).run else {
-                unreachable!("only data commands cross in batches")
-            };
-            let at = usize::from(item.key_at);
-            let key = Key { bytes: words[at], hash: item.hash, slot: item.slot };
-            let request = Request::with_key(words, at, key);
-            self.engine.run(item.id, handler, &request, (db, resp3), &mut replies);
-            item.reply_end = Some(replies.len() as u32);
-            if !self.engine.slow.is_empty() {
-                slow.extend(self.engine.slow.drain(..).map(|slow| (item.conn, slow)));
-            }
-        }
-        self.scratch.args = recycle_args(args);
-        batch.items = items;
-        batch.replies = replies;
-        batch.slow = slow;
-    }
-
-    fn prefetch_items(&self, items: &[Item], args: &[&[u8]]) {
-        let keyspace = &self.engine.keyspace;
-        let keys = |visit: &dyn Fn(usize, &Key<'_>)| {
-            let mut first_arg = 0;
-            for item in items {
-                let bytes = args[first_arg + usize::from(item.key_at)];
-                visit(usize::from(item.db), &Key { bytes, hash: item.hash, slot: item.slot });
-                first_arg += item.arg_count as usize;
-            }
-        };
-        keys(&|db, key| keyspace[db].prefetch_slot(key));
-        keys(&|db, key| keyspace[db].prefetch_bucket(key));
-        keys(&|db, key| keyspace[db].prefetch_entry(key));
-    }
-
-    /// Hands the replies of a batch that came home to their connections.
-    pub(super) fn take_replies(&mut self, mut batch: Box<Batch>) {
-        let mut start = 0;
-        for (conn, slow) in batch.slow.drain(..) {
-            self.engine.slow.push(slow);
-            self.log_slow_commands(Some(conn));
-        }
-        for item in std::mem::take(&mut batch.items) {
-            let Some(end) = item.reply_end else { continue };
-            let reply = &batch.replies[start..end as usize];
-            start = end as usize;
-            if let Some(session) = self.sessions.get_mut(item.conn) {
-                session.replies.lend(|| self.buffers.take());
-                session.replies.fill(item.place, reply);
-                self.after_fill(item.conn);
-            }
-        }
-        if batch.reset() {
-            self.spare_batches.push(batch);
-        }
-    }
+/// Whether to look how much output there is, now that the buffer of replies is so long.
+#[inline]
+fn after_reply(length: usize) -> Next {
+    if length >= LONG_OUTPUT_BYTES { Next::DoneAndLong } else { Next::Done }
 }
 
 /// Why parsing a group ended.
@@ -718,13 +679,27 @@ fn unknown_subcommand(container: &str, word: &[u8]) -> CommandError {
 }
 
 /// Asks for what the commands of the group will look at, level by level.
-fn prefetch(engine: &Engine, shard: ShardId, db: usize, group: &[Parsed<'_>]) {
+fn prefetch(engine: &Engine, db: usize, args: &[&[u8]], group: &[Parsed<'_>]) {
     let Some(database) = engine.keyspace.databases().get(db) else { return };
+    let alone = engine.shards.len() == 1;
     let keys = || {
         let keys = group.iter().filter_map(|parsed| parsed.key.as_ref().map(|(_, key)| key));
-        keys.filter(|key| engine.shards.owner(key.slot) == shard)
+        keys.filter(|key| alone || engine.shards.owner(key.slot) == engine.id)
     };
-    keys().for_each(|key| database.prefetch_slot(key));
-    keys().for_each(|key| database.prefetch_bucket(key));
-    keys().for_each(|key| database.prefetch_entry(key));
+    database.prefetch(keys);
+    prefetch_members(database, args, group);
+}
+
+/// Of commands in a row for the same collection, asks for the members too.
+fn prefetch_members(database: &Database, args: &[&[u8]], group: &[Parsed<'_>]) {
+    let table = CommandTable::get();
+    let key = |parsed: &Parsed<'_>| parsed.key.map(|(_, key)| (key.hash, key.slot));
+    for run in group.chunk_by(|a, b| a.id == b.id && key(a) == key(b)) {
+        let [Parsed { id: Some(id), key: Some((_, key)), .. }, _, ..] = run else { continue };
+        let Some(at) = table.command(*id).likely_member() else { continue };
+        let member = |parsed: &Parsed<'_>| {
+            args[parsed.first_arg..parsed.end_arg].get(usize::from(at)).copied()
+        };
+        database.prefetch_members(key, run.iter().filter_map(member));
+    }
 }

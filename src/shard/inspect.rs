@@ -2,7 +2,7 @@
 //!
 //! For simulations and debugging; nothing here runs in normal service.
 
-use super::Shard;
+use super::{Shard, crossing};
 use crate::session::Hold;
 
 impl Shard {
@@ -15,7 +15,8 @@ impl Shard {
             && self.transactions.is_empty()
             && self.lent.is_empty()
             && self.granted.is_empty()
-            && self.outgoing.iter().all(Option::is_none)
+            && self.crossings.iter().all(crossing::Crossing::is_idle)
+            && self.is_room_settled()
             && self.resumable.is_empty()
             && self
                 .sessions

@@ -167,8 +167,10 @@ pub enum Message {
     LookForClosed,
     /// Shard to control core: whoever had closed before the question is not counted any more.
     LookedForClosed,
-    /// Memory is over the limit: evict keys of yours.
-    MakeRoom,
+    /// Memory is over the limit: evict keys of yours, and tell this shard if you could.
+    MakeRoom(Option<ShardId>),
+    /// The answer: whether memory is below the limit, or will be for what is evicted.
+    RoomMade(bool),
     /// Control core to shard: end.
     Stop,
 }

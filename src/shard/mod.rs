@@ -1,7 +1,7 @@
 //! One data core without its sockets: sessions, keys, and the lanes to the other cores.
 //!
 //! A turn: input is parsed and run ([`input`]); what belongs to other shards goes into a batch for each
-//! ([`batch`]) and crosses once; commands with keys on several shards become transactions
+//! ([`batch`]) and crosses once ([`crossing`]); commands with keys on several shards become transactions
 //! ([`transactions`]); commands that concern all shards are asked in parts ([`parts`]). Between turns,
 //! slices of background work ([`background`]).
 //!
@@ -12,12 +12,15 @@ mod background;
 pub mod batch;
 pub mod clients;
 mod connection;
+mod crossing;
 pub mod engine;
 mod eviction;
 mod input;
 mod inspect;
 pub mod message;
+mod output;
 mod parts;
+pub mod room;
 mod server_commands;
 mod service;
 pub mod sessions;
@@ -67,8 +70,8 @@ pub struct Shard {
     slowed: Vec<ConnId>,
     /// Connections whose held input may go on.
     resumable: VecDeque<ConnId>,
-    /// This turn's commands for each other shard.
-    outgoing: Vec<Option<Box<Batch>>>,
+    /// What is under way to each shard and from it.
+    crossings: Vec<crossing::Crossing>,
     #[allow(clippy::vec_box)] // a batch crosses the lanes in its box, and comes back in it
     spare_batches: Vec<Box<Batch>>,
     waiting: HashMap<TxId, Waiting, ahash::RandomState>,
@@ -83,7 +86,8 @@ pub struct Shard {
     next_ticket: u64,
     scratch: Scratch,
     background: background::Background,
-    eviction: eviction::Eviction,
+    room: room::RoomSearch,
+    slow_readers: output::SlowReaders,
     /// The time was taken for this turn.
     turn_open: bool,
     /// Turns until the control core is told that closed connections were looked for.
@@ -106,7 +110,7 @@ impl Shard {
         Self {
             engine: Engine::new(id, shards, config, Arc::clone(&process), seed),
             sessions: Sessions::default(),
-            outgoing: (0..shards.len()).map(|_| None).collect(),
+            crossings: (0..shards.len()).map(|_| crossing::Crossing::default()).collect(),
             ports,
             process,
             actions: Vec::new(),
@@ -124,7 +128,8 @@ impl Shard {
             next_ticket: 0,
             scratch: Scratch::default(),
             background: background::Background::default(),
-            eviction: eviction::Eviction::default(),
+            room: room::RoomSearch::default(),
+            slow_readers: output::SlowReaders::default(),
             turn_open: false,
             looking_for_closed: 0,
             adopting: false,
@@ -157,7 +162,7 @@ impl Shard {
             self.engine.start_timing();
             let now_ms = self.engine.keyspace.now_ms();
             self.engine.stats.sample_rates(now_ms);
-            self.refresh_memory();
+            self.refresh_room();
         }
     }
 

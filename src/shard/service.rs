@@ -57,6 +57,9 @@ impl Service for Shard {
     fn closed(&mut self, conn: ConnId, why: CloseReason) {
         if let Some(session) = self.sessions.remove(conn) {
             tracing::debug!(client = session.id, ?why, "client gone");
+            if session.has_returned {
+                self.drop_returned(conn);
+            }
             self.process.clients.fetch_sub(1, Ordering::Relaxed);
             self.engine.stats.counters().connected_clients -= 1;
         }
@@ -65,6 +68,7 @@ impl Service for Shard {
     fn turn(&mut self, now: Instant) -> Wait {
         self.open_turn();
         self.go_on_looking_for_closed();
+        self.go_on_with_slow_readers(now);
         self.take_messages();
         if !self.ports.is_congested() {
             self.end_slowness();
@@ -79,6 +83,7 @@ impl Service for Shard {
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
         self.turn_open = false;
+        self.forget_room();
         // A connection is opened after the turn that adopts it. Only the next turn knows its deadlines,
         // and a turn that its opening began must not last, for then its time would be old.
         let adopting = std::mem::take(&mut self.adopting);
@@ -120,6 +125,7 @@ impl Service for Shard {
                 session.over_soft_limit_since = None;
             }
         }
+        self.output_taken(conn);
     }
 
     fn recycle(&mut self, buffer: Vec<u8>) {
@@ -166,6 +172,7 @@ impl Shard {
             Message::Settings(config) => {
                 self.engine.config = config;
                 self.engine.settings_changed();
+                self.refresh_room();
                 let control = self.control_core();
                 self.send(control, Message::SettingsDone(self.id()));
             }
@@ -174,7 +181,8 @@ impl Shard {
                 self.actions.push(Action::Stop);
             }
             Message::LookForClosed => self.looking_for_closed = TURNS_TO_CLOSE,
-            Message::MakeRoom => self.on_make_room(),
+            Message::MakeRoom(answer_to) => self.on_make_room(answer_to),
+            Message::RoomMade(made) => self.on_room_made(made),
             Message::Control(_) | Message::SettingsDone(_) | Message::LookedForClosed => {
                 unreachable!("meant for the control core")
             }
@@ -214,16 +222,6 @@ impl Shard {
             self.actions.push(Action::ResumeReading(conn));
         }
         self.touch(conn);
-    }
-
-    /// Sends this turn's batches off.
-    fn send_batches(&mut self) {
-        for shard in 0..self.outgoing.len() {
-            if let Some(mut batch) = self.outgoing[shard].take() {
-                batch.home = Some(self.id());
-                self.send(shard, Message::Commands(batch));
-            }
-        }
     }
 
     /// Decides for every connection that something happened to: send, close, or cut off.
