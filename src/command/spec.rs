@@ -119,13 +119,16 @@ pub enum Group {
     Bitmap,
     Connection,
     Server,
+    Transactions,
+    /// "generic", too, in COMMAND DOCS, but about no keys in particular (WAIT): without a category.
+    Other,
 }
 
 impl Group {
     /// As COMMAND DOCS shows it.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Group::Generic => "generic",
+            Group::Generic | Group::Other => "generic",
             Group::String => "string",
             Group::List => "list",
             Group::Set => "set",
@@ -134,6 +137,7 @@ impl Group {
             Group::Bitmap => "bitmap",
             Group::Connection => "connection",
             Group::Server => "server",
+            Group::Transactions => "transactions",
         }
     }
 
@@ -148,7 +152,8 @@ impl Group {
             Group::Hash => Some("@hash"),
             Group::Bitmap => Some("@bitmap"),
             Group::Connection => Some("@connection"),
-            Group::Server => None,
+            Group::Transactions => Some("@transaction"),
+            Group::Server | Group::Other => None,
         }
     }
 }

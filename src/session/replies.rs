@@ -41,7 +41,12 @@ pub struct ReplyQueue {
     held_start: usize,
     /// Bytes of all [`Pending::Filled`].
     filled: usize,
+    /// Somebody's reply will take a while: what is ready is not kept back for it.
+    late: bool,
 }
+
+/// Replies are kept back for others that come with the next turn, up to so many bytes.
+const KEPT_BACK_BYTES_MAX: usize = 16 * 1024;
 
 impl ReplyQueue {
     /// Whether no reply is expected from elsewhere.
@@ -62,6 +67,18 @@ impl ReplyQueue {
     /// Whether no bytes are ready or held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether bytes are to be sent now. What is ready waits for the replies of a batch that is on its way: they
+    /// come with the next turn, and sending twice costs more than all else about a crossing command.
+    pub fn wants_sending(&self) -> bool {
+        let waits = !self.pending.is_empty() && !self.late && self.full.is_empty();
+        self.has_output() && !(waits && self.out.len() < KEPT_BACK_BYTES_MAX)
+    }
+
+    /// The reply to one of the commands that are under way has to wait for other clients.
+    pub fn expect_delay(&mut self) {
+        self.late = true;
     }
 
     /// Whether bytes are ready to be sent.
@@ -138,6 +155,7 @@ impl ReplyQueue {
                 }
                 Some(Pending::Expected | Pending::Unwanted) => return,
                 None => {
+                    self.late = false;
                     self.held.clear();
                     self.held_start = 0;
                     if self.held.capacity() > 4096 {
@@ -202,6 +220,27 @@ mod tests {
         let before = buffer.len();
         buffer.extend_from_slice(text.as_bytes());
         queue.end_local(before);
+    }
+
+    #[test]
+    fn ready_replies_wait_for_those_of_the_next_turn_unless_they_are_many_or_it_is_late() {
+        let mut queue = ReplyQueue::default();
+        local(&mut queue, "+OK\r\n");
+        assert!(queue.wants_sending());
+        let place = queue.expect(true);
+        assert!(queue.has_output() && !queue.wants_sending());
+        queue.fill(place, b"+LATER\r\n");
+        assert!(queue.wants_sending());
+
+        let place = queue.expect(true);
+        queue.expect_delay();
+        assert!(queue.wants_sending(), "what comes late holds nothing up");
+        queue.fill(place, b"+LATE\r\n");
+        queue.take_output();
+
+        local(&mut queue, &"x".repeat(KEPT_BACK_BYTES_MAX));
+        queue.expect(true);
+        assert!(queue.wants_sending(), "so much is not kept back");
     }
 
     proptest! {

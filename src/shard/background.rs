@@ -44,7 +44,12 @@ impl Shard {
         let clients = (self.watches_clients() && !self.sessions.is_empty()).then(|| {
             self.background.clients_checked.map_or(now, |checked| checked + CLIENTS_PERIOD)
         });
-        expiry.into_iter().chain(clients).chain(self.slow_readers.deadline()).min()
+        let waiting = self.deadlines.first().map(|(at, _)| {
+            let ms = (at - self.engine.keyspace.now_ms()).clamp(1, 3_600_000);
+            now + Duration::from_millis(ms as u64)
+        });
+        let slow_readers = self.slow_readers.deadline();
+        expiry.into_iter().chain(clients).chain(waiting).chain(slow_readers).min()
     }
 
     fn watches_clients(&self) -> bool {

@@ -12,9 +12,11 @@
 
 use super::Shard;
 use super::batch::{Batch, Item};
+use super::engine::Ran;
 use super::eviction::OUT_OF_MEMORY;
 use super::input::{Next, recycle_args};
-use super::message::{Message, Origin, OwnedCommand};
+use super::job::Job;
+use super::message::{JobRequest, Message, Origin, OwnedCommand};
 use super::room::Room;
 use crate::command::spec::DENYOOM;
 use crate::command::{CommandId, CommandTable, Request, Run};
@@ -75,9 +77,10 @@ impl Shard {
         owner: ShardId,
     ) -> Next {
         let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
+        session.abroad += 1;
         let item = Item {
             conn,
-            place: Self::expect_reply(session),
+            place: session.keep_place(),
             id,
             db: session.db as u16,
             resp3: session.resp3,
@@ -206,13 +209,22 @@ impl Shard {
         }
         let mut start = 0;
         for item in &batch.items[..batch.handled] {
-            let Some(end) = item.reply_end else { continue };
-            let reply = &batch.replies[start..end as usize];
-            start = end as usize;
-            if let Some(session) = self.sessions.get_mut(item.conn) {
-                session.replies.lend(|| self.buffers.take());
-                session.replies.fill(item.place, reply);
-                self.after_fill(item.conn);
+            let reply = item.reply_end.map(|end| {
+                let from = std::mem::replace(&mut start, end as usize);
+                &batch.replies[from..start]
+            });
+            let Some(session) = self.sessions.get_mut(item.conn) else { continue };
+            session.abroad -= 1;
+            match reply {
+                Some(reply) => {
+                    session.replies.lend(|| self.buffers.take());
+                    session.replies.fill(item.place, reply);
+                    self.after_fill(item.conn);
+                }
+                None => {
+                    session.replies.expect_delay();
+                    self.touch(item.conn);
+                }
             }
         }
         if batch.handled < batch.items.len() {
@@ -226,7 +238,13 @@ impl Shard {
         let crossing = &mut self.crossings[owner.index()];
         crossing.halted = true;
         crossing.lacks_room |= batch.lacks_room;
-        batch.hand_out(batch.handled, |item, args| self.keep_returned(owner, item, args));
+        batch.hand_out(batch.handled, |item, args| {
+            if let Some(session) = self.sessions.get_mut(item.conn) {
+                session.replies.expect_delay();
+                self.touch(item.conn);
+            }
+            self.keep_returned(owner, item, args);
+        });
     }
 
     // ---- at the owner ----
@@ -300,11 +318,14 @@ impl Shard {
     fn run_item(&mut self, home: ShardId, item: &mut Item, words: &[&[u8]], replies: &mut Vec<u8>) {
         let lock = KeyLock { hash: item.hash };
         let (db, resp3) = (usize::from(item.db), item.resp3);
-        if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
+        let owned = || {
             let args = words.iter().map(|word| word.to_vec()).collect();
-            let command = OwnedCommand { id: item.id, db, resp3, args };
+            let job = Job::Command(OwnedCommand { id: item.id, db, resp3, args });
             let origin = Origin { shard: home, conn: item.conn, place: item.place };
-            return self.line_up(command, origin, vec![lock]);
+            JobRequest { job, origin, number: None }
+        };
+        if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
+            return self.on_job(owned());
         }
         let Run::Data(handler) = CommandTable::get().command(item.id).run else {
             unreachable!("only data commands cross in batches")
@@ -312,7 +333,11 @@ impl Shard {
         let at = usize::from(item.key_at);
         let key = Key { bytes: words[at], hash: item.hash, slot: item.slot };
         let request = Request::with_key(words, at, key);
-        self.engine.run(item.id, handler, &request, (db, resp3), replies);
+        if self.engine.run(item.id, handler, &request, (db, resp3), replies) == Ran::OutOfReach {
+            let missing = std::mem::take(&mut self.engine.reach.missing);
+            return self.coordinate(owned(), missing);
+        }
+        self.settle_changes(None);
         item.reply_end = Some(replies.len() as u32);
     }
 

@@ -48,13 +48,23 @@ impl Service for Shard {
     }
 
     fn half_closed(&mut self, conn: ConnId) {
+        self.open_turn();
         if let Some(session) = self.sessions.get_mut(conn) {
             session.input_ended = true;
+            if session.hold == Hold::Blocked {
+                // Redis takes the end of input for the end of the client, and so nothing is lost to it.
+                self.cut(conn);
+            }
         }
         self.touch(conn);
     }
 
     fn closed(&mut self, conn: ConnId, why: CloseReason) {
+        let follows = |session: &Session| session.blocked.is_some() || !session.watching.is_empty();
+        if self.sessions.get(conn).is_some_and(follows) {
+            self.open_turn();
+            self.abandon(conn);
+        }
         if let Some(session) = self.sessions.remove(conn) {
             tracing::debug!(client = session.id, ?why, "client gone");
             if session.has_returned {
@@ -77,11 +87,13 @@ impl Service for Shard {
             self.resume(conn);
         }
         self.check_clients(now);
+        self.check_deadlines();
         let more = self.background_slice();
         self.send_batches();
         self.settle_touched();
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
+        self.engine.end_brief_run();
         self.turn_open = false;
         self.forget_room();
         // A connection is opened after the turn that adopts it. Only the next turn knows its deadlines,
@@ -117,7 +129,7 @@ impl Service for Shard {
         let soft = self.engine.config.client_output_buffer_limit.normal.soft as usize;
         if let Some(session) = self.sessions.get_mut(conn) {
             session.in_flight = session.in_flight.saturating_sub(bytes);
-            if session.replies.has_output() {
+            if session.replies.wants_sending() {
                 // Long output goes out in chunks: the next one.
                 self.actions.push(Action::Send(conn));
             }
@@ -158,6 +170,16 @@ impl Shard {
             Message::LateReply(reply) => {
                 let (origin, reply) = *reply;
                 self.deliver(origin, reply);
+            }
+            Message::Job(request) => self.on_job(*request),
+            Message::Unblock(number, why) => self.unblock(number, why),
+            Message::Forget(number) => self.on_forget(number),
+            Message::Unwatch(watcher) => self.on_unwatch(watcher),
+            Message::WatchBroken(watcher) => self.on_watch_broken(watcher),
+            Message::Fetch(fetch) => self.on_fetch(*fetch),
+            Message::Fetched(fetched) => {
+                let (conn, entries) = *fetched;
+                self.on_fetched(conn, entries);
             }
             Message::Schedule(schedule) => self.on_schedule(schedule),
             Message::Grant(grant) => self.on_grant(*grant),
@@ -232,9 +254,9 @@ impl Shard {
         for conn in touched.drain(..) {
             let Some(session) = self.sessions.get_mut(conn) else { continue };
             session.touched = false;
-            if session.replies.has_output() {
+            if session.replies.wants_sending() {
                 self.actions.push(Action::Send(conn));
-            } else {
+            } else if !session.replies.has_output() {
                 // A buffer that was lent and not needed.
                 self.buffers.give(session.replies.take_output());
             }
@@ -250,6 +272,7 @@ impl Shard {
             } else if owed_nothing && (session.closing || session.input_ended) {
                 session.closing = true;
                 self.actions.push(Action::Close(conn));
+                self.abandon(conn);
             }
         }
         // Nothing is touched meanwhile; what is kept is the allocation.
