@@ -183,6 +183,11 @@ pub enum Begin {
         /// Where to start looking.
         from: u8,
     },
+    /// Where only the command itself can tell.
+    Unknown {
+        /// Why, as COMMAND INFO shows it.
+        notes: &'static str,
+    },
 }
 
 /// How the keys go on from where they begin.
@@ -200,6 +205,10 @@ pub enum Find {
         /// From the number to the first key.
         first: u8,
     },
+    /// The arguments do not tell which they are.
+    Unknown,
+    /// The destination of SORT, wherever among its options that is.
+    SortDestination,
 }
 
 /// One group of keys in the arguments of a command.
@@ -234,6 +243,10 @@ impl KeySpec {
     /// Calls `visit` with the place of each key in `args`. Stops at what is not there: bad arguments
     /// are for the handler to answer.
     pub fn for_each(&self, args: &[&[u8]], mut visit: impl FnMut(usize)) {
+        if self.find == Find::SortDestination {
+            super::sort::destination_in(args).into_iter().for_each(visit);
+            return;
+        }
         let Some(begin) = self.begin_in(args) else { return };
         match self.find {
             Find::Range { last, step } => {
@@ -252,6 +265,7 @@ impl KeySpec {
                 let start = begin + usize::from(first);
                 (start..args.len()).take(count).for_each(&mut visit);
             }
+            Find::Unknown | Find::SortDestination => {}
         }
     }
 
@@ -263,6 +277,7 @@ impl KeySpec {
                 let found = rest.iter().position(|a| a.eq_ignore_ascii_case(word.as_bytes()))?;
                 Some(usize::from(from) + found + 1)
             }
+            Begin::Unknown { .. } => None,
         }
     }
 }

@@ -20,6 +20,20 @@ pub enum Value {
     ZSet(Box<ZSet>),
 }
 
+impl Value {
+    /// The value, to read.
+    pub fn as_ref(&self) -> ValueRef<'_> {
+        match self {
+            Value::Int(n) => ValueRef::Str(StrRef::Int(*n)),
+            Value::Str(bytes) | Value::ModifiedStr(bytes) => ValueRef::Str(StrRef::Bytes(bytes)),
+            Value::List(list) => ValueRef::List(list),
+            Value::Set(set) => ValueRef::Set(set),
+            Value::Hash(hash) => ValueRef::Hash(hash),
+            Value::ZSet(zset) => ValueRef::ZSet(zset),
+        }
+    }
+}
+
 /// A string value, to read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StrRef<'a> {

@@ -78,6 +78,9 @@ READS = (
     ("ZRANDMEMBER z", NIL),
     ("RANDOMKEY", NIL),
     ("KEYS *", EMPTY),
+    ("DUMP h", NIL),
+    ("SORT l ALPHA", EMPTY),
+    ("SORT_RO l ALPHA", EMPTY),
 )
 
 
@@ -132,6 +135,7 @@ WRITES = (
     ("ZREM z a", 0),
     ("ZPOPMIN z", EMPTY),
     ("ZUNIONSTORE t 1 z", 0),
+    ("SORT l ALPHA STORE t", 0),
 )
 
 

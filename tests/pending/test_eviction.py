@@ -1,4 +1,4 @@
-"""What waits of test_eviction.py: streams, HyperLogLogs, places, SORT, transactions and scripts without memory."""
+"""What waits of test_eviction.py: streams, HyperLogLogs, places, transactions and scripts without memory."""
 
 from harness import *
 from harness import NIL, OK
@@ -22,7 +22,6 @@ def test_noeviction_refuses_what_could_grow_of_the_other_kinds(server, c):
             ("XADD x * f v", OOM),
             ("PFADD p a", OOM),
             ("GEOADD g 1 1 a", OOM),
-            ("SORT l ALPHA STORE m", OOM),
             ("EVAL \"return redis.call('GET', 'nothing')\" 0", NIL),
         )
         c("MULTI")
@@ -31,4 +30,4 @@ def test_noeviction_refuses_what_could_grow_of_the_other_kinds(server, c):
     assert c("SET k w") == OK
 
 
-covers("XADD", "PFADD", "GEOADD", "SORT", "EVAL", "MULTI", "EXEC")
+covers("XADD", "PFADD", "GEOADD", "EVAL", "MULTI", "EXEC")

@@ -1,4 +1,4 @@
-"""What waits of test_expiry.py: streams, places, HyperLogLogs, SORT, DUMP, scripts."""
+"""What waits of test_expiry.py: streams, places, HyperLogLogs, scripts."""
 
 import pytest
 
@@ -32,14 +32,12 @@ def expired(server, c):
 
 
 READS = (
-    ("DUMP h", NIL),
     ("XLEN x", 0),
     ("XRANGE x - +", EMPTY),
     ("XREAD STREAMS x 0", NIL_ARRAY),
     ("GEOPOS g Palermo", [NIL_ARRAY]),
     ("GEODIST g Palermo Palermo", NIL),
     ("PFCOUNT p", 0),
-    ("SORT l ALPHA", EMPTY),
 )
 
 
@@ -54,7 +52,6 @@ WRITES = (
     ("XDEL x 1-1", 0),
     ("PFADD p a", 1),
     ("PFMERGE t p", OK),
-    ("SORT l ALPHA STORE t", 0),
 )
 
 

@@ -137,7 +137,8 @@ fn legacy_range(keys: &[KeySpec]) -> (i64, i64, i64) {
             let (first, last) = (i64::from(first), i64::from(last));
             Some((first, if last < 0 { last } else { first + last }, i64::from(step)))
         }
-        (Begin::Keyword { .. }, _) | (_, Find::Keynum { .. }) => None,
+        (Begin::Keyword { .. } | Begin::Unknown { .. }, _)
+        | (_, Find::Keynum { .. } | Find::Unknown | Find::SortDestination) => None,
     });
     let mut whole: Option<(i64, i64, i64)> = None;
     for (first, last, step) in ranges {
@@ -152,7 +153,13 @@ fn legacy_range(keys: &[KeySpec]) -> (i64, i64, i64) {
 }
 
 fn write_key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
-    reply.map(3);
+    if let Begin::Unknown { notes } = spec.begin {
+        reply.map(4);
+        reply.bulk(b"notes");
+        reply.bulk(notes.as_bytes());
+    } else {
+        reply.map(3);
+    }
     reply.bulk(b"flags");
     write_statuses(key_flags(spec), reply);
     reply.bulk(b"begin_search");
@@ -165,6 +172,7 @@ fn write_key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
             reply.bulk(b"startfrom");
             reply.integer(i64::from(from));
         }
+        Begin::Unknown { .. } => write_search("unknown", &[], reply),
     }
     reply.bulk(b"find_keys");
     match spec.find {
@@ -177,6 +185,7 @@ fn write_key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
             let fields = [("keynumidx", 0), ("firstkey", first), ("keystep", 1)];
             write_search("keynum", &fields, reply);
         }
+        Find::Unknown | Find::SortDestination => write_search("unknown", &[], reply),
     }
 }
 
