@@ -12,7 +12,7 @@ use super::message::{JobRequest, OwnedCommand};
 use super::multi::{exec_aborted, is_about_transactions, passes_multi};
 use crate::admin::slowlog::Caller;
 use crate::admin::stats::Outcome;
-use crate::command::spec::{DENYOOM, NO_AUTH};
+use crate::command::spec::{DENYOOM, NO_AUTH, PROTECTED};
 use crate::command::{
     Command, CommandError, CommandId, CommandResult, CommandTable, Handler, KeyShape, Request, Run,
     SessionCommand, debug_is_allowed,
@@ -543,9 +543,9 @@ impl Shard {
         next
     }
 
-    /// What a command of DEBUG may not do here, if it is one.
+    /// Whether this client may run a command that needs a permission of its own (DEBUG).
     pub(super) fn is_debug_allowed(&self, conn: ConnId, id: CommandId) -> CommandResult {
-        if CommandTable::get().command(id).name != "debug" {
+        if !CommandTable::get().command(id).flags.has(PROTECTED) {
             return Ok(());
         }
         let Some(session) = self.sessions.get(conn) else { return Ok(()) };
