@@ -17,6 +17,7 @@ mod connection;
 mod crossing;
 pub mod engine;
 mod eviction;
+mod group;
 mod input;
 mod inspect;
 pub mod job;
