@@ -128,14 +128,12 @@ mod tests {
     use super::*;
     use crate::admin::stats::ShardStats;
     use crate::command::Changes;
-    use crate::command::Reach;
     use crate::command::testing::TestShard;
     use crate::config::Config;
     use crate::keyspace::{Key, Keyspace, NewExpiry};
     use crate::process::Process;
     use crate::pubsub::Directory;
     use crate::shard_map::ShardMap;
-    use crate::transaction::LockTable;
     use std::collections::{HashMap, HashSet};
 
     /// The bulk strings of a reply without integers or errors inside.

@@ -103,6 +103,9 @@ flags! {
     ALLOW_BUSY = 19, "allow_busy";
 }
 
+/// Needs the permission of `enable-debug-command`. COMMAND INFO does not show it.
+pub const PROTECTED: Flags = Flags(1 << 31);
+
 /// No flags.
 pub const NO_FLAGS: Flags = Flags(0);
 

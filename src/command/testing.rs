@@ -72,6 +72,15 @@ impl TestShard {
         out
     }
 
+    /// Runs commands and checks by how much each moves the count of changes.
+    pub(super) fn check_changes(&mut self, commands: &[(&str, u64)]) {
+        for (command, changes) in commands {
+            let before = self.changes.dirty;
+            self.run(command);
+            assert_eq!(self.changes.dirty - before, *changes, "{command}");
+        }
+    }
+
     fn execute(&mut self, args: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), CommandError> {
         let table = CommandTable::get();
         let id = table.find(args[0]).expect("tests call commands that there are");

@@ -43,6 +43,17 @@ pub enum NewExpiry {
     At(i64),
 }
 
+/// What [`Database::soonest`] found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Soonest {
+    /// This key, which expires at this unix time, ms.
+    Key(i64, Vec<u8>),
+    /// None yet: there were traces of keys that are gone, and there are others behind them.
+    Later,
+    /// No key has an expiry.
+    Nothing,
+}
+
 /// The keys of one database on one shard.
 pub struct Database {
     slots: Box<[SlotTable]>,
@@ -590,14 +601,49 @@ impl Database {
         }
         for _ in 0..DRAWS_MAX {
             let Some((slot, hash)) = self.wheel.sample(random) else { break };
-            let live = |entry: &Entry| entry.expiry().is_some() && hash_of(entry.key()) == hash;
-            let found = self.table(slot).and_then(|table| table.find_if(hash, live));
+            let found = self.find_expiring(slot, hash);
             if found.is_some() {
                 return found;
             }
         }
         // Nearly all items are stale: look for a key the long way.
         self.iter().find(|entry| entry.expiry().is_some())
+    }
+
+    /// The key that expires soonest, as far as a look at `candidates` of them tells. Items of the wheel that
+    /// are stale are dropped on the way, so that nobody meets them twice.
+    pub fn soonest(&mut self, candidates: usize) -> Soonest {
+        /// Stale items dropped in one call; each costs a look into cold memory.
+        const STALE_MAX: usize = 64;
+        if self.expiring == 0 {
+            return Soonest::Nothing;
+        }
+        let mut live: Vec<(i64, Slot, u64)> = Vec::with_capacity(candidates);
+        let mut stale = 0;
+        while live.len() < candidates && stale < STALE_MAX {
+            let Some((slot, hash, fires_ms)) = self.wheel.take_soonest() else { break };
+            match self.find_expiring(slot, hash).and_then(Entry::expiry) {
+                Some(at) if at <= fires_ms => live.push((at, slot, hash)),
+                Some(later) => {
+                    self.wheel.arm(slot, hash, later);
+                    stale += 1;
+                }
+                None => stale += 1,
+            }
+        }
+        for (at, slot, hash) in &live {
+            self.wheel.arm(*slot, *hash, *at);
+        }
+        let best = live.iter().min().and_then(|(_, slot, hash)| self.find_expiring(*slot, *hash));
+        match best {
+            Some(entry) => Soonest::Key(entry.expiry().unwrap_or(i64::MAX), entry.key().to_vec()),
+            None => Soonest::Later,
+        }
+    }
+
+    fn find_expiring(&self, slot: Slot, hash: u64) -> Option<&Entry> {
+        let live = |entry: &Entry| entry.expiry().is_some() && hash_of(entry.key()) == hash;
+        self.table(slot)?.find_if(hash, live)
     }
 
     fn random_slot(&self, random: &mut impl FnMut() -> u64) -> Option<&SlotTable> {

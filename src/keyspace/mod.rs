@@ -23,7 +23,7 @@ pub mod value;
 
 pub use access::AccessClock;
 pub use budget::Budget;
-pub use database::{Database, DatabaseStats, NewExpiry, ScanCursor, WrongType};
+pub use database::{Database, DatabaseStats, NewExpiry, ScanCursor, Soonest, WrongType};
 pub use entry::{Entry, Kind};
 pub use key::{DbKey, Key};
 pub use notes::{Note, NotesWanted};

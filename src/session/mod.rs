@@ -19,6 +19,10 @@ use crate::transaction::TxId;
 /// See [`Session::limited_output_bytes`] (Redis 7.0 `server.h`, PROTO_REPLY_CHUNK_BYTES).
 const UNCOUNTED_OUTPUT_BYTES: usize = 16 * 1024;
 
+/// Unsent output of a connection, in bytes, from which on its commands wait: more than the sockets of a client
+/// on a fast network hold, so that one that reads never waits.
+pub const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Why a connection's further commands have to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Hold {
@@ -31,6 +35,10 @@ pub enum Hold {
     Blocked,
     /// A command is at work on several shards or cores.
     Operation,
+    /// Memory is full, and the other shards are asked whether they can make room.
+    Room,
+    /// It has much output that it does not read.
+    Output,
     /// A lane from this core is full: what it feeds waits until there is room again.
     FullLane,
 }
@@ -100,6 +108,14 @@ pub struct Session {
     pub replies: ReplyQueue,
     /// Why its next commands wait.
     pub hold: Hold,
+    /// Unsent output from which on they wait.
+    pub output_max: usize,
+    /// It has more than that, or had and has not taken it.
+    pub reads_slowly: bool,
+    /// For that reason some of its commands are kept that came back from another shard without having run.
+    pub has_returned: bool,
+    /// Its commands that are batched for other shards or came back from there, and have not been handled.
+    pub abroad: u32,
     /// Nothing more is run; it is closed as soon as its replies are out.
     pub closing: bool,
     /// The peer sends no more.
@@ -160,6 +176,10 @@ impl Session {
             query: Vec::new(),
             replies: ReplyQueue::default(),
             hold: Hold::None,
+            output_max: OUTPUT_BYTES_MAX,
+            reads_slowly: false,
+            has_returned: false,
+            abroad: 0,
             closing: false,
             input_ended: false,
             paused: false,
@@ -207,6 +227,15 @@ impl Session {
         self.replies.end_local(before);
     }
 
+    /// Keeps a place for a reply that is made elsewhere or later.
+    pub fn keep_place(&mut self) -> Place {
+        let wanted = self.reply_mode == ReplyMode::On;
+        if self.reply_mode == ReplyMode::SkipNext {
+            self.reply_mode = ReplyMode::On;
+        }
+        self.replies.expect(wanted)
+    }
+
     /// Whether input may be run now.
     pub fn may_run(&self) -> bool {
         self.hold == Hold::None && !self.closing
@@ -215,6 +244,11 @@ impl Session {
     /// Bytes of output that the client has not taken yet.
     pub fn unsent_bytes(&self) -> usize {
         self.in_flight + self.replies.len()
+    }
+
+    /// The part of it that could be sent now: that waits for no other reply.
+    pub fn sendable_bytes(&self) -> usize {
+        self.in_flight + self.replies.ready_bytes()
     }
 
     /// The part of it that `client-output-buffer-limit` counts: Redis 7.0 does not count the first

@@ -22,13 +22,13 @@ impl Shard {
     /// One slice of everything; true if more is to be done at once.
     pub(super) fn background_slice(&mut self) -> bool {
         if !self.engine.keyspace.has_slices() {
-            return false;
+            return self.engine.eviction.goes_on();
         }
         let mut more = self.engine.keyspace.free_slice(&mut Budget::new(SLICE_TIME));
         if self.engine.keyspace.switches.active_expiry {
             more |= self.engine.keyspace.expire_slice(&mut Budget::new(SLICE_TIME));
         }
-        more | self.is_making_room()
+        more | self.engine.eviction.goes_on()
     }
 
     /// When the shard has to wake up though nobody calls.
@@ -49,7 +49,8 @@ impl Shard {
             let ms = (at - self.engine.keyspace.now_ms()).clamp(1, 3_600_000);
             now + Duration::from_millis(ms as u64)
         });
-        expiry.into_iter().chain(clients).chain(waiting).min()
+        let slow_readers = self.slow_readers.deadline();
+        expiry.into_iter().chain(clients).chain(waiting).chain(slow_readers).min()
     }
 
     fn watches_clients(&self) -> bool {

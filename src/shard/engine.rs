@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::eviction::Eviction;
 use crate::admin::latency::LatencyEvent;
 use crate::admin::stats::{Outcome, ShardStats};
 use crate::clock::{self, Ticks};
@@ -80,8 +81,8 @@ pub struct Engine {
     pub stats: ShardStats,
     /// Slow commands on their way to the slow log.
     pub slow: Vec<SlowCommand>,
-    /// Memory is full and nothing can be evicted.
-    pub out_of_memory: bool,
+    /// What may have to go when memory is full.
+    pub eviction: Eviction,
     /// The keyspace keeps notes for keyspace events.
     takes_notes: bool,
     /// When the last timed command ended: the next one's start.
@@ -120,7 +121,7 @@ impl Engine {
             reach: Reach::default(),
             stats: ShardStats::default(),
             slow: Vec::new(),
-            out_of_memory: false,
+            eviction: Eviction::default(),
             takes_notes: false,
             last: Ticks::now(),
             brief: BriefRun { id: CommandId(0), len: 0 },
@@ -156,6 +157,7 @@ impl Engine {
         };
         self.takes_notes = wanted.any();
         self.keyspace.set_notes_wanted(wanted);
+        self.eviction.set_limit(config.maxmemory as usize);
         self.keyspace.set_access_policy(
             config.maxmemory_policy.is_lfu(),
             config.lfu_log_factor,

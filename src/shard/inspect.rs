@@ -2,7 +2,7 @@
 //!
 //! For simulations and debugging; nothing here runs in normal service.
 
-use super::Shard;
+use super::{Shard, crossing};
 use crate::session::Hold;
 
 impl Shard {
@@ -20,13 +20,14 @@ impl Shard {
             && self.incoming.is_empty()
             && !self.engine.pubsub.has_outgoing()
             && self.runs.is_empty()
-            && self.outgoing.iter().all(Option::is_none)
+            && self.crossings.iter().all(crossing::Crossing::is_idle)
+            && self.is_room_settled()
             && self.resumable.is_empty()
             && self.sessions.iter().all(|(_, session)| match session.hold {
                 Hold::None => session.replies.is_clear(),
                 // Waiting for a key is rest, too, unless its number is in some line.
                 Hold::Blocked => true,
-                Hold::Drain | Hold::Operation | Hold::FullLane => false,
+                Hold::Drain | Hold::Operation | Hold::FullLane | Hold::Room | Hold::Output => false,
             })
             && !self.ports.has_incoming()
             && !self.ports.is_congested()

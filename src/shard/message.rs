@@ -254,8 +254,14 @@ pub enum Message {
     Settings(Arc<Config>),
     /// Shard to control core: the settings are in force here.
     SettingsDone(ShardId),
-    /// Memory is over the limit: evict keys of yours.
-    MakeRoom,
+    /// Control core to shard: notice which clients are gone. Answered by [`Message::LookedForClosed`].
+    LookForClosed,
+    /// Shard to control core: whoever had closed before the question is not counted any more.
+    LookedForClosed,
+    /// Memory is over the limit: evict keys of yours, and tell this shard if you could.
+    MakeRoom(Option<ShardId>),
+    /// The answer: whether memory is below the limit, or will be for what is evicted.
+    RoomMade(bool),
     /// Control core to shard: end.
     Stop,
 }

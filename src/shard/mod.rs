@@ -1,7 +1,7 @@
 //! One data core without its sockets: sessions, keys, and the lanes to the other cores.
 //!
 //! A turn: input is parsed and run ([`input`]); what belongs to other shards goes into a batch for each
-//! ([`batch`]) and crosses once; commands with keys on several shards become transactions
+//! ([`batch`]) and crosses once ([`crossing`]); commands with keys on several shards become transactions
 //! ([`transactions`]); commands that concern all shards are asked in parts ([`parts`]). What commands
 //! publish goes out when they have run ([`aftermath`], [`fanout`]). Between turns, slices of background
 //! work ([`background`]).
@@ -15,18 +15,21 @@ pub mod batch;
 mod blocking;
 pub mod clients;
 mod connection;
+mod crossing;
 pub mod engine;
 mod eviction;
 mod fanout;
+mod group;
 mod input;
 mod inspect;
 pub mod job;
 pub mod message;
 mod multi;
+mod output;
 mod parts;
+pub mod room;
 mod server_commands;
 mod service;
-pub(crate) use service::LONGEST_SLEEP;
 pub mod sessions;
 mod subscriptions;
 mod transactions;
@@ -80,8 +83,8 @@ pub struct Shard {
     slowed: Vec<ConnId>,
     /// Connections whose held input may go on.
     resumable: VecDeque<ConnId>,
-    /// This turn's commands for each other shard.
-    outgoing: Vec<Option<Box<Batch>>>,
+    /// What is under way to each shard and from it.
+    crossings: Vec<crossing::Crossing>,
     #[allow(clippy::vec_box)] // a batch crosses the lanes in its box, and comes back in it
     spare_batches: Vec<Box<Batch>>,
     waiting: HashMap<TxId, Waiting, ahash::RandomState>,
@@ -118,9 +121,12 @@ pub struct Shard {
     next_ticket: u64,
     scratch: Scratch,
     background: background::Background,
-    eviction: eviction::Eviction,
+    room: room::RoomSearch,
+    slow_readers: output::SlowReaders,
     /// The time was taken for this turn.
     turn_open: bool,
+    /// Turns until the control core is told that closed connections were looked for.
+    looking_for_closed: u8,
     /// This turn adopts a connection, which is opened when the turn is over.
     adopting: bool,
     stopping: bool,
@@ -139,7 +145,7 @@ impl Shard {
         Self {
             engine: Engine::new(id, shards, config, Arc::clone(&process), seed),
             sessions: Sessions::default(),
-            outgoing: (0..shards.len()).map(|_| None).collect(),
+            crossings: (0..shards.len()).map(|_| crossing::Crossing::default()).collect(),
             ports,
             process,
             actions: Vec::new(),
@@ -168,8 +174,10 @@ impl Shard {
             next_ticket: 0,
             scratch: Scratch::default(),
             background: background::Background::default(),
-            eviction: eviction::Eviction::default(),
+            room: room::RoomSearch::default(),
+            slow_readers: output::SlowReaders::default(),
             turn_open: false,
+            looking_for_closed: 0,
             adopting: false,
             stopping: false,
         }
@@ -200,7 +208,7 @@ impl Shard {
             self.engine.start_timing();
             let now_ms = self.engine.keyspace.now_ms();
             self.engine.stats.sample_rates(now_ms);
-            self.refresh_memory();
+            self.refresh_room();
         }
     }
 

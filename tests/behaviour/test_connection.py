@@ -364,6 +364,18 @@ def test_maxclients_turns_away_the_next_and_keeps_serving(private_server):
     assert [client("PING") for client in clients] == [Simple("PONG")] * 4
 
 
+def test_who_closes_a_connection_finds_its_place_free(private_server):
+    server = private_server("--maxclients", "4")
+    clients = [server.client() for _ in range(4)]
+    for _ in range(50):
+        clients.pop().close()
+        assert clients[0]("PING") == Simple("PONG")  # Redis frees the place before its next round of events
+        clients.append(server.client())
+        assert clients[-1]("PING") == Simple("PONG")
+    with server.client() as one_too_many:
+        assert one_too_many.rest() == b"-ERR max number of clients reached\r\n"
+
+
 def test_timeout_closes_idle_connections_only(server, connect):
     with server.config(timeout=1):
         idle, busy = connect(), connect()

@@ -323,18 +323,6 @@ test_hscan_options_and_errors = table(
 )
 
 
-def scan_all(client, command, key, *options):
-    """The items of all steps in order, and the number of steps."""
-    items, cursor, steps = [], b"0", 0
-    while True:
-        cursor, part = client(command, key, cursor, *options)
-        items += part
-        steps += 1
-        assert steps < 100000
-        if cursor == b"0":
-            return items, steps
-
-
 def test_hscan_of_a_big_hash_takes_steps_and_returns_every_field_with_its_value(c):
     fields = {f"f{number}".encode(): str(number).encode() for number in range(5000)}
     c("HSET", "h", *[word for pair in fields.items() for word in pair])

@@ -430,18 +430,6 @@ test_sscan_options_and_errors = table(
 )
 
 
-def scan_all(client, command, key, *options):
-    """The items of all steps in order, and the number of steps."""
-    items, cursor, steps = [], b"0", 0
-    while True:
-        cursor, part = client(command, key, cursor, *options)
-        items += part
-        steps += 1
-        assert steps < 100000
-        if cursor == b"0":
-            return items, steps
-
-
 def test_sscan_of_a_big_set_takes_steps_and_returns_every_member(c):
     everything = set(members("word", 5000))
     c("SADD", "s", *everything)
