@@ -33,8 +33,6 @@ pub struct Process {
     memory_peak: AtomicU64,
     /// Scripts and libraries.
     pub scripts: Store,
-    /// Shards that have keys which `maxmemory-policy` allows to evict.
-    pub evictable_shards: AtomicUsize,
 }
 
 impl Process {
@@ -56,7 +54,6 @@ impl Process {
             rejected_connections: AtomicU64::new(0),
             memory_peak: AtomicU64::new(0),
             scripts: Store::default(),
-            evictable_shards: AtomicUsize::new(0),
         }
     }
 

@@ -86,6 +86,8 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "function|flush", arity: Arity::AtLeast(2), flags: CHANGES_LIBRARIES, group: Group::Scripting, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::FunctionFlush) },
     Command { name: "function|list", arity: Arity::AtLeast(2), flags: NOSCRIPT, group: Group::Scripting, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::FunctionList) },
     Command { name: "function|stats", arity: Arity::Exactly(2), flags: NOSCRIPT.with(ALLOW_BUSY), group: Group::Scripting, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::FunctionStats) },
+    Command { name: "function|dump", arity: Arity::Exactly(2), flags: NOSCRIPT, group: Group::Scripting, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::FunctionDump) },
+    Command { name: "function|restore", arity: Arity::AtLeast(3), flags: CHANGES_LIBRARIES.with(DENYOOM), group: Group::Scripting, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::FunctionRestore) },
     Command { name: "function|kill", arity: Arity::Exactly(2), flags: NOSCRIPT.with(ALLOW_BUSY), group: Group::Scripting, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::FunctionKill) },
     Command { name: "function|help", arity: Arity::Exactly(2), flags: LOADING.with(STALE), group: Group::Scripting, keys: NO_KEYS, categories: &[], run: Run::Data(function_help) },
 ];

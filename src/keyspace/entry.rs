@@ -25,7 +25,7 @@ use std::mem::size_of;
 use std::ptr::{self, NonNull};
 
 use super::value::{StrRef, Value, ValueMut, ValueRef};
-use crate::datatypes::{hash::Hash, list::List, set::Set, zset::ZSet};
+use crate::datatypes::{hash::Hash, list::List, set::Set, stream::Stream, zset::ZSet};
 use crate::memory::prefetch;
 
 /// Longest string that is kept inside the entry, in bytes. Longer ones are a `Vec` of their own, so
@@ -64,6 +64,8 @@ pub enum Kind {
     Hash = 5,
     /// A sorted set.
     ZSet = 6,
+    /// A stream.
+    Stream = 7,
 }
 
 impl Kind {
@@ -76,7 +78,7 @@ impl Kind {
         match self {
             Kind::Embedded => 0,
             Kind::Raw => size_of::<Vec<u8>>(),
-            Kind::Int | Kind::List | Kind::Set | Kind::Hash | Kind::ZSet => 8,
+            Kind::Int | Kind::List | Kind::Set | Kind::Hash | Kind::ZSet | Kind::Stream => 8,
         }
     }
 
@@ -89,6 +91,7 @@ impl Kind {
             4 => Kind::Set,
             5 => Kind::Hash,
             6 => Kind::ZSet,
+            7 => Kind::Stream,
             _ => panic!("the header was written by this file"),
         }
     }
@@ -123,6 +126,7 @@ impl Entry {
             Value::Set(set) => Self::with_payload(Kind::Set, key, set, expiry, clock),
             Value::Hash(hash) => Self::with_payload(Kind::Hash, key, hash, expiry, clock),
             Value::ZSet(zset) => Self::with_payload(Kind::ZSet, key, zset, expiry, clock),
+            Value::Stream(stream) => Self::with_payload(Kind::Stream, key, stream, expiry, clock),
         }
     }
 
@@ -352,6 +356,7 @@ impl Entry {
                 Kind::Set => ValueRef::Set(&*self.payload().cast::<Box<Set>>()),
                 Kind::Hash => ValueRef::Hash(&*self.payload().cast::<Box<Hash>>()),
                 Kind::ZSet => ValueRef::ZSet(&*self.payload().cast::<Box<ZSet>>()),
+                Kind::Stream => ValueRef::Stream(&*self.payload().cast::<Box<Stream>>()),
             }
         }
     }
@@ -375,6 +380,7 @@ impl Entry {
                 Kind::Set => ValueMut::Set(&mut *self.payload().cast::<Box<Set>>()),
                 Kind::Hash => ValueMut::Hash(&mut *self.payload().cast::<Box<Hash>>()),
                 Kind::ZSet => ValueMut::ZSet(&mut *self.payload().cast::<Box<ZSet>>()),
+                Kind::Stream => ValueMut::Stream(&mut *self.payload().cast::<Box<Stream>>()),
             }
         }
     }
@@ -433,6 +439,7 @@ impl Entry {
                 Kind::Set => Value::Set(self.payload().cast::<Box<Set>>().read()),
                 Kind::Hash => Value::Hash(self.payload().cast::<Box<Hash>>().read()),
                 Kind::ZSet => Value::ZSet(self.payload().cast::<Box<ZSet>>().read()),
+                Kind::Stream => Value::Stream(self.payload().cast::<Box<Stream>>().read()),
             }
         };
         self.release_keeping_payload();
@@ -479,6 +486,7 @@ impl Drop for Entry {
                 Kind::Set => self.payload().cast::<Box<Set>>().drop_in_place(),
                 Kind::Hash => self.payload().cast::<Box<Hash>>().drop_in_place(),
                 Kind::ZSet => self.payload().cast::<Box<ZSet>>().drop_in_place(),
+                Kind::Stream => self.payload().cast::<Box<Stream>>().drop_in_place(),
             }
             dealloc(self.0.as_ptr(), layout);
         }
@@ -501,7 +509,7 @@ static KEY_OFFSETS: [u8; 64] = {
     while flags < 64 {
         let kind = flags & KIND_MASK;
         // Other kinds do not exist: no header has them.
-        if kind <= Kind::ZSet as u8 {
+        if kind <= Kind::Stream as u8 {
             let payload = Kind::from_nibble(kind).payload_bytes();
             offsets[flags as usize] = (payload_offset(flags) + payload) as u8;
         }

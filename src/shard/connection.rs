@@ -6,6 +6,7 @@ use super::message::{PartWork, Unblock};
 use super::script_commands::is_about_scripts;
 use crate::command::{CommandError, CommandResult, Part, SessionCommand, database_number};
 use crate::datatypes::number::parse_i64;
+use crate::pubsub::Kind;
 use crate::reactor::{Action, ConnId};
 use crate::resp::Reply;
 use crate::session::{ReplyMode, Session};
@@ -23,6 +24,15 @@ pub(super) enum SessionOutcome {
     Operation(Start),
 }
 
+/// The operation that ends subscriptions of this kind.
+fn unsubscribe(kind: Kind) -> Start {
+    match kind {
+        Kind::Channel => |shard, conn, words| shard.unsubscribe(conn, Kind::Channel, &words[1..]),
+        Kind::Pattern => |shard, conn, words| shard.unsubscribe(conn, Kind::Pattern, &words[1..]),
+        Kind::Shard => |shard, conn, words| shard.unsubscribe(conn, Kind::Shard, &words[1..]),
+    }
+}
+
 impl Shard {
     /// Runs a command that is about the connection, other connections or the server.
     pub(super) fn session_command(
@@ -31,8 +41,20 @@ impl Shard {
         which: SessionCommand,
         words: &[&[u8]],
     ) -> SessionOutcome {
-        if which == SessionCommand::ClientReply {
-            return self.client_reply(conn, words);
+        let is_subscriber = self.sessions.get(conn).is_some_and(|s| s.subscribed.any());
+        match which {
+            SessionCommand::ClientReply => return self.client_reply(conn, words),
+            SessionCommand::Subscribe(kind) => {
+                self.subscribe(conn, kind, &words[1..]);
+                return SessionOutcome::Done;
+            }
+            SessionCommand::Unsubscribe(kind) => {
+                return SessionOutcome::Operation(unsubscribe(kind));
+            }
+            SessionCommand::Reset if is_subscriber => {
+                return SessionOutcome::Operation(Shard::reset_subscriber);
+            }
+            _ => {}
         }
         if let Some(start) = Self::operation_of(which) {
             return SessionOutcome::Operation(start);
@@ -75,8 +97,11 @@ impl Shard {
         words: &[&[u8]],
     ) -> Vec<u8> {
         use SessionCommand as C;
-        if which == C::Reset {
-            self.leave_multi(conn);
+        match which {
+            C::Reset => self.leave_multi(conn),
+            C::Subscribe(kind) => return self.subscribe_at_once(conn, kind, &words[1..]),
+            C::Unsubscribe(kind) => return self.unsubscribe_at_once(conn, kind, &words[1..]),
+            _ => {}
         }
         let mut made = Vec::new();
         if is_about_scripts(which) {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::Shard;
 use crate::command::{CommandError, CommandResult, SessionCommand};
 use crate::datatypes::glob::glob_match;
+use crate::persistence::rdb::Compression;
+use crate::persistence::rdb::payload::{self, Unreadable};
 use crate::resp::Reply;
 use crate::scripting::Digest;
 use crate::scripting::library::{Catalogue, Library, LibraryError};
@@ -61,10 +63,75 @@ impl Shard {
                 reply.ok();
             }
             C::FunctionList => list(&store.catalogue(), &words[2..], reply)?,
+            C::FunctionDump => {
+                let compression = Compression::of_setting(self.engine.config.rdbcompression);
+                let catalogue = store.catalogue();
+                let texts = catalogue.libraries().map(|library| library.text.as_slice());
+                reply.bulk(&payload::dump_libraries(texts, compression));
+            }
+            C::FunctionRestore => {
+                self.restore(words)?;
+                reply.ok();
+            }
             _ => unreachable!("not about scripts"),
         }
         Ok(())
     }
+
+    /// FUNCTION RESTORE payload [FLUSH | APPEND | REPLACE]: all of its libraries, or none.
+    fn restore(&mut self, words: &[&[u8]]) -> CommandResult {
+        let (flush, replace) = restore_policy(&words[3..])?;
+        let texts = payload::libraries(words[2]).map_err(why_unreadable)?;
+        let store = &self.process.scripts;
+        let mut libraries = Vec::new();
+        for text in &texts {
+            libraries.push(self.scripts.make_library(text).map_err(in_words)?);
+        }
+        let restored = store.change_catalogue(|catalogue| {
+            let mut new = if flush { Catalogue::default() } else { catalogue.clone() };
+            for library in &libraries {
+                new = new.with(Arc::clone(library), replace)?;
+            }
+            Ok(new)
+        });
+        restored.map_err(|error| match error {
+            LibraryError::Exists(name) => {
+                CommandError::owned(format!("ERR Library {name} already exists"))
+            }
+            other => in_words(other),
+        })
+    }
+}
+
+/// Whether the libraries there are go first, and whether new ones take the place of old ones.
+fn restore_policy(words: &[&[u8]]) -> CommandResult<(bool, bool)> {
+    let word = match words {
+        [] => return Ok((false, false)),
+        [word] => word.to_ascii_lowercase(),
+        _ => {
+            const TEXT: &str = "ERR unknown subcommand or wrong number of arguments for 'RESTORE'. Try FUNCTION HELP.";
+            return Err(CommandError::text(TEXT));
+        }
+    };
+    match word.as_slice() {
+        b"flush" => Ok((true, false)),
+        b"append" => Ok((false, false)),
+        b"replace" => Ok((false, true)),
+        _ => {
+            const TEXT: &str = "ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE.";
+            Err(CommandError::text(TEXT))
+        }
+    }
+}
+
+/// What is wrong with a payload of FUNCTION DUMP, in the words of Redis.
+fn why_unreadable(reason: Unreadable) -> CommandError {
+    CommandError::text(match reason {
+        Unreadable::Seal => "ERR DUMP payload version or checksum are wrong",
+        Unreadable::NoLibrary => "ERR given type is not a function",
+        Unreadable::BeforeRelease => "ERR Pre-GA function format not supported",
+        Unreadable::Damaged => "ERR failed to parse payload",
+    })
 }
 
 /// Whether this file answers the command.
@@ -79,6 +146,8 @@ pub(super) fn is_about_scripts(which: SessionCommand) -> bool {
             | C::FunctionDelete
             | C::FunctionFlush
             | C::FunctionList
+            | C::FunctionDump
+            | C::FunctionRestore
     )
 }
 

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use super::Shard;
 use super::engine::Ran;
-use super::input::{identify, why_unidentified};
+use super::eviction::OUT_OF_MEMORY;
+use super::group::{identify, why_unidentified};
 use super::job::{Job, Outcome};
 use super::message::{Fetch, JobRequest, Message, Origin, OwnedCommand};
 use super::scripts::{self, AwaitedParts, Resolved};
@@ -30,6 +31,7 @@ use crate::command::{
     ScriptCommand, SessionCommand, database_number,
 };
 use crate::keyspace::{DbKey, Key};
+use crate::pubsub::Outgoing;
 use crate::reactor::ConnId;
 use crate::resp::Reply;
 use crate::scripting::source::ScriptFlags;
@@ -39,8 +41,6 @@ use crate::scripting::{
 use crate::shard_map::ShardId;
 use crate::transaction::TxId;
 
-const OOM: CommandError =
-    CommandError::text("OOM command not allowed when used memory > 'maxmemory'.");
 const KILLED: Abort = Abort::Killed("Script killed by user with SCRIPT KILL...");
 const CANNOT_UNDO: CommandError = CommandError::text(
     "ERR Script attempted to access a non declared key after it wrote to a value too big to be undone",
@@ -63,8 +63,12 @@ pub(super) struct Running {
     /// The database that it has selected.
     db: usize,
     scope: Scope,
-    /// What it changes is noted.
-    listens: bool,
+    /// Keys of other shards are here: which are changed has to be known.
+    borrows: bool,
+    /// So it was already when the script went on.
+    found_borrowing: bool,
+    /// What it has published, while it waits.
+    published: Vec<Outgoing>,
     /// Keys in reach besides those that are free, while the script waits.
     reach: HashSet<DbKey>,
     undo: Undo,
@@ -149,6 +153,7 @@ impl Shard {
     ) -> Outcome {
         let began_ticks = Ticks::now();
         self.engine.start_timing();
+        self.scripts.has_room = self.engine.has_room();
         let prepared = self.prepare_script(script, command);
         let (resolved, key_count) = match prepared {
             Ok(prepared) => prepared,
@@ -161,6 +166,9 @@ impl Shard {
         self.extend_reach(command);
         let mut run = self.new_run(script, command, resolved, key_count);
         (run.client, run.scope, run.began_ticks) = (client, scope, began_ticks);
+        run.borrows |= is_whole;
+        // What is published from here on is the script's.
+        self.send_what_is_published();
         match self.drive(run, Answer::GoOn) {
             Some((outcome, _)) => outcome,
             None => Outcome::RunsOn,
@@ -204,7 +212,7 @@ impl Shard {
             const TEXT: &str = "ERR Can not execute a script with write flag using *_ro command.";
             return Err(CommandError::text(TEXT));
         }
-        if self.engine.out_of_memory && writes && !flags.has(ScriptFlags::ALLOW_OOM) {
+        if !self.scripts.has_room && writes && !flags.has(ScriptFlags::ALLOW_OOM) {
             const TEXT: &str = "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'";
             return Err(CommandError::text(TEXT));
         }
@@ -274,7 +282,9 @@ impl Shard {
             allows_oom: flags.has(ScriptFlags::ALLOW_OOM),
             db: command.db,
             scope: Scope::Keys,
-            listens: self.engine.changes.listening,
+            borrows: self.borrowing,
+            found_borrowing: false,
+            published: Vec::new(),
             reach: HashSet::new(),
             has_written: false,
             verdict: None,
@@ -297,7 +307,7 @@ impl Shard {
     /// Lets a script go on until it is over, or has to wait; then it is kept.
     fn drive(&mut self, mut run: Box<Running>, answer: Answer) -> Option<(Outcome, Option<Then>)> {
         let mut answer = answer;
-        let listening = self.enter(&mut run);
+        self.enter(&mut run);
         let ended = loop {
             match run.fiber.resume(answer) {
                 Turn::Ended(ended) => break Some(ended),
@@ -307,7 +317,7 @@ impl Shard {
                 },
             }
         };
-        self.leave(&mut run, listening);
+        self.leave(&mut run);
         match ended {
             Some(ended) => Some(self.conclude_script(*run, ended)),
             None => {
@@ -317,18 +327,22 @@ impl Shard {
         }
     }
 
-    /// A script goes on: what it holds is in reach, and what it changes is noted if somebody has to know.
-    fn enter(&mut self, run: &mut Running) -> bool {
+    /// A script goes on: what it holds is in reach, and if some of it is borrowed, what changes is noted.
+    fn enter(&mut self, run: &mut Running) {
         self.engine.reach.keys.extend(std::mem::take(&mut run.reach));
-        let is_whole = matches!(run.scope, Scope::Whole { .. });
-        self.engine.reach.whole = is_whole;
-        std::mem::replace(&mut self.engine.changes.listening, run.listens || is_whole)
+        self.engine.reach.whole = matches!(run.scope, Scope::Whole { .. });
+        self.engine.pubsub.put_back(std::mem::take(&mut run.published));
+        run.found_borrowing = self.borrowing;
+        self.set_borrowing(run.borrows);
     }
 
-    fn leave(&mut self, run: &mut Running, listening: bool) {
+    /// It waits, or is over. What it publishes is held back until it is over.
+    fn leave(&mut self, run: &mut Running) {
         run.reach = std::mem::take(&mut self.engine.reach.keys);
         self.engine.reach.whole = false;
-        self.engine.changes.listening = listening;
+        self.engine.publish_notes();
+        run.published = self.engine.pubsub.take_outgoing();
+        self.set_borrowing(run.found_borrowing);
     }
 
     /// What a script waited for is there.
@@ -451,12 +465,12 @@ impl Shard {
             return self.refuse_call(None, CommandError::text(error), resp3, out);
         };
         let command = table.command(id);
-        if let Err(error) = run.may_run(command, self.engine.out_of_memory) {
+        if let Err(error) = run.may_run(command, self.scripts.has_room) {
             return self.refuse_call(Some(id), error, resp3, out);
         }
         let is_alone = self.engine.shards.len() == 1;
         let called = match command.run {
-            Run::Data(_) | Run::Blocking(_) | Run::ContainerOr(_) => {
+            Run::Data(_) | Run::Publish(_) | Run::Blocking(_) | Run::ContainerOr(_) => {
                 self.call_on_keys(run, id, words, resp3, out)
             }
             Run::EveryShard(_) | Run::Walk(_) if is_alone => {
@@ -525,7 +539,7 @@ impl Shard {
         }
         let (request, state) = (Request::new(words), (run.db, resp3));
         match command.run {
-            Run::Data(handler) | Run::ContainerOr(handler) => {
+            Run::Data(handler) | Run::Publish(handler) | Run::ContainerOr(handler) => {
                 if self.engine.run(id, handler, &request, state, out) == Ran::OutOfReach {
                     return Called::Lacks(std::mem::take(&mut self.engine.reach.missing));
                 }
@@ -701,9 +715,9 @@ impl Shard {
     /// The keys of a command are here: it runs, and the script goes on.
     fn retry_call(&mut self, mut run: Box<Running>, words: Words, resp3: bool, wire: Vec<u8>) {
         // As within `drive`, which goes on with the answer.
-        let listening = self.enter(&mut run);
+        self.enter(&mut run);
         let answer = self.call_of_script(&mut run, words, resp3, wire);
-        self.leave(&mut run, listening);
+        self.leave(&mut run);
         match answer {
             Ok(answer) => {
                 if let Some((outcome, then)) = self.drive(run, answer) {
@@ -719,7 +733,8 @@ impl Shard {
     /// A script is over, or aborted: what it answers, and what follows.
     fn conclude_script(&mut self, run: Running, ended: Ended) -> (Outcome, Option<Then>) {
         self.scripts.is_busy = false;
-        let Running { fiber, command, name, scope, mut undo, verdict, began_ticks, then, .. } = run;
+        let Running { fiber, command, name, scope, mut undo, verdict, published, .. } = run;
+        let (began_ticks, then) = (run.began_ticks, run.then);
         self.scripts.spare = fiber.into_stack();
         let outcome = match ended.outcome {
             Err(_) => {
@@ -734,6 +749,7 @@ impl Shard {
                 }
             }
             Ok(ending) => {
+                self.engine.pubsub.put_back(published);
                 let mut result = stats::Outcome::Ok;
                 if let Ending::Failed { error, counted } = ending {
                     result = stats::Outcome::Failed;
@@ -849,7 +865,7 @@ impl Shard {
 
 impl Running {
     /// Whether the script may run this command (Redis 7.0 `script.c`, scriptCall).
-    fn may_run(&self, command: &Command, out_of_memory: bool) -> CommandResult {
+    fn may_run(&self, command: &Command, has_room: bool) -> CommandResult {
         if command.flags.has(NOSCRIPT) {
             return Err(CommandError::text("ERR This Redis command is not allowed from script"));
         }
@@ -859,9 +875,9 @@ impl Running {
             return Err(CommandError::text(TEXT));
         }
         // A script that has begun to write may go on: half of it would be worse.
-        let refuses = out_of_memory && !self.allows_oom && !self.has_written;
+        let refuses = !has_room && !self.allows_oom && !self.has_written;
         if refuses && command.flags.has(DENYOOM) {
-            return Err(OOM);
+            return Err(OUT_OF_MEMORY);
         }
         Ok(())
     }

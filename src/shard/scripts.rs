@@ -55,6 +55,8 @@ pub(super) struct Scripts {
     pub(super) spare: Option<SpareStack>,
     /// A script that waits for something. There is one at most: a Lua runs one script at a time.
     pub(super) running: Option<Box<Running>>,
+    /// There was room for what takes memory when the script began.
+    pub(super) has_room: bool,
     /// It has run for so long that others are told.
     pub(super) is_busy: bool,
     /// What it waits for, if that is a command of all shards.
@@ -175,11 +177,16 @@ impl Scripts {
         if !replace && store.catalogue().library(&name).is_some() {
             return Err(LibraryError::Exists(name));
         }
-        let vm = self.function_vm();
-        let library = self.libraries.make(&vm, text, &mut Loading::new())?;
+        let library = self.make_library(text)?;
         let known = Arc::clone(&library);
         store.change_catalogue(|catalogue| catalogue.with(library, replace))?;
         Ok(known)
+    }
+
+    /// Runs the text of a library that is not in the catalogue yet.
+    pub(super) fn make_library(&mut self, text: &[u8]) -> Result<Arc<Library>, LibraryError> {
+        let vm = self.function_vm();
+        self.libraries.make(&vm, text, &mut Loading::new())
     }
 
     /// What is known of a script.
