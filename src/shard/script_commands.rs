@@ -75,6 +75,7 @@ impl Shard {
             }
             _ => unreachable!("not about scripts"),
         }
+        self.scripts.note_memory(&self.process.scripts);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-"""What waits of test_blocking.py: streams, places, scripts."""
+"""What waits of test_blocking.py: streams, places."""
 
 import pytest
 
@@ -49,6 +49,5 @@ def test_a_waiting_client_is_woken_by_what_it_waits_for(server, c, connect, wait
 covers("GEOADD", "XREAD", "XADD")
 
 
-def test_within_multi_or_a_script_nothing_waits(c):
+def test_within_multi_nothing_waits(c):
     assert c.pipeline("MULTI", "XREAD BLOCK 0 STREAMS x $", "EXEC")[-1] == [NIL_ARRAY]
-    assert c("EVAL", "return redis.pcall('BLPOP', 'l', 0)", 0) == Error("ERR This Redis command is not allowed from script")
