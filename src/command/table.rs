@@ -78,8 +78,11 @@ pub struct Blocking {
     pub timed_out: fn(&mut Reply<'_>),
     /// The arguments to wait with, if they mean something else by the time it is served
     /// (`$` of XREAD: what was the last entry when it began to wait).
-    pub keep: Option<fn(&mut Ctx<'_>, &Request<'_>) -> Vec<Vec<u8>>>,
+    pub keep: Option<Keep>,
 }
+
+/// Gives the arguments that a blocking command waits with.
+pub type Keep = fn(&mut Ctx<'_>, &Request<'_>) -> Vec<Vec<u8>>;
 
 /// What became of the attempt to run a [`Blocking`] command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -371,7 +374,7 @@ impl Command {
     pub fn reaches_further(&self, args: &[&[u8]]) -> bool {
         let is_pattern =
             |word: &&[u8]| word.eq_ignore_ascii_case(b"by") || word.eq_ignore_ascii_case(b"get");
-        matches!(self.name, "sort" | "sort_ro") && args.iter().skip(2).any(|word| is_pattern(word))
+        matches!(self.name, "sort" | "sort_ro") && args.iter().skip(2).any(is_pattern)
     }
 }
 

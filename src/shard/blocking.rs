@@ -344,11 +344,11 @@ impl Shard {
     pub(super) fn serve_offer(
         &mut self,
         number: TxId,
-        offer: Box<Offer>,
+        offer: Offer,
         participants: Vec<(ShardId, Wanted)>,
         cancelled: Option<Unblock>,
     ) {
-        let Offer { blocked, offered } = *offer;
+        let Offer { blocked, offered } = offer;
         let is_gone = self.sessions.get(blocked.origin.conn).is_none();
         let cancelled = cancelled.or(is_gone.then_some(Unblock::Gone));
         self.set_borrowing(true);

@@ -361,7 +361,7 @@ impl Shard {
         match work {
             Work::Parts(conn, command) => self.run_exclusive_parts(conn, command, tx),
             Work::Whole(block, origin) => self.run_whole(tx, block, origin, is_broken),
-            Work::Serve(offer) => self.serve_offer(tx, offer, participants, cancelled),
+            Work::Serve(offer) => self.serve_offer(tx, *offer, participants, cancelled),
             Work::Job(job, origin) => {
                 let is_gone = job.is_blocking() && self.sessions.get(origin.conn).is_none();
                 let outcome = match cancelled.or(is_gone.then_some(Unblock::Gone)) {
