@@ -105,3 +105,17 @@ pub fn used_bytes() -> usize {
         COUNTS[..threads].iter().map(|count| count.load(Ordering::Relaxed)).sum::<isize>() + shared;
     sum.max(0) as usize
 }
+
+/// Asks the core for the cache line at `address`. Only a hint, so any address is allowed.
+#[inline]
+pub fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: PREFETCHT0 yields no value and never faults, whatever the address; SSE, its only
+    // requirement, is part of every x86_64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}

@@ -43,11 +43,17 @@ impl Probe {
         let stop = Arc::new(AtomicBool::new(false));
         let pinger = |client| {
             let stop = Arc::clone(&stop);
-            thread::spawn(move || ping_until(client, &stop))
+            thread::spawn(move || {
+                go_before_others();
+                ping_until(client, &stop)
+            })
         };
         let pingers = clients.into_iter().map(pinger).collect();
         let control_stop = Arc::clone(&stop);
-        let control = thread::spawn(move || sleep_until(&control_stop));
+        let control = thread::spawn(move || {
+            go_before_others();
+            sleep_until(&control_stop)
+        });
         Ok(Self { stop, pingers, control })
     }
 
@@ -61,6 +67,17 @@ impl Probe {
         }
         gaps.control = self.control.join().map_err(|_| panicked())?;
         Ok(gaps)
+    }
+}
+
+/// Makes the calling thread a real-time one, if the operating system lets it: the load that a scenario makes
+/// beside the probe would otherwise keep it from the processor, and that is no gap of the server's.
+fn go_before_others() {
+    use thread_priority::*;
+    let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+    let lowest = ThreadPriorityValue::try_from(1).map(ThreadPriority::Crossplatform);
+    if let Ok(lowest) = lowest {
+        _ = set_thread_priority_and_policy(thread_native_id(), lowest, policy);
     }
 }
 

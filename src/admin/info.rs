@@ -605,8 +605,10 @@ mod tests {
     fn commands_errors_latencies_and_databases_have_lines_of_their_own() {
         let get = CommandTable::get().find(b"get").unwrap();
         let mut shard = ShardStats::default();
-        shard.record_call(get, 1_000, Outcome::Ok, true);
-        shard.record_call(get, 2_000, Outcome::Failed, true);
+        shard.record_call(get, Outcome::Ok);
+        shard.record_time(get, 1_000, 1, true);
+        shard.record_call(get, Outcome::Failed);
+        shard.record_time(get, 2_000, 1, true);
         shard.record_rejection(CommandTable::get().find(b"del").unwrap());
         shard.record_error(b"ERR x");
         let mut stats = shard.snapshot(&Keyspace::new(2, 1, 1), true);

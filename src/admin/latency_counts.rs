@@ -44,8 +44,8 @@ impl LatencyCounts {
     }
 
     #[inline]
-    pub(super) fn record(&mut self, nanos: u64) {
-        self.0[bucket_of(nanos.clamp(1, LATENCY_NANOS_MAX))] += 1;
+    pub(super) fn record(&mut self, nanos: u64, calls: u64) {
+        self.0[bucket_of(nanos.clamp(1, LATENCY_NANOS_MAX))] += calls;
     }
 
     pub(super) fn histogram(&self) -> Box<Histogram<u64>> {
@@ -72,7 +72,7 @@ mod tests {
             let mut whole =
                 Histogram::<u64>::new_with_bounds(1, LATENCY_NANOS_MAX, LATENCY_DIGITS).unwrap();
             for (bits, shift) in latencies {
-                counts.record(bits >> shift);
+                counts.record(bits >> shift, 1);
                 whole.saturating_record((bits >> shift).clamp(1, LATENCY_NANOS_MAX));
             }
             let made = counts.histogram();

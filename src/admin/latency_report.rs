@@ -406,7 +406,8 @@ mod tests {
         let get = CommandTable::get().find(b"get").unwrap();
         let mut shards = shards();
         for (shard, nanos) in [(0, 900), (1, 1900), (1, 2000), (0, 33_000)] {
-            shards[shard].record_call(get, nanos, Outcome::Ok, true);
+            shards[shard].record_call(get, Outcome::Ok);
+            shards[shard].record_time(get, nanos, 1, true);
         }
         let expected = "*2\r\n$3\r\nget\r\n*4\r\n$5\r\ncalls\r\n:4\r\n$14\r\nhistogram_usec\r\n\
                         *6\r\n:1\r\n:1\r\n:2\r\n:3\r\n:33\r\n:4\r\n";

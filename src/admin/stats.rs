@@ -258,18 +258,29 @@ impl ShardStats {
         &mut self.stats.counters
     }
 
-    /// A command ran for `nanos`. `track` is `latency-tracking`.
+    /// A command ran; its time is recorded apart, by [`ShardStats::record_time`].
     #[inline]
-    pub fn record_call(&mut self, id: CommandId, nanos: u64, outcome: Outcome, track: bool) {
+    pub fn record_call(&mut self, id: CommandId, outcome: Outcome) {
         self.stats.counters.commands_processed += 1;
         let stats = self.command(id);
         stats.calls += 1;
-        stats.nanos += nanos;
         stats.failed += u64::from(outcome == Outcome::Failed);
+    }
+
+    /// `calls` calls of a command took `nanos` together. `track` is `latency-tracking`.
+    #[inline]
+    pub fn record_time(&mut self, id: CommandId, nanos: u64, calls: u64, track: bool) {
+        self.command(id).nanos += nanos;
         if track {
             let counts = &mut self.latencies[usize::from(id.0)];
-            counts.get_or_insert_with(LatencyCounts::new).record(nanos);
+            counts.get_or_insert_with(LatencyCounts::new).record(nanos / calls.max(1), calls);
         }
+    }
+
+    /// What a call of this command has taken so far on average, in ns.
+    pub fn mean_nanos(&mut self, id: CommandId) -> u64 {
+        let stats = self.command(id);
+        stats.nanos / stats.calls.max(1)
     }
 
     /// A command was refused before it ran (arity, ACL, OOM, …).
@@ -381,10 +392,13 @@ mod tests {
     fn figures_of_shards_add_up() {
         let keyspace = Keyspace::new(2, 1_700_000_000_000, 1);
         let (mut one, mut other) = (ShardStats::default(), ShardStats::default());
-        one.record_call(id("get"), 1000, Outcome::Ok, true);
+        one.record_call(id("get"), Outcome::Ok);
+        one.record_time(id("get"), 1000, 1, true);
         one.counters().client_input_buffer_max = 7;
-        other.record_call(id("get"), 3000, Outcome::Failed, true);
-        other.record_call(id("del"), 5000, Outcome::Ok, false);
+        other.record_call(id("get"), Outcome::Failed);
+        other.record_time(id("get"), 3000, 1, true);
+        other.record_call(id("del"), Outcome::Ok);
+        other.record_time(id("del"), 5000, 1, false);
         other.record_rejection(id("del"));
         other.record_error(b"WRONGTYPE Operation against");
         other.record_error(b"WRONGTYPE");
@@ -409,7 +423,8 @@ mod tests {
         let mut keyspace = Keyspace::new(1, 1_700_000_000_000, 1);
         let mut shard = ShardStats::default();
         shard.counters().connected_clients = 3;
-        shard.record_call(id("get"), 1, Outcome::Ok, true);
+        shard.record_call(id("get"), Outcome::Ok);
+        shard.record_time(id("get"), 1, 1, true);
         shard.reset(&mut keyspace);
         let stats = shard.snapshot(&keyspace, true);
         assert_eq!((stats.counters.connected_clients, stats.counters.commands_processed), (3, 0));

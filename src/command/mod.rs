@@ -20,18 +20,26 @@ mod collection;
 mod connection;
 mod counters;
 mod databases;
+mod dump;
 mod expire;
 mod hashes;
 mod keys;
 mod lists;
 mod lists_blocking;
 mod object;
+mod pubsub;
 mod random;
 mod relocate;
 mod scan;
 mod server;
 mod sets;
 mod sets_algebra;
+mod sort;
+mod streams;
+mod streams_claim;
+mod streams_groups;
+mod streams_info;
+mod streams_read;
 mod strings;
 mod substrings;
 #[cfg(test)]
@@ -61,17 +69,21 @@ static FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     counters::COMMANDS,
     databases::COMMANDS,
+    dump::COMMANDS,
     expire::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
     lists::COMMANDS,
     lists_blocking::COMMANDS,
     object::COMMANDS,
+    pubsub::COMMANDS,
     relocate::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
     sets::COMMANDS,
     sets_algebra::COMMANDS,
+    sort::COMMANDS,
+    streams::COMMANDS,
     strings::COMMANDS,
     substrings::COMMANDS,
     transactions::COMMANDS,

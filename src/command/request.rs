@@ -6,19 +6,32 @@ use crate::keyspace::Key;
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     args: &'a [&'a [u8]],
-    /// The key that routing already hashed, and its place.
-    known: Option<(usize, Key<'a>)>,
+    known: Known<'a>,
+}
+
+/// Keys that routing already hashed, with their places.
+#[derive(Clone, Copy)]
+enum Known<'a> {
+    None,
+    One(usize, Key<'a>),
+    /// In the order of their places.
+    Many(&'a [(usize, Key<'a>)]),
 }
 
 impl<'a> Request<'a> {
     /// A request with these arguments, of which there is at least one.
     pub fn new(args: &'a [&'a [u8]]) -> Self {
-        Self { args, known: None }
+        Self { args, known: Known::None }
     }
 
     /// As [`Request::new`], where `key` is argument `at` and already hashed.
     pub fn with_key(args: &'a [&'a [u8]], at: usize, key: Key<'a>) -> Self {
-        Self { args, known: Some((at, key)) }
+        Self { args, known: Known::One(at, key) }
+    }
+
+    /// As [`Request::new`], where `keys` are the hashed keys at their places, in ascending order.
+    pub fn with_keys(args: &'a [&'a [u8]], keys: &'a [(usize, Key<'a>)]) -> Self {
+        Self { args, known: Known::Many(keys) }
     }
 
     /// Number of arguments, the name included: the arity check made sure of the command's minimum.
@@ -54,7 +67,11 @@ impl<'a> Request<'a> {
     /// Argument `at` as a key. Costs nothing for the key that routing hashed.
     pub fn key(&self, at: usize) -> Key<'a> {
         match self.known {
-            Some((known, key)) if known == at => key,
+            Known::One(known, key) if known == at => key,
+            Known::Many(keys) => match keys.binary_search_by_key(&at, |(at, _)| *at) {
+                Ok(index) => keys[index].1,
+                Err(_) => Key::new(self.args[at]),
+            },
             _ => Key::new(self.args[at]),
         }
     }

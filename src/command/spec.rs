@@ -116,8 +116,10 @@ pub enum Group {
     Set,
     SortedSet,
     Hash,
+    Stream,
     Bitmap,
     Connection,
+    Pubsub,
     Server,
     Transactions,
     /// "generic", too, in COMMAND DOCS, but about no keys in particular (WAIT): without a category.
@@ -134,8 +136,10 @@ impl Group {
             Group::Set => "set",
             Group::SortedSet => "sorted-set",
             Group::Hash => "hash",
+            Group::Stream => "stream",
             Group::Bitmap => "bitmap",
             Group::Connection => "connection",
+            Group::Pubsub => "pubsub",
             Group::Server => "server",
             Group::Transactions => "transactions",
         }
@@ -150,10 +154,11 @@ impl Group {
             Group::Set => Some("@set"),
             Group::SortedSet => Some("@sortedset"),
             Group::Hash => Some("@hash"),
+            Group::Stream => Some("@stream"),
             Group::Bitmap => Some("@bitmap"),
             Group::Connection => Some("@connection"),
             Group::Transactions => Some("@transaction"),
-            Group::Server | Group::Other => None,
+            Group::Pubsub | Group::Server | Group::Other => None,
         }
     }
 }
@@ -169,6 +174,8 @@ pub enum Access {
     OverWrite,
     /// Deletes it.
     Remove,
+    /// Nothing: it is no key, and only its slot is like one's (shard channels).
+    NotKey,
 }
 
 /// Where the keys begin.
@@ -181,6 +188,17 @@ pub enum Begin {
         /// The word, in upper case.
         word: &'static str,
         /// Where to start looking.
+        from: u8,
+    },
+    /// Where only the command itself can tell.
+    Unknown {
+        /// Why, as COMMAND INFO shows it.
+        notes: &'static str,
+    },
+    /// After the word STREAMS that ends the options of XREAD and XREADGROUP. As a keyword it would be found
+    /// too early where a group or a consumer has that name, so the options are walked over.
+    Streams {
+        /// Where COMMAND INFO says that one has to look for the word.
         from: u8,
     },
 }
@@ -200,6 +218,12 @@ pub enum Find {
         /// From the number to the first key.
         first: u8,
     },
+    /// The arguments do not tell which they are.
+    Unknown,
+    /// The destination of SORT, wherever among its options that is.
+    SortDestination,
+    /// The first half of what is left; the other half belongs to them one by one (XREAD).
+    HalfOfRest,
 }
 
 /// One group of keys in the arguments of a command.
@@ -231,9 +255,18 @@ impl KeySpec {
         Self { access, flags, begin: Begin::Index(at), find: Find::Keynum { first: 1 } }
     }
 
+    /// The first half of what follows the word STREAMS.
+    pub const fn streams(from: u8, access: Access, flags: &'static [&'static str]) -> Self {
+        Self { access, flags, begin: Begin::Streams { from }, find: Find::HalfOfRest }
+    }
+
     /// Calls `visit` with the place of each key in `args`. Stops at what is not there: bad arguments
     /// are for the handler to answer.
     pub fn for_each(&self, args: &[&[u8]], mut visit: impl FnMut(usize)) {
+        if self.find == Find::SortDestination {
+            super::sort::destination_in(args).into_iter().for_each(visit);
+            return;
+        }
         let Some(begin) = self.begin_in(args) else { return };
         match self.find {
             Find::Range { last, step } => {
@@ -252,6 +285,10 @@ impl KeySpec {
                 let start = begin + usize::from(first);
                 (start..args.len()).take(count).for_each(&mut visit);
             }
+            Find::Unknown | Find::SortDestination => {}
+            Find::HalfOfRest => {
+                (begin..begin + args.len().saturating_sub(begin) / 2).for_each(visit);
+            }
         }
     }
 
@@ -263,7 +300,27 @@ impl KeySpec {
                 let found = rest.iter().position(|a| a.eq_ignore_ascii_case(word.as_bytes()))?;
                 Some(usize::from(from) + found + 1)
             }
+            Begin::Unknown { .. } => None,
+            Begin::Streams { from } => Some(streams_word(args, usize::from(from))? + 1),
         }
+    }
+}
+
+/// Where the word STREAMS is in XREAD or XREADGROUP: after the options, or, where these make no sense,
+/// the first one from `from` on.
+fn streams_word(args: &[&[u8]], from: usize) -> Option<usize> {
+    let is = |at: usize, word: &str| {
+        args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    let mut at = 1;
+    loop {
+        at += match () {
+            () if is(at, "streams") => return Some(at),
+            () if is(at, "noack") => 1,
+            () if is(at, "block") || is(at, "count") => 2,
+            () if is(at, "group") => 3,
+            () => return (from..args.len()).find(|at| is(*at, "streams")),
+        };
     }
 }
 
@@ -322,6 +379,16 @@ mod tests {
             (&KeySpec::counted(1, Access::ReadOnly, &[]), "zunion 2 a b weights 1 2", vec![2, 3]),
             (&KeySpec::counted(1, Access::ReadOnly, &[]), "zunion 9 a b", vec![2, 3]),
             (&KeySpec::counted(1, Access::ReadOnly, &[]), "zunion x a b", vec![]),
+            (&KeySpec::streams(1, Access::ReadOnly, &[]), "xread streams a b 0 0", vec![2, 3]),
+            (&KeySpec::streams(1, Access::ReadOnly, &[]), "xread count streams a 0", vec![3]),
+            (&KeySpec::streams(1, Access::ReadOnly, &[]), "xread x streams a 0", vec![3]),
+            (&KeySpec::streams(1, Access::ReadOnly, &[]), "xread streams a b 0", vec![2]),
+            (&KeySpec::streams(1, Access::ReadOnly, &[]), "xread count 1 streams", vec![]),
+            (
+                &KeySpec::streams(4, Access::ReadOnly, &[]),
+                "xreadgroup group streams streams block 0 noack STREAMS a b > >",
+                vec![8, 9],
+            ),
             (&store, "sort k limit 0 1 store d", vec![6]),
             (&store, "sort k store", vec![]),
             (&store, "sort k", vec![]),

@@ -9,8 +9,9 @@ use super::context::Ctx;
 use super::error::CommandResult;
 use super::part::{Part, Stretch};
 use super::request::Request;
-use super::spec::{Arity, Flags, Group, KeySpec};
+use super::spec::{Access, Arity, DENYOOM, Flags, Group, KeySpec};
 use crate::keyspace::{Key, ScanCursor, TypeName};
+use crate::pubsub::Kind;
 use crate::resp::Reply;
 
 /// What runs a command that works on keys, or on nothing but its arguments.
@@ -21,6 +22,9 @@ pub type Handler = fn(&mut Ctx<'_>, &Request<'_>, &mut Reply<'_>) -> CommandResu
 pub enum Run {
     /// On the shard that owns its keys; without keys, where the connection lives.
     Data(Handler),
+    /// As [`Run::Data`] without keys; it publishes. What it publishes goes out before its own reply, and
+    /// not before the earlier commands of its connection have been answered.
+    Publish(Handler),
     /// As [`Run::Data`], and waits for one of its keys if there is nothing to answer with (BLPOP).
     Blocking(Blocking),
     /// On every shard, and the parts are put together where the connection lives.
@@ -61,6 +65,9 @@ pub struct Walk {
     /// Writes the reply.
     pub finish: fn(&Stretch, &mut Reply<'_>),
 }
+
+/// Makes the arguments that a command waits with.
+pub type Keep = fn(&mut Ctx<'_>, &Request<'_>) -> Vec<Vec<u8>>;
 
 /// A command that may wait until others make one of its keys.
 #[derive(Clone, Copy)]
@@ -114,6 +121,8 @@ pub enum SessionCommand {
     ClientReply,
     ClientUnblock,
     ClientHelp,
+    Subscribe(Kind),
+    Unsubscribe(Kind),
     ConfigSet,
     ConfigRewrite,
     Shutdown,
@@ -278,7 +287,7 @@ impl CommandTable {
 fn shape_of(keys: &[KeySpec]) -> KeyShape {
     use super::spec::{Begin, Find};
     match keys {
-        [] => KeyShape::None,
+        keys if keys.iter().all(|spec| spec.access == Access::NotKey) => KeyShape::None,
         [KeySpec { begin: Begin::Index(at), find: Find::Range { last: 0, .. }, .. }] => {
             KeyShape::One(*at)
         }
@@ -331,9 +340,21 @@ impl Command {
         self.name.split_once('|').map(|(container, _)| container)
     }
 
+    /// Where the arguments have a member that the command looks up in the collection at its key, if it is that
+    /// kind of command. A hint for prefetching: it may point at something else.
+    pub fn likely_member(&self) -> Option<u8> {
+        match self.group {
+            Group::Set | Group::Hash => Some(2),
+            // ZADD and ZINCRBY have the score before the member.
+            Group::SortedSet if self.flags.has(DENYOOM) => Some(3),
+            Group::SortedSet => Some(2),
+            _ => None,
+        }
+    }
+
     /// Calls `visit` with the place of each key in `args`.
     pub fn for_each_key(&self, args: &[&[u8]], mut visit: impl FnMut(usize)) {
-        for spec in self.keys {
+        for spec in self.keys.iter().filter(|spec| spec.access != Access::NotKey) {
             spec.for_each(args, &mut visit);
         }
     }
@@ -412,7 +433,7 @@ mod tests {
                 let run = table.command(id).run;
                 assert!(matches!(run, Run::Container | Run::ContainerOr(_)), "{name}");
             }
-            if !command.keys.is_empty() {
+            if shape_of(command.keys) != KeyShape::None {
                 let by_data = matches!(command.run, Run::Data(_) | Run::Blocking(_));
                 assert!(by_data || name == "watch", "{name}: keys need a data handler");
             }

@@ -9,6 +9,8 @@
 
 use std::ops::{Index, IndexMut};
 
+use crate::memory::prefetch;
+
 /// Items per word of a chunk's occupancy map.
 const WORD_BITS: usize = 64;
 
@@ -81,6 +83,15 @@ impl<T: Default, const WORDS: usize> Arena<T, WORDS> {
         }
         self.len += 1;
         (number * Self::CHUNK_ITEMS + place) as u32
+    }
+
+    /// Asks the core for the first cache line of the item at `address`, if there is one.
+    #[inline]
+    pub fn prefetch(&self, address: u32) {
+        let (number, place) = Self::split(address);
+        if let Some(item) = self.chunks.get(number).and_then(|chunk| chunk.items.get(place)) {
+            prefetch(&raw const *item);
+        }
     }
 
     /// Takes the item at `address` out.

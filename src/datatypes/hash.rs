@@ -12,6 +12,7 @@ use super::hashing::hash_bytes;
 use super::listpack::{self, Element, Listpack, Position};
 use super::set::extrapolate;
 use super::table::{self, Table};
+use crate::memory::prefetch;
 
 /// When a hash leaves the listpack encoding.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +108,13 @@ impl Hash {
                 let pair = table.find(hash_bytes(field), |pair| pair.field() == field)?;
                 Some(Element::Bytes(pair.value()))
             }
+        }
+    }
+
+    /// Asks for the memory that a look-up of `field` will want.
+    pub fn prefetch(&self, field: &[u8]) {
+        if let Form::Table(table) = &self.0 {
+            table.prefetch(hash_bytes(field), |pair| prefetch(pair.0.as_ptr()));
         }
     }
 

@@ -19,5 +19,6 @@ pub mod number;
 pub mod set;
 pub mod skiplist;
 pub mod small_bytes;
+pub mod stream;
 pub mod table;
 pub mod zset;

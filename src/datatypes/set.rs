@@ -145,6 +145,13 @@ impl Set {
         }
     }
 
+    /// Asks for the memory that a look-up of `member` will want.
+    pub fn prefetch(&self, member: &[u8]) {
+        if let Form::Table(table) = &self.0 {
+            table.prefetch(hash_bytes(member), |_| {});
+        }
+    }
+
     /// Whether a member of another set is in this one.
     pub fn contains_element(&self, member: Element<'_>) -> bool {
         match (&self.0, member) {

@@ -16,6 +16,8 @@ use std::mem;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use crate::memory::prefetch;
+
 /// Buckets of a full segment. A scan step hashes the elements of one segment: at 5 M members SSCAN
 /// COUNT 10 took 3.7 µs with 512 buckets, 6.2 with 1024 and 10.7 with 2048, while look-ups, which
 /// gain from a smaller directory, differed by less than the noise.
@@ -111,6 +113,17 @@ impl<T> Table<T> {
     #[inline]
     pub fn find(&self, hash: u64, eq: impl FnMut(&T) -> bool) -> Option<&T> {
         self.segment(hash).find(inner(hash), eq)
+    }
+
+    /// Brings the elements that [`Self::find`] will look at closer, for look-ups that will follow soon: several of
+    /// these overlap their cache misses. `visit` may ask for what a likely element points to.
+    #[inline]
+    pub fn prefetch(&self, hash: u64, mut visit: impl FnMut(&T)) {
+        self.segment(hash).find(inner(hash), |likely| {
+            prefetch(&raw const *likely);
+            visit(likely);
+            false
+        });
     }
 
     /// As [`Self::find`]. The caller must not change what the hash is computed from.

@@ -235,6 +235,13 @@ impl ZSet {
         }
     }
 
+    /// Asks for the memory that a look-up of `member` will want.
+    pub fn prefetch(&self, member: &[u8]) {
+        if let Form::Indexed(indexed) = &self.0 {
+            indexed.prefetch(member);
+        }
+    }
+
     /// How many members come before `member`.
     pub fn rank(&self, member: &[u8]) -> Option<usize> {
         match &self.0 {
@@ -327,6 +334,11 @@ impl ZSet {
             }
             Form::Indexed(indexed) => indexed.scan(cursor, count, visit),
         }
+    }
+
+    /// Gives up the listpack (SORT does, in Redis).
+    pub fn convert_to_skiplist(&mut self) {
+        self.index();
     }
 
     /// Frees about `elements_max` members of a sorted set that is given up; true when nothing is

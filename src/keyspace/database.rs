@@ -10,6 +10,7 @@ use super::entry::Entry;
 use super::expiry::{ExpiryWheel, Popped};
 use super::garbage::Garbage;
 use super::key::{Key, hash_of};
+use super::notes::Notes;
 use super::slot_index::SlotIndex;
 use super::slot_table::{Location, SCAN_HASH_SHIFT, SlotTable};
 use super::value::{Collection, StrRef, Value, ValueMut, ValueRef};
@@ -54,6 +55,8 @@ pub struct Database {
     /// Unix time, ms; the same for a whole turn.
     pub(super) now_ms: i64,
     stats: DatabaseStats,
+    /// What handlers do not see.
+    pub(super) notes: Notes,
     /// Big values on their way out.
     garbage: Garbage,
 }
@@ -69,6 +72,7 @@ impl Database {
             access,
             now_ms,
             stats: DatabaseStats::default(),
+            notes: Notes::default(),
             garbage: Garbage::default(),
         }
     }
@@ -135,6 +139,7 @@ impl Database {
             return false;
         }
         self.stats.expired += 1;
+        self.notes.expired(key.bytes);
         self.remove_entry(key).map(|entry| self.garbage.put(entry)).is_some()
     }
 
@@ -157,20 +162,33 @@ impl Database {
     }
 
     /// As [`Database::read`], the whole entry.
+    #[inline]
     pub fn read_entry(&mut self, key: &Key<'_>) -> Option<&Entry> {
-        let Some(at) = self.locate(key) else {
+        if self.expiring > 0 {
+            self.expire_if_due(key);
+        }
+        let table = self.slots.get(key.slot.index());
+        let Some(entry) = table.and_then(|table| table.find(key)) else {
             self.stats.misses += 1;
+            self.notes.missed(key.bytes);
             return None;
         };
         self.stats.hits += 1;
-        let entry = self.slots[key.slot.index()].at(at)?;
         self.access.touch(entry);
         Some(entry)
     }
 
-    /// The entry of `key`, as a command looks at it that must not count as an access (EXISTS, TTL,
-    /// OBJECT): counts a hit or a miss.
+    /// The entry of `key`, as a command looks at it that must not count as an access (EXISTS, TTL):
+    /// counts a hit or a miss.
     pub fn look_at(&mut self, key: &Key<'_>) -> Option<&Entry> {
+        if self.notes.wanted.missed && !self.contains(key) {
+            self.notes.missed(key.bytes);
+        }
+        self.inspect(key)
+    }
+
+    /// As [`Database::look_at`], for commands to which a missing key is no event (OBJECT).
+    pub fn inspect(&mut self, key: &Key<'_>) -> Option<&Entry> {
         let Some(at) = self.locate(key) else {
             self.stats.misses += 1;
             return None;
@@ -266,6 +284,7 @@ impl Database {
     /// Adds a key that does not exist. `expiry` is unix time, ms.
     pub fn insert(&mut self, key: &Key<'_>, value: Value, expiry: Option<i64>) {
         let entry = Entry::new(key.bytes, value, expiry, self.access.new_entry());
+        self.notes.created(key.bytes);
         self.insert_entry(key, entry);
     }
 
@@ -314,6 +333,7 @@ impl Database {
                 New::Bytes(text) => Entry::with_string(key.bytes, text, at, clock),
                 New::Value(value) => Entry::new(key.bytes, value, at, clock),
             };
+            self.notes.created(key.bytes);
             return self.insert_entry(key, entry);
         };
         let old_expiry = entry.expiry();
@@ -380,11 +400,23 @@ impl Database {
         self.remove_entry(key)
     }
 
-    /// Puts an entry that was taken from some database back under its own key, over what is there.
+    /// Puts an entry that was on loan back under its own key, over what is there.
+    pub fn put_back(&mut self, entry: Entry) {
+        self.insert_over(entry, false);
+    }
+
+    /// Makes an entry that was taken elsewhere a new key, over what is there.
     pub fn adopt(&mut self, entry: Entry) {
+        self.insert_over(entry, true);
+    }
+
+    fn insert_over(&mut self, entry: Entry, is_new: bool) {
         let bytes = entry.key().to_vec();
         let key = Key::new(&bytes);
         self.remove(&key);
+        if is_new {
+            self.notes.created(&bytes);
+        }
         self.insert_entry(&key, entry);
     }
 
@@ -438,6 +470,7 @@ impl Database {
             self.wheel.arm(slot, hash, at);
         } else if let Some(entry) = table.remove_if(hash, has_expiry) {
             self.stats.expired += 1;
+            self.notes.expired(entry.key());
             self.note_removed(slot, &entry);
             self.garbage.put(entry);
         }
@@ -581,10 +614,19 @@ impl Database {
 
     // ---- prefetch: the three steps of a look-up, for commands that will run soon ----
 
+    /// All three steps for all keys, step by step, so that their cache misses overlap. `keys` makes an iterator
+    /// for each step.
+    #[inline]
+    pub fn prefetch<'k, 'a: 'k, I: Iterator<Item = &'k Key<'a>>>(&self, keys: impl Fn() -> I) {
+        keys().for_each(|key| self.prefetch_slot(key));
+        keys().for_each(|key| self.prefetch_bucket(key));
+        keys().for_each(|key| self.prefetch_entry(key));
+    }
+
     /// Asks for the table header of the slot.
     pub fn prefetch_slot(&self, key: &Key<'_>) {
         if let Some(table) = self.table(key.slot) {
-            super::entry::prefetch(&raw const *table);
+            crate::memory::prefetch(&raw const *table);
         }
     }
 
@@ -599,6 +641,17 @@ impl Database {
     pub fn prefetch_entry(&self, key: &Key<'_>) {
         if let Some(table) = self.table(key.slot) {
             table.prefetch_entry(key.hash);
+        }
+    }
+
+    /// Asks for what a look-up of these members of the collection at `key` will want.
+    pub fn prefetch_members<'m>(&self, key: &Key<'_>, members: impl Iterator<Item = &'m [u8]>) {
+        let Some(entry) = self.find(key) else { return };
+        match entry.value() {
+            ValueRef::Set(set) => members.for_each(|member| set.prefetch(member)),
+            ValueRef::Hash(hash) => members.for_each(|field| hash.prefetch(field)),
+            ValueRef::ZSet(zset) => members.for_each(|member| zset.prefetch(member)),
+            ValueRef::Str(_) | ValueRef::List(_) | ValueRef::Stream(_) => {}
         }
     }
 

@@ -25,7 +25,8 @@ use std::mem::size_of;
 use std::ptr::{self, NonNull};
 
 use super::value::{StrRef, Value, ValueMut, ValueRef};
-use crate::datatypes::{hash::Hash, list::List, set::Set, zset::ZSet};
+use crate::datatypes::{hash::Hash, list::List, set::Set, stream::Stream, zset::ZSet};
+use crate::memory::prefetch;
 
 /// Longest string that is kept inside the entry, in bytes. Longer ones are a `Vec` of their own, so
 /// that growing them (APPEND, SETRANGE) does not move the key.
@@ -35,6 +36,9 @@ const _: () = assert!(EMBEDDED_BYTES_MAX <= u16::MAX as usize, "the length field
 
 /// Bytes of the fixed part of the layout.
 const HEADER_BYTES: usize = 8;
+
+/// An offset that is in the next cache line for all entries of the usual size that reach into it.
+const SECOND_LINE_OFFSET: usize = 48;
 
 const KIND_MASK: u8 = 0x0f;
 const HAS_EXPIRY: u8 = 0x10;
@@ -60,6 +64,8 @@ pub enum Kind {
     Hash = 5,
     /// A sorted set.
     ZSet = 6,
+    /// A stream.
+    Stream = 7,
 }
 
 impl Kind {
@@ -72,7 +78,7 @@ impl Kind {
         match self {
             Kind::Embedded => 0,
             Kind::Raw => size_of::<Vec<u8>>(),
-            Kind::Int | Kind::List | Kind::Set | Kind::Hash | Kind::ZSet => 8,
+            Kind::Int | Kind::List | Kind::Set | Kind::Hash | Kind::ZSet | Kind::Stream => 8,
         }
     }
 
@@ -85,6 +91,7 @@ impl Kind {
             4 => Kind::Set,
             5 => Kind::Hash,
             6 => Kind::ZSet,
+            7 => Kind::Stream,
             _ => panic!("the header was written by this file"),
         }
     }
@@ -119,6 +126,7 @@ impl Entry {
             Value::Set(set) => Self::with_payload(Kind::Set, key, set, expiry, clock),
             Value::Hash(hash) => Self::with_payload(Kind::Hash, key, hash, expiry, clock),
             Value::ZSet(zset) => Self::with_payload(Kind::ZSet, key, zset, expiry, clock),
+            Value::Stream(stream) => Self::with_payload(Kind::Stream, key, stream, expiry, clock),
         }
     }
 
@@ -348,6 +356,7 @@ impl Entry {
                 Kind::Set => ValueRef::Set(&*self.payload().cast::<Box<Set>>()),
                 Kind::Hash => ValueRef::Hash(&*self.payload().cast::<Box<Hash>>()),
                 Kind::ZSet => ValueRef::ZSet(&*self.payload().cast::<Box<ZSet>>()),
+                Kind::Stream => ValueRef::Stream(&*self.payload().cast::<Box<Stream>>()),
             }
         }
     }
@@ -371,6 +380,7 @@ impl Entry {
                 Kind::Set => ValueMut::Set(&mut *self.payload().cast::<Box<Set>>()),
                 Kind::Hash => ValueMut::Hash(&mut *self.payload().cast::<Box<Hash>>()),
                 Kind::ZSet => ValueMut::ZSet(&mut *self.payload().cast::<Box<ZSet>>()),
+                Kind::Stream => ValueMut::Stream(&mut *self.payload().cast::<Box<Stream>>()),
             }
         }
     }
@@ -429,6 +439,7 @@ impl Entry {
                 Kind::Set => Value::Set(self.payload().cast::<Box<Set>>().read()),
                 Kind::Hash => Value::Hash(self.payload().cast::<Box<Hash>>().read()),
                 Kind::ZSet => Value::ZSet(self.payload().cast::<Box<ZSet>>().read()),
+                Kind::Stream => Value::Stream(self.payload().cast::<Box<Stream>>().read()),
             }
         };
         self.release_keeping_payload();
@@ -453,9 +464,12 @@ impl Entry {
         unsafe { dealloc(start, layout) }
     }
 
-    /// Asks the core for the cache line of the entry.
+    /// Asks the core for the first two cache lines of the entry: most entries are shorter than a line and
+    /// begin anywhere in one.
+    #[inline]
     pub fn prefetch(&self) {
         prefetch(self.0.as_ptr());
+        prefetch(self.0.as_ptr().wrapping_add(SECOND_LINE_OFFSET));
     }
 }
 
@@ -472,6 +486,7 @@ impl Drop for Entry {
                 Kind::Set => self.payload().cast::<Box<Set>>().drop_in_place(),
                 Kind::Hash => self.payload().cast::<Box<Hash>>().drop_in_place(),
                 Kind::ZSet => self.payload().cast::<Box<ZSet>>().drop_in_place(),
+                Kind::Stream => self.payload().cast::<Box<Stream>>().drop_in_place(),
             }
             dealloc(self.0.as_ptr(), layout);
         }
@@ -494,7 +509,7 @@ static KEY_OFFSETS: [u8; 64] = {
     while flags < 64 {
         let kind = flags & KIND_MASK;
         // Other kinds do not exist: no header has them.
-        if kind <= Kind::ZSet as u8 {
+        if kind <= Kind::Stream as u8 {
             let payload = Kind::from_nibble(kind).payload_bytes();
             offsets[flags as usize] = (payload_offset(flags) + payload) as u8;
         }
@@ -512,20 +527,6 @@ fn layout_of(flags: u8, key_len: usize, embedded_len: usize) -> Layout {
     let payload = Kind::from_nibble(flags & KIND_MASK).payload_bytes();
     let size = payload_offset(flags) + payload + key_len + embedded_len;
     Layout::from_size_align(size, 8).expect("a key is at most 512 MB, so the size cannot overflow")
-}
-
-/// Asks the core for the cache line at `address`. Only a hint, so any address is allowed.
-#[inline]
-pub fn prefetch<T>(address: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: PREFETCHT0 yields no value and never faults, whatever the address; SSE, its only
-    // requirement, is part of every x86_64.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ const FREE_AT_ONCE_ELEMENTS_MAX: usize = 64;
 
 /// Nodes of a list that are freed between two looks at the clock; each may have 8 KiB.
 const LIST_NODES_PER_STEP: usize = 8;
+/// Nodes or pending entries of a stream that are freed between two looks at the clock; a node has
+/// some 4 KiB.
+const STREAM_PARTS_PER_STEP: usize = 16;
 
 enum Trash {
     Value(Entry),
@@ -38,6 +41,7 @@ fn elements(entry: &Entry) -> usize {
         ValueRef::Set(set) => set.len(),
         ValueRef::Hash(hash) => hash.len(),
         ValueRef::ZSet(zset) => zset.len(),
+        ValueRef::Stream(stream) => stream.parts(),
     }
 }
 
@@ -127,6 +131,7 @@ fn free_elements(entry: &mut Entry) -> bool {
         ValueMut::Set(set) => set.free_slice(ELEMENTS_PER_LOOK),
         ValueMut::Hash(hash) => hash.free_slice(ELEMENTS_PER_LOOK),
         ValueMut::ZSet(zset) => zset.free_slice(ELEMENTS_PER_LOOK),
+        ValueMut::Stream(stream) => stream.free_slice(STREAM_PARTS_PER_STEP),
     }
 }
 
@@ -134,6 +139,7 @@ fn free_elements(entry: &mut Entry) -> bool {
 mod tests {
     use super::*;
     use crate::datatypes::list::{End, List};
+    use crate::datatypes::stream::{NewId, NodeLimits, Stream};
     use crate::datatypes::{set::Set, zset::ZSet};
     use crate::keyspace::{Key, Value};
     use crate::slot::SLOT_COUNT;
@@ -158,16 +164,20 @@ mod tests {
         let mut list = List::default();
         let mut set = Set::default();
         let mut zset = ZSet::default();
+        let mut stream = Stream::default();
         for (score, member) in members().enumerate() {
             list.push(End::Tail, &member);
             set.insert(&member, Default::default());
             zset.insert(&member, score as f64, Default::default());
+            let added = stream.append(NewId::Auto, &[b"f", &member], &NodeLimits::default(), 1);
+            assert!(added.is_ok());
         }
         // A segment of a table is freed at once, and holds at most 1024 members.
         for (value, at_least) in [
             (Value::List(Box::new(list)), 20),
             (Value::Set(Box::new(set)), ELEMENTS / 1024),
             (Value::ZSet(Box::new(zset)), ELEMENTS / 1024),
+            (Value::Stream(Box::new(stream)), ELEMENTS / 100 / STREAM_PARTS_PER_STEP),
         ] {
             let mut garbage = Garbage::default();
             garbage.put(Entry::new(b"key", value, None, 0));

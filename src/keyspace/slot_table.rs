@@ -10,9 +10,10 @@
 //! by the next top bit of the hash (extendible hashing), so that even all keys under one hash
 //! tag never move more than a few hundred at a time.
 
-use super::entry::{Entry, prefetch};
-use super::key::{Key, hash_of};
+use super::entry::Entry;
+use super::key::{Key, hash_of, is_same};
 use super::lines::Lines;
+use crate::memory::prefetch;
 
 const BUCKET_ENTRIES: usize = 7;
 /// Buckets of a segment before it splits: 448 places, so a split moves at most 420 entries (about
@@ -49,12 +50,12 @@ impl Bucket {
     }
 
     #[inline]
-    fn find(&self, tag: u8, matches: impl Fn(&Entry) -> bool) -> Option<usize> {
+    fn find(&self, tag: u8, matches: impl Fn(&Entry) -> bool) -> Option<(usize, &Entry)> {
         let mut candidates = self.candidates(tag);
         while candidates != 0 {
             let place = candidates.trailing_zeros() as usize / 8;
-            if self.entries[place].as_ref().is_some_and(&matches) {
-                return Some(place);
+            if let Some(entry) = self.entries[place].as_ref().filter(|entry| matches(entry)) {
+                return Some((place, entry));
             }
             candidates &= candidates - 1;
         }
@@ -86,6 +87,13 @@ struct Segment {
     len: u32,
 }
 
+/// An entry, and where it was found.
+struct Found<'a> {
+    bucket: usize,
+    place: usize,
+    entry: &'a Entry,
+}
+
 /// Entries that `buckets` buckets may hold: 15/16 of the places, all of a single one.
 const fn capacity(buckets: usize) -> usize {
     if buckets == 1 { BUCKET_ENTRIES } else { buckets * BUCKET_ENTRIES * 15 / 16 }
@@ -98,7 +106,7 @@ impl Segment {
     }
 
     #[inline]
-    fn find(&self, hash: u64, matches: impl Fn(&Entry) -> bool) -> Option<(usize, usize)> {
+    fn find(&self, hash: u64, matches: impl Fn(&Entry) -> bool) -> Option<Found<'_>> {
         let count = self.buckets.len();
         if count == 0 {
             return None;
@@ -107,8 +115,8 @@ impl Segment {
         let mut index = self.home(hash);
         for _ in 0..count {
             let bucket = &self.buckets[index];
-            if let Some(place) = bucket.find(tag, &matches) {
-                return Some((index, place));
+            if let Some((place, entry)) = bucket.find(tag, &matches) {
+                return Some(Found { bucket: index, place, entry });
             }
             if bucket.control & OVERFLOWED == 0 {
                 return None;
@@ -302,8 +310,8 @@ impl SlotTable {
     #[inline]
     pub fn locate(&self, key: &Key<'_>) -> Option<Location> {
         let segment = self.segment(key.hash);
-        let (bucket, place) = segment.find(key.hash, |entry| entry.key() == key.bytes)?;
-        Some(Location { hash: key.hash, bucket, place })
+        let found = segment.find(key.hash, |entry| is_same(entry.key(), key.bytes))?;
+        Some(Location { hash: key.hash, bucket: found.bucket, place: found.place })
     }
 
     /// The entry at a place where one was found.
@@ -321,7 +329,8 @@ impl SlotTable {
     /// The entry of `key`.
     #[inline]
     pub fn find(&self, key: &Key<'_>) -> Option<&Entry> {
-        self.at(self.locate(key)?)
+        let segment = self.segment(key.hash);
+        segment.find(key.hash, |entry| is_same(entry.key(), key.bytes)).map(|found| found.entry)
     }
 
     /// The entry of `key`, to change.
@@ -361,7 +370,7 @@ impl SlotTable {
 
     /// Takes the entry of `key` out.
     pub fn remove(&mut self, key: &Key<'_>) -> Option<Entry> {
-        self.remove_if(key.hash, |entry| entry.key() == key.bytes)
+        self.remove_if(key.hash, |entry| is_same(entry.key(), key.bytes))
     }
 
     /// Takes an entry with this hash out for which `matches` holds. The hash is only a hint:
@@ -369,7 +378,8 @@ impl SlotTable {
     pub fn remove_if(&mut self, hash: u64, matches: impl Fn(&Entry) -> bool) -> Option<Entry> {
         let segment = self.segment_mut(hash);
         let found = segment.find(hash, matches)?;
-        let entry = segment.take(found);
+        let at = (found.bucket, found.place);
+        let entry = segment.take(at);
         segment.shrink_if_sparse();
         self.note_removed();
         Some(entry)
@@ -377,9 +387,7 @@ impl SlotTable {
 
     /// An entry with this hash for which `matches` holds; see [`SlotTable::remove_if`].
     pub fn find_if(&self, hash: u64, matches: impl Fn(&Entry) -> bool) -> Option<&Entry> {
-        let segment = self.segment(hash);
-        let (bucket, place) = segment.find(hash, matches)?;
-        segment.buckets[bucket].entries[place].as_ref()
+        self.segment(hash).find(hash, matches).map(|found| found.entry)
     }
 
     fn note_removed(&mut self) {
@@ -504,22 +512,37 @@ impl SlotTable {
     }
 
     /// Asks for the bucket where `hash` would be.
+    ///
+    /// Of two keys in seven the place is in the bucket after their own (tables are nearly full), so both are asked
+    /// for: they are neighbours in memory.
+    #[inline]
     pub fn prefetch_bucket(&self, hash: u64) {
         if let Shape::Small(segment) = &self.0
             && !segment.buckets.is_empty()
         {
-            prefetch(&raw const segment.buckets[segment.home(hash)]);
+            let home: *const Bucket = &raw const segment.buckets[segment.home(hash)];
+            prefetch(home);
+            prefetch(home.wrapping_add(1));
         }
     }
 
     /// Asks for the entry that `hash` likely leads to; reads the bucket, so prefetch that earlier.
+    #[inline]
     pub fn prefetch_entry(&self, hash: u64) {
         let segment = self.segment(hash);
         if segment.buckets.is_empty() {
             return;
         }
-        let bucket = &segment.buckets[segment.home(hash)];
-        let candidates = bucket.candidates(tag_of(hash));
+        let (tag, home) = (tag_of(hash), segment.home(hash));
+        let mut bucket = &segment.buckets[home];
+        let mut candidates = bucket.candidates(tag);
+        if candidates == 0
+            && bucket.control & OVERFLOWED != 0
+            && let Some(next) = segment.buckets.get(home + 1)
+        {
+            bucket = next;
+            candidates = bucket.candidates(tag);
+        }
         if candidates != 0
             && let Some(entry) = &bucket.entries[candidates.trailing_zeros() as usize / 8]
         {

@@ -1,6 +1,6 @@
 //! What a key can hold, in its three forms: owned, borrowed and borrowed to change.
 
-use crate::datatypes::{hash::Hash, list::List, set::Set, zset::ZSet};
+use crate::datatypes::{hash::Hash, list::List, set::Set, stream::Stream, zset::ZSet};
 
 /// An owned value, on its way into or out of the keyspace.
 pub enum Value {
@@ -18,6 +18,23 @@ pub enum Value {
     Hash(Box<Hash>),
     /// A sorted set.
     ZSet(Box<ZSet>),
+    /// A stream.
+    Stream(Box<Stream>),
+}
+
+impl Value {
+    /// The value, to read.
+    pub fn as_ref(&self) -> ValueRef<'_> {
+        match self {
+            Value::Int(n) => ValueRef::Str(StrRef::Int(*n)),
+            Value::Str(bytes) | Value::ModifiedStr(bytes) => ValueRef::Str(StrRef::Bytes(bytes)),
+            Value::List(list) => ValueRef::List(list),
+            Value::Set(set) => ValueRef::Set(set),
+            Value::Hash(hash) => ValueRef::Hash(hash),
+            Value::ZSet(zset) => ValueRef::ZSet(zset),
+            Value::Stream(stream) => ValueRef::Stream(stream),
+        }
+    }
 }
 
 /// A string value, to read.
@@ -69,6 +86,8 @@ pub enum ValueRef<'a> {
     Hash(&'a Hash),
     /// A sorted set.
     ZSet(&'a ZSet),
+    /// A stream.
+    Stream(&'a Stream),
 }
 
 /// A value, to change in place.
@@ -83,6 +102,8 @@ pub enum ValueMut<'a> {
     Hash(&'a mut Hash),
     /// A sorted set.
     ZSet(&'a mut ZSet),
+    /// A stream.
+    Stream(&'a mut Stream),
 }
 
 /// Redis's type names (`TYPE`, `SCAN … TYPE`).
@@ -98,6 +119,8 @@ pub enum TypeName {
     Hash,
     /// "zset"
     ZSet,
+    /// "stream"
+    Stream,
 }
 
 impl TypeName {
@@ -109,6 +132,7 @@ impl TypeName {
             TypeName::Set => "set",
             TypeName::Hash => "hash",
             TypeName::ZSet => "zset",
+            TypeName::Stream => "stream",
         }
     }
 }
@@ -122,6 +146,7 @@ impl ValueRef<'_> {
             ValueRef::Set(_) => TypeName::Set,
             ValueRef::Hash(_) => TypeName::Hash,
             ValueRef::ZSet(_) => TypeName::ZSet,
+            ValueRef::Stream(_) => TypeName::Stream,
         }
     }
 
@@ -135,6 +160,7 @@ impl ValueRef<'_> {
             ValueRef::Set(set) => Value::Set(Box::new((*set).clone())),
             ValueRef::Hash(hash) => Value::Hash(Box::new((*hash).clone())),
             ValueRef::ZSet(zset) => Value::ZSet(Box::new((*zset).clone())),
+            ValueRef::Stream(stream) => Value::Stream(Box::new((*stream).clone())),
         }
     }
 }
@@ -149,7 +175,7 @@ pub trait Collection: Default + Sized + 'static {
     fn into_value(self) -> Value;
     /// How many elements it has.
     fn len(&self) -> usize;
-    /// Whether it has no elements; a key with an empty collection does not exist.
+    /// Whether it has no elements; a key with an empty collection does not exist, unless that is a stream.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -187,3 +213,4 @@ collection!(List);
 collection!(Set);
 collection!(Hash);
 collection!(ZSet);
+collection!(Stream);

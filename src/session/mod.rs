@@ -10,6 +10,8 @@ pub use multi::{Block, Multi, Spread};
 pub use replies::{Place, ReplyQueue};
 
 use crate::command::CommandId;
+use crate::config::values::{BufferLimits, BufferLimitsByClass};
+use crate::pubsub::Counts;
 use crate::resp::Parser;
 use crate::shard_map::ShardId;
 use crate::transaction::TxId;
@@ -86,6 +88,8 @@ pub struct Session {
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// How many subscriptions it has.
+    pub subscribed: Counts,
     /// Which replies it wants.
     pub reply_mode: ReplyMode,
     /// Where the parser stands in the command that begins `query`, or in the next input.
@@ -110,7 +114,7 @@ pub struct Session {
     pub over_soft_limit_since: Option<i64>,
     /// When it connected, unix ms.
     pub created_ms: i64,
-    /// When it last sent something, unix ms.
+    /// When it last sent or was sent something, unix ms.
     pub active_ms: i64,
     /// What it queues since MULTI.
     pub multi: Option<Box<Multi>>,
@@ -150,6 +154,7 @@ impl Session {
             authenticated,
             no_evict: false,
             no_touch: false,
+            subscribed: Counts::default(),
             reply_mode: ReplyMode::On,
             parser: Parser::default(),
             query: Vec::new(),
@@ -177,7 +182,7 @@ impl Session {
         }
     }
 
-    /// RESET: back to how a fresh connection is.
+    /// RESET: back to how a fresh connection is, but for its subscriptions, which others know of.
     pub fn reset(&mut self, authenticated: bool) {
         self.name.clear();
         self.db = 0;
@@ -186,6 +191,20 @@ impl Session {
         self.no_evict = false;
         self.no_touch = false;
         self.reply_mode = ReplyMode::On;
+    }
+
+    /// Appends a message out of turn, one or several, whatever replies the client wants. `message` is an
+    /// array, which RESP3 calls a push.
+    pub fn push(&mut self, message: &[u8]) {
+        let out = self.replies.local();
+        let before = out.len();
+        out.extend_from_slice(message);
+        if self.resp3
+            && let Some(sigil) = out.get_mut(before)
+        {
+            *sigil = b'>';
+        }
+        self.replies.end_local(before);
     }
 
     /// Whether input may be run now.
@@ -202,6 +221,11 @@ impl Session {
     /// [`UNCOUNTED_OUTPUT_BYTES`], its static buffer, so that no limit cuts off small replies.
     pub fn limited_output_bytes(&self) -> usize {
         self.unsent_bytes().saturating_sub(UNCOUNTED_OUTPUT_BYTES)
+    }
+
+    /// Which of the limits apply to it.
+    pub fn output_limits(&self, limits: &BufferLimitsByClass) -> BufferLimits {
+        if self.subscribed.any() { limits.pubsub } else { limits.normal }
     }
 
     /// Memory that the connection holds, in bytes (CLIENT LIST tot-mem).

@@ -32,6 +32,8 @@ enum Pending {
 pub struct ReplyQueue {
     /// In order and ready to go: full chunks, then the one that is being filled.
     full: VecDeque<Vec<u8>>,
+    /// Bytes of `full`.
+    full_bytes: usize,
     out: Vec<u8>,
     pending: VecDeque<Pending>,
     /// The place of the first of `pending`; places count on and wrap.
@@ -39,7 +41,12 @@ pub struct ReplyQueue {
     /// Local replies behind an expected one, one after the other.
     held: Vec<u8>,
     held_start: usize,
+    /// Somebody's reply will take a while: what is ready is not kept back for it.
+    late: bool,
 }
+
+/// Replies are kept back for others that come with the next turn, up to so many bytes.
+const KEPT_BACK_BYTES_MAX: usize = 16 * 1024;
 
 impl ReplyQueue {
     /// Whether no reply is expected from elsewhere.
@@ -49,13 +56,24 @@ impl ReplyQueue {
 
     /// Bytes that are ready or held.
     pub fn len(&self) -> usize {
-        let full: usize = self.full.iter().map(Vec::len).sum();
-        full + self.out.len() + self.held.len() - self.held_start
+        self.full_bytes + self.out.len() + self.held.len() - self.held_start
     }
 
     /// Whether no bytes are ready or held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether bytes are to be sent now. What is ready waits for the replies of a batch that is on its way: they
+    /// come with the next turn, and sending twice costs more than all else about a crossing command.
+    pub fn wants_sending(&self) -> bool {
+        let waits = !self.pending.is_empty() && !self.late && self.full.is_empty();
+        self.has_output() && !(waits && self.out.len() < KEPT_BACK_BYTES_MAX)
+    }
+
+    /// The reply to one of the commands that are under way has to wait for other clients.
+    pub fn expect_delay(&mut self) {
+        self.late = true;
     }
 
     /// Whether bytes are ready to be sent.
@@ -70,6 +88,7 @@ impl ReplyQueue {
             return &mut self.held;
         }
         if self.out.len() >= CHUNK_BYTES {
+            self.full_bytes += self.out.len();
             self.full.push_back(std::mem::take(&mut self.out));
         }
         &mut self.out
@@ -77,7 +96,17 @@ impl ReplyQueue {
 
     /// Takes back the reply that was appended behind `before` bytes of [`ReplyQueue::local`].
     pub fn drop_local(&mut self, before: usize) {
-        if self.pending.is_empty() { &mut self.out } else { &mut self.held }.truncate(before);
+        self.last_local().truncate(before);
+    }
+
+    /// As [`ReplyQueue::drop_local`], and returns the reply, so that something can go before it.
+    pub fn take_local(&mut self, before: usize) -> Vec<u8> {
+        self.last_local().split_off(before)
+    }
+
+    /// What [`ReplyQueue::local`] returned last: it may have begun a new chunk, and now would again.
+    fn last_local(&mut self) -> &mut Vec<u8> {
+        if self.pending.is_empty() { &mut self.out } else { &mut self.held }
     }
 
     /// A local reply was appended to [`ReplyQueue::local`], which had `before` bytes.
@@ -132,6 +161,7 @@ impl ReplyQueue {
                 }
                 Some(Pending::Expected | Pending::Unwanted) => return,
                 None => {
+                    self.late = false;
                     self.held.clear();
                     self.held_start = 0;
                     if self.held.capacity() > 4096 {
@@ -147,7 +177,13 @@ impl ReplyQueue {
 
     /// Takes bytes that are ready, a chunk at a time; empty when there are none.
     pub fn take_output(&mut self) -> Vec<u8> {
-        self.full.pop_front().unwrap_or_else(|| std::mem::take(&mut self.out))
+        match self.full.pop_front() {
+            Some(chunk) => {
+                self.full_bytes -= chunk.len();
+                chunk
+            }
+            None => std::mem::take(&mut self.out),
+        }
     }
 
     /// Gives a free buffer to write replies into, so that the next reply need not allocate one.
@@ -179,6 +215,27 @@ mod tests {
         let before = buffer.len();
         buffer.extend_from_slice(text.as_bytes());
         queue.end_local(before);
+    }
+
+    #[test]
+    fn ready_replies_wait_for_those_of_the_next_turn_unless_they_are_many_or_it_is_late() {
+        let mut queue = ReplyQueue::default();
+        local(&mut queue, "+OK\r\n");
+        assert!(queue.wants_sending());
+        let place = queue.expect(true);
+        assert!(queue.has_output() && !queue.wants_sending());
+        queue.fill(place, b"+LATER\r\n");
+        assert!(queue.wants_sending());
+
+        let place = queue.expect(true);
+        queue.expect_delay();
+        assert!(queue.wants_sending(), "what comes late holds nothing up");
+        queue.fill(place, b"+LATE\r\n");
+        queue.take_output();
+
+        local(&mut queue, &"x".repeat(KEPT_BACK_BYTES_MAX));
+        queue.expect(true);
+        assert!(queue.wants_sending(), "so much is not kept back");
     }
 
     proptest! {

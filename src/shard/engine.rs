@@ -12,8 +12,10 @@ use crate::command::{
     EveryShard, Part, Reach, Request,
 };
 use crate::config::Config;
-use crate::keyspace::{Key, Keyspace};
+use crate::config::values::KeyspaceEvents;
+use crate::keyspace::{Key, Keyspace, NotesWanted};
 use crate::process::Process;
+use crate::pubsub::Directory;
 use crate::resp::Reply;
 use crate::shard_map::{ShardId, ShardMap};
 use crate::transaction::LockTable;
@@ -27,6 +29,21 @@ pub struct SlowCommand {
     pub duration_us: u64,
     /// Its arguments.
     pub args: Vec<Vec<u8>>,
+}
+
+/// The clock is read once for so many brief commands, see [`Engine::run`].
+const BRIEF_RUN_MAX: u64 = 16;
+/// A command with more arguments or more bytes of arguments or reply than this may take its time.
+const BRIEF_ARGS_MAX: usize = 4;
+const BRIEF_BYTES_MAX: usize = 4096;
+/// With thresholds below this, somebody wants to know the time of each command.
+const SHARED_TIME_THRESHOLD_MIN: u64 = 1_000_000;
+
+/// Commands in a row that were not timed one by one: all the same, and all brief.
+#[derive(Clone, Copy)]
+struct BriefRun {
+    id: CommandId,
+    len: u64,
 }
 
 /// What became of a command.
@@ -55,6 +72,8 @@ pub struct Engine {
     pub locks: LockTable,
     /// Changes since the start.
     pub changes: Changes,
+    /// Who listens to what, on all shards.
+    pub pubsub: Directory,
     /// Which keys the job at work may touch.
     pub reach: Reach,
     /// What this shard counts.
@@ -63,8 +82,14 @@ pub struct Engine {
     pub slow: Vec<SlowCommand>,
     /// Memory is full and nothing can be evicted.
     pub out_of_memory: bool,
-    /// When the last command ended: the next one's start.
+    /// The keyspace keeps notes for keyspace events.
+    takes_notes: bool,
+    /// When the last timed command ended: the next one's start.
     last: Ticks,
+    /// What ran since then.
+    brief: BriefRun,
+    /// By command: whether it is brief unless its arguments or reply are long. Empty while each is timed.
+    is_brief: Vec<bool>,
     /// From how many nanoseconds on a command is slow.
     slow_nanos: u64,
     /// From how many nanoseconds on a command is a latency spike.
@@ -91,11 +116,15 @@ impl Engine {
             process,
             locks: LockTable::default(),
             changes: Changes::default(),
+            pubsub: Directory::new(id, shards),
             reach: Reach::default(),
             stats: ShardStats::default(),
             slow: Vec::new(),
             out_of_memory: false,
+            takes_notes: false,
             last: Ticks::now(),
+            brief: BriefRun { id: CommandId(0), len: 0 },
+            is_brief: Vec::new(),
             slow_nanos: u64::MAX,
             spike_nanos: u64::MAX,
             nanos_per_tick: (1000.0 / clock::ticks_per_us() * (1_u64 << 32) as f64) as u64,
@@ -106,6 +135,7 @@ impl Engine {
 
     /// Takes over what the settings say; to be called after `config` was replaced.
     pub fn settings_changed(&mut self) {
+        self.end_brief_run();
         let config = &self.config;
         self.slow_nanos = match u64::try_from(config.slowlog_log_slower_than) {
             Ok(us) => us.saturating_mul(1000),
@@ -115,6 +145,17 @@ impl Engine {
             0 => u64::MAX,
             ms => ms.saturating_mul(1_000_000),
         };
+        let may_share = self.slow_nanos.min(self.spike_nanos) >= SHARED_TIME_THRESHOLD_MIN;
+        let commands = if may_share { CommandTable::get().commands() } else { &[] };
+        self.is_brief = commands.iter().map(|command| command.flags.has(FAST)).collect();
+        let events = config.notify_keyspace_events;
+        let wanted = NotesWanted {
+            expired: events.contains(KeyspaceEvents::EXPIRED),
+            missed: events.contains(KeyspaceEvents::KEY_MISS),
+            created: events.contains(KeyspaceEvents::NEW),
+        };
+        self.takes_notes = wanted.any();
+        self.keyspace.set_notes_wanted(wanted);
         self.keyspace.set_access_policy(
             config.maxmemory_policy.is_lfu(),
             config.lfu_log_factor,
@@ -125,10 +166,15 @@ impl Engine {
     /// The commands that follow are timed from here.
     #[inline]
     pub fn start_timing(&mut self) {
+        self.end_brief_run();
         self.last = Ticks::now();
     }
 
     /// Runs a command and appends its reply, or its error, to `out`.
+    ///
+    /// Reading the clock costs as much as a tenth of a GET. So of a pipeline's brief commands of one kind, up to
+    /// [`BRIEF_RUN_MAX`] share one time; none of them can be slow by itself. Call
+    /// [`Engine::end_brief_run`] before waiting, or before somebody looks at the statistics.
     #[inline]
     pub fn run(
         &mut self,
@@ -138,14 +184,48 @@ impl Engine {
         (db, resp3): (usize, bool),
         out: &mut Vec<u8>,
     ) -> Ran {
+        if self.brief.len > 0 && (self.brief.id != id || self.brief.len == BRIEF_RUN_MAX) {
+            self.end_brief_run();
+        }
+        let before = out.len();
         let mut reply = Reply::new(out, resp3);
         let mark = reply.mark();
-        if let Err(error) = handler(&mut self.ctx(db), request, &mut reply) {
+        let result = handler(&mut self.ctx(db), request, &mut reply);
+        self.publish_notes();
+        if let Err(error) = result {
             reply.truncate(mark);
             return self.failed(id, request, &error, &mut reply);
         }
-        self.account(id, request.args(), Outcome::Ok);
+        let args = request.args();
+        if self.was_brief(id, args, out.len() - before) {
+            self.stats.record_call(id, Outcome::Ok);
+            self.brief = BriefRun { id, len: self.brief.len + 1 };
+        } else {
+            self.account(id, args, Outcome::Ok);
+        }
         Ran::Done
+    }
+
+    /// Publishes what the keyspace has noted itself, as keyspace events.
+    #[inline]
+    pub fn publish_notes(&mut self) {
+        if self.takes_notes {
+            self.publish_all_notes();
+        }
+    }
+
+    #[cold]
+    fn publish_all_notes(&mut self) {
+        for db in 0..self.keyspace.database_count() {
+            self.ctx(db).publish_notes(db);
+        }
+    }
+
+    #[inline]
+    fn was_brief(&self, id: CommandId, args: &[&[u8]], replied: usize) -> bool {
+        self.is_brief.get(usize::from(id.0)) == Some(&true)
+            && args.len() <= BRIEF_ARGS_MAX
+            && args.iter().map(|arg| arg.len()).sum::<usize>() + replied <= BRIEF_BYTES_MAX
     }
 
     #[cold]
@@ -225,13 +305,41 @@ impl Engine {
         ((u128::from(ticks) * u128::from(self.nanos_per_tick)) >> 32) as u64
     }
 
-    /// Counts a command that has just run, from the end of the one before.
+    /// The nanoseconds since the clock was read last.
     #[inline]
-    pub fn account(&mut self, id: CommandId, args: &[&[u8]], outcome: Outcome) {
+    fn lap(&mut self) -> u64 {
         let now = Ticks::now();
         let nanos = self.nanos(now.since(self.last));
         self.last = now;
-        self.stats.record_call(id, nanos, outcome, self.config.latency_tracking);
+        nanos
+    }
+
+    /// The brief commands since the clock was read last get their time.
+    #[inline]
+    pub fn end_brief_run(&mut self) {
+        let BriefRun { id, len } = self.brief;
+        if len > 0 {
+            let nanos = self.lap();
+            self.stats.record_time(id, nanos, len, self.config.latency_tracking);
+            self.brief.len = 0;
+        }
+    }
+
+    /// Counts a command that has just run, from the end of the one before.
+    #[inline]
+    pub fn account(&mut self, id: CommandId, args: &[&[u8]], outcome: Outcome) {
+        let mut nanos = self.lap();
+        let track = self.config.latency_tracking;
+        let BriefRun { id: earlier, len } = self.brief;
+        if len > 0 {
+            // Those before it were brief: they get what such a command usually takes, it the rest.
+            let theirs = self.stats.mean_nanos(earlier).min(nanos / (len + 1)) * len;
+            self.stats.record_time(earlier, theirs, len, track);
+            self.brief.len = 0;
+            nanos -= theirs;
+        }
+        self.stats.record_call(id, outcome);
+        self.stats.record_time(id, nanos, 1, track);
         if nanos >= self.slow_nanos {
             self.note_slow(id, nanos, args);
         }
@@ -282,6 +390,7 @@ impl Engine {
         request: &Request<'_>,
         db: usize,
     ) -> CommandResult<Part> {
+        self.end_brief_run();
         let start = Ticks::now();
         let part = (every.part)(&mut self.ctx(db), request);
         let nanos = self.nanos(Ticks::now().since(start));
@@ -303,6 +412,7 @@ impl Engine {
             shard: self.id,
             shards: self.shards,
             changes: &mut self.changes,
+            pubsub: &mut self.pubsub,
             reach: &mut self.reach,
             locks: &self.locks,
             stats: &mut self.stats,

@@ -6,6 +6,7 @@
 
 use super::Shard;
 use super::batch::{Batch, Item};
+use super::connection::SessionOutcome;
 use super::engine::{Engine, Ran};
 use super::job::Job;
 use super::message::{JobRequest, Origin, OwnedCommand};
@@ -14,10 +15,10 @@ use crate::admin::slowlog::Caller;
 use crate::admin::stats::Outcome;
 use crate::command::spec::{DENYOOM, NO_AUTH};
 use crate::command::{
-    Command, CommandError, CommandId, CommandResult, CommandTable, KeyShape, Request, Run,
+    Command, CommandError, CommandId, CommandResult, CommandTable, Handler, KeyShape, Request, Run,
     SessionCommand, debug_is_allowed,
 };
-use crate::keyspace::Key;
+use crate::keyspace::{Database, Key};
 use crate::reactor::ConnId;
 use crate::resp::{Limits, ProtocolError, Reply, Step};
 use crate::session::{Hold, ReplyMode, Session, Spread};
@@ -27,6 +28,8 @@ use crate::transaction::KeyLock;
 /// Commands that are parsed before the first of them runs: enough to overlap cache misses, few enough
 /// that what was prefetched is still in the first-level cache when it is used.
 const GROUP_COMMANDS_MAX: usize = 64;
+/// Keys of one command that are prefetched: what more there is would push the first out of the cache again.
+const PREFETCHED_KEYS_MAX: usize = 64;
 /// Input that may wait behind a held command before reading stops.
 const HELD_INPUT_BYTES_MAX: usize = 256 * 1024;
 
@@ -48,6 +51,7 @@ struct Parsed<'a> {
 #[derive(Default)]
 pub struct Scratch {
     args: Vec<&'static [u8]>,
+    keys: Vec<(usize, Key<'static>)>,
     pub(super) block_args: Vec<&'static [u8]>,
     group: Vec<Parsed<'static>>,
 }
@@ -57,6 +61,11 @@ pub struct Scratch {
 pub(super) fn recycle_args<'b>(mut args: Vec<&[u8]>) -> Vec<&'b [u8]> {
     args.clear();
     args.into_iter().map(|_| -> &'b [u8] { unreachable!("it is empty") }).collect()
+}
+
+fn recycle_keys<'b>(mut keys: Vec<(usize, Key<'_>)>) -> Vec<(usize, Key<'b>)> {
+    keys.clear();
+    keys.into_iter().map(|_| -> (usize, Key<'b>) { unreachable!("it is empty") }).collect()
 }
 
 fn recycle_group<'b>(mut group: Vec<Parsed<'_>>) -> Vec<Parsed<'b>> {
@@ -148,7 +157,7 @@ impl Shard {
             let stop = parse_group(&self.engine, session, rest, &mut args, &mut group);
             let db = session.db;
             if group.len() > 1 {
-                prefetch(&self.engine, self.engine.id, db, &group);
+                prefetch(&self.engine, db, &args, &group);
             }
             match self.run_group(conn, &args, &group) {
                 Some(taken) => {
@@ -185,6 +194,7 @@ impl Shard {
     /// Runs a group; `Some(bytes)` if it stopped early after so many bytes of input.
     fn run_group(&mut self, conn: ConnId, args: &[&[u8]], group: &[Parsed<'_>]) -> Option<usize> {
         let stopped = self.run_in_order(conn, args, group);
+        self.engine.end_brief_run();
         if !self.engine.slow.is_empty() {
             self.log_slow_commands(Some(conn));
         }
@@ -198,7 +208,8 @@ impl Shard {
         group: &[Parsed<'_>],
     ) -> Option<usize> {
         let mut start = 0;
-        let hard = self.engine.config.client_output_buffer_limit.normal.hard as usize;
+        let limits = &self.engine.config.client_output_buffer_limit;
+        let hard = self.sessions.get(conn).map_or(0, |s| s.output_limits(limits).hard as usize);
         for parsed in group {
             let words = &args[parsed.first_arg..parsed.end_arg];
             let outcome = match parsed.id {
@@ -289,9 +300,16 @@ impl Shard {
         {
             return self.refuse_for_memory(conn, id);
         }
+        if session.subscribed.any()
+            && !session.resp3
+            && let Some(next) = self.run_for_subscriber(conn, id, words)
+        {
+            return next;
+        }
         if queues {
             return self.queue(conn, id, words, key);
         }
+        let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
         match (command.run, key) {
             (Run::Data(handler), Some((at, key))) => {
                 let owner = self.engine.shards.owner(key.slot);
@@ -310,7 +328,10 @@ impl Shard {
                 if self.engine.run(id, handler, &request, state, out) == Ran::OutOfReach {
                     return self.reach_further(conn, id, words);
                 }
-                if plain {
+                if self.engine.pubsub.has_outgoing() {
+                    let before = self.send_before_reply(conn, before);
+                    self.apply_reply_mode(conn, before);
+                } else if plain {
                     session.replies.end_local(before);
                 } else {
                     self.apply_reply_mode(conn, before);
@@ -324,6 +345,13 @@ impl Shard {
                 })
             }
             (Run::Data(_), None) => self.run_many_keys(conn, id, words),
+            (Run::Publish(_), _) if !session.replies.is_clear() => {
+                session.hold = Hold::Drain;
+                Next::NotYet
+            }
+            (Run::Publish(handler), _) => self.run_here(conn, |engine, state, out| {
+                _ = engine.run(id, handler, &Request::new(words), state, out);
+            }),
             (Run::Blocking(_), _) => self.run_blocking(conn, id, words),
             (Run::Walk(_) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
             (Run::Session(which), _) if is_about_transactions(which) => {
@@ -348,6 +376,7 @@ impl Shard {
         let out = session.replies.local();
         let before = out.len();
         run(&mut self.engine, state, out);
+        let before = self.send_before_reply(conn, before);
         self.apply_reply_mode(conn, before);
         Next::Done
     }
@@ -443,7 +472,14 @@ impl Shard {
     fn run_many_keys(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
         let command = CommandTable::get().command(id);
         let Run::Data(handler) = command.run else { unreachable!("only data commands have keys") };
-        match self.spread_of(command, words) {
+        let spread = self.spread_of(command, words);
+        if self.engine.shards.len() > 1 && command.reaches_further(words) {
+            // The keys that it will ask for are unknown yet, and may be those of the commands before and
+            // after it, on any shard: they keep their order because nothing else is under way.
+            let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
+            return self.when_drained(conn, |shard| shard.start_job(conn, job, spread));
+        }
+        match spread {
             Spread::On(owner) if owner != self.id() => {
                 let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
                 let Some(origin) = self.owe_reply(conn) else { return Next::Stop };
@@ -458,19 +494,37 @@ impl Shard {
             }
             Spread::On(_) | Spread::Nowhere => {}
         }
-        if !self.engine.locks.is_idle() {
-            let mut is_wanted = false;
-            command.for_each_key(words, |at| {
-                let lock = KeyLock { hash: Key::new(words[at]).hash };
-                is_wanted |= self.engine.locks.is_wanted(lock);
-            });
-            if is_wanted {
-                return self.wait_in_line(conn, id, words);
-            }
+        let mut keys = recycle_keys(std::mem::take(&mut self.scratch.keys));
+        command.for_each_key(words, |at| keys.push((at, Key::new(words[at]))));
+        let next = self.run_hashed_keys(conn, id, (words, &keys), handler);
+        self.scratch.keys = recycle_keys(keys);
+        next
+    }
+
+    fn run_hashed_keys(
+        &mut self,
+        conn: ConnId,
+        id: CommandId,
+        (words, keys): (&[&[u8]], &[(usize, Key<'_>)]),
+        handler: Handler,
+    ) -> Next {
+        let locks = &self.engine.locks;
+        let is_wanted = |(_, key): &(usize, Key<'_>)| locks.is_wanted(KeyLock { hash: key.hash });
+        if !locks.is_idle() && keys.iter().any(is_wanted) {
+            return self.wait_in_line(conn, id, words);
         }
+        if let Some(session) = self.sessions.get(conn)
+            && let Some(database) = self.engine.keyspace.databases().get(session.db)
+        {
+            database.prefetch(|| keys.iter().map(|(_, key)| key).take(PREFETCHED_KEYS_MAX));
+        }
+        // Some commands have their destination behind their sources, or before them.
+        let in_order = keys.is_sorted_by_key(|(at, _)| *at);
         let mut ran = Ran::Done;
         let next = self.run_here(conn, |engine, state, out| {
-            ran = engine.run(id, handler, &Request::new(words), state, out);
+            let request =
+                if in_order { Request::with_keys(words, keys) } else { Request::new(words) };
+            ran = engine.run(id, handler, &request, state, out);
         });
         if ran == Ran::OutOfReach {
             return self.reach_further(conn, id, words);
@@ -526,15 +580,17 @@ impl Shard {
         which: crate::command::SessionCommand,
         words: &[&[u8]],
     ) -> Next {
-        let outcome = self.session_command(conn, which, words);
-        self.engine.account(id, words, Outcome::Ok);
-        match outcome {
-            super::connection::SessionOutcome::Done => Next::Done,
-            super::connection::SessionOutcome::Closing => Next::Stop,
-            super::connection::SessionOutcome::Operation(start) => {
+        let next = match self.session_command(conn, which, words) {
+            SessionOutcome::Done => Next::Done,
+            SessionOutcome::Closing => Next::Stop,
+            SessionOutcome::Operation(start) => {
                 self.when_drained(conn, |shard| start(shard, conn, words))
             }
+        };
+        if !matches!(next, Next::NotYet) {
+            self.engine.account(id, words, Outcome::Ok);
         }
+        next
     }
 
     /// Starts a command with a wide effect once all earlier replies of the connection have come.
@@ -608,6 +664,7 @@ impl Shard {
                 slow.extend(self.engine.slow.drain(..).map(|slow| (item.conn, slow)));
             }
         }
+        self.engine.end_brief_run();
         self.scratch.args = recycle_args(args);
         batch.items = items;
         batch.replies = replies;
@@ -637,7 +694,13 @@ impl Shard {
             self.log_slow_commands(Some(conn));
         }
         for item in std::mem::take(&mut batch.items) {
-            let Some(end) = item.reply_end else { continue };
+            let Some(end) = item.reply_end else {
+                if let Some(session) = self.sessions.get_mut(item.conn) {
+                    session.replies.expect_delay();
+                    self.touch(item.conn);
+                }
+                continue;
+            };
             let reply = &batch.replies[start..end as usize];
             start = end as usize;
             if let Some(session) = self.sessions.get_mut(item.conn) {
@@ -802,13 +865,27 @@ fn unknown_subcommand(container: &str, word: &[u8]) -> CommandError {
 }
 
 /// Asks for what the commands of the group will look at, level by level.
-fn prefetch(engine: &Engine, shard: ShardId, db: usize, group: &[Parsed<'_>]) {
+fn prefetch(engine: &Engine, db: usize, args: &[&[u8]], group: &[Parsed<'_>]) {
     let Some(database) = engine.keyspace.databases().get(db) else { return };
+    let alone = engine.shards.len() == 1;
     let keys = || {
         let keys = group.iter().filter_map(|parsed| parsed.key.as_ref().map(|(_, key)| key));
-        keys.filter(|key| engine.shards.owner(key.slot) == shard)
+        keys.filter(|key| alone || engine.shards.owner(key.slot) == engine.id)
     };
-    keys().for_each(|key| database.prefetch_slot(key));
-    keys().for_each(|key| database.prefetch_bucket(key));
-    keys().for_each(|key| database.prefetch_entry(key));
+    database.prefetch(keys);
+    prefetch_members(database, args, group);
+}
+
+/// Of commands in a row for the same collection, asks for the members too.
+fn prefetch_members(database: &Database, args: &[&[u8]], group: &[Parsed<'_>]) {
+    let table = CommandTable::get();
+    let key = |parsed: &Parsed<'_>| parsed.key.map(|(_, key)| (key.hash, key.slot));
+    for run in group.chunk_by(|a, b| a.id == b.id && key(a) == key(b)) {
+        let [Parsed { id: Some(id), key: Some((_, key)), .. }, _, ..] = run else { continue };
+        let Some(at) = table.command(*id).likely_member() else { continue };
+        let member = |parsed: &Parsed<'_>| {
+            args[parsed.first_arg..parsed.end_arg].get(usize::from(at)).copied()
+        };
+        database.prefetch_members(key, run.iter().filter_map(member));
+    }
 }

@@ -15,6 +15,10 @@ impl Shard {
             && self.transactions.is_empty()
             && self.lent.is_empty()
             && self.granted.is_empty()
+            && self.awaited.is_empty()
+            && self.registry.is_settled()
+            && self.incoming.is_empty()
+            && !self.engine.pubsub.has_outgoing()
             && self.runs.is_empty()
             && self.outgoing.iter().all(Option::is_none)
             && self.resumable.is_empty()
@@ -44,6 +48,11 @@ impl Shard {
         self.sessions.len()
     }
 
+    /// Whether, as far as this shard knows, nobody listens to anything on any shard.
+    pub fn knows_no_subscriber(&self) -> bool {
+        self.engine.pubsub.is_empty() && self.registry.is_empty()
+    }
+
     /// Proves what this shard promises; panics with the rule that is broken. Walks every key. Between
     /// turns the keys of other shards are always on their way home, so every key here is its own.
     pub fn check(&self) {
@@ -54,6 +63,7 @@ impl Shard {
                 assert_eq!(owner, self.id(), "a key is on the shard that owns its slot");
             }
         }
+        self.registry.check(|conn| self.sessions.get(conn).is_some());
         let counted =
             self.engine.stats.snapshot(&self.engine.keyspace, false).counters.connected_clients;
         assert_eq!(counted, self.sessions.len() as u64, "every connection is counted");

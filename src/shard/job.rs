@@ -115,6 +115,8 @@ impl Shard {
         if session.reply_mode == ReplyMode::SkipNext {
             session.reply_mode = ReplyMode::On;
         }
+        // Others may hold the keys, or it waits for them: what is ready must not wait as well.
+        session.replies.expect_delay();
         Some(Origin { shard, conn, place: session.replies.expect(wanted) })
     }
 
@@ -214,7 +216,7 @@ impl Shard {
         let (request, state) = (Request::new(&words), (command.db, command.resp3));
         let (id, mut reply) = (command.id, Vec::new());
         match CommandTable::get().command(id).run {
-            Run::Data(handler) | Run::ContainerOr(handler) => {
+            Run::Data(handler) | Run::Publish(handler) | Run::ContainerOr(handler) => {
                 if self.engine.run(id, handler, &request, state, &mut reply)
                     == super::engine::Ran::OutOfReach
                 {
@@ -285,7 +287,7 @@ impl Shard {
         out: &mut Vec<u8>,
     ) {
         let ran = match CommandTable::get().command(id).run {
-            Run::Data(handler) | Run::ContainerOr(handler) => {
+            Run::Data(handler) | Run::Publish(handler) | Run::ContainerOr(handler) => {
                 self.engine.run(id, handler, request, state, out)
             }
             Run::Blocking(blocking) => {

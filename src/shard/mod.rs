@@ -2,8 +2,9 @@
 //!
 //! A turn: input is parsed and run ([`input`]); what belongs to other shards goes into a batch for each
 //! ([`batch`]) and crosses once; commands with keys on several shards become transactions
-//! ([`transactions`]); commands that concern all shards are asked in parts ([`parts`]). Between turns,
-//! slices of background work ([`background`]).
+//! ([`transactions`]); commands that concern all shards are asked in parts ([`parts`]). What commands
+//! publish goes out when they have run ([`aftermath`], [`fanout`]). Between turns, slices of background
+//! work ([`background`]).
 //!
 //! Promise: everything here runs to completion and never waits; what is not done yet is an
 //! operation with a ticket, and the connection is held until it is.
@@ -16,6 +17,7 @@ pub mod clients;
 mod connection;
 pub mod engine;
 mod eviction;
+mod fanout;
 mod input;
 mod inspect;
 pub mod job;
@@ -26,6 +28,7 @@ mod server_commands;
 mod service;
 pub(crate) use service::LONGEST_SLEEP;
 pub mod sessions;
+mod subscriptions;
 mod transactions;
 mod whole;
 
@@ -43,6 +46,7 @@ use crate::config::Config;
 use crate::keyspace::DbKey;
 use crate::lanes::Ports;
 use crate::process::Process;
+use crate::pubsub::{MoveId, Registry};
 use crate::reactor::{Action, BufferPool, ConnId};
 use crate::session::Hold;
 use crate::shard_map::{ShardId, ShardMap};
@@ -101,6 +105,16 @@ pub struct Shard {
     granted: VecDeque<TxId>,
     /// Somebody is at work on `granted`.
     granting: bool,
+    /// The subscriptions of the sessions that live here.
+    registry: Registry,
+    /// Who is told when all shards have noted a change of subscriptions.
+    awaited: HashMap<MoveId, subscriptions::Awaited, ahash::RandomState>,
+    /// What waits for the subscribers here, in order.
+    incoming: VecDeque<fanout::Incoming>,
+    /// Deliveries that this turn may still make.
+    deliveries_left: usize,
+    /// Kept for its allocation.
+    receivers: Vec<ConnId>,
     next_ticket: u64,
     scratch: Scratch,
     background: background::Background,
@@ -146,6 +160,11 @@ impl Shard {
             lent: HashMap::default(),
             granted: VecDeque::new(),
             granting: false,
+            registry: Registry::default(),
+            awaited: HashMap::default(),
+            incoming: VecDeque::new(),
+            deliveries_left: fanout::DELIVERIES_PER_TURN,
+            receivers: Vec::new(),
             next_ticket: 0,
             scratch: Scratch::default(),
             background: background::Background::default(),
@@ -197,6 +216,8 @@ impl Shard {
 
     /// The reply at `origin` is made: delivers it, here or to the home shard.
     fn deliver(&mut self, origin: Origin, reply: Vec<u8>) {
+        // Who has the reply may count on the messages being under way.
+        self.send_what_is_published();
         if origin.shard != self.id() {
             self.send(origin.shard.index(), Message::LateReply(Box::new((origin, reply))));
             return;
@@ -216,6 +237,8 @@ impl Shard {
         {
             session.hold = Hold::None;
             session.blocked = None;
+            // Who has waited was not idle, and its reply is yet to be sent.
+            session.active_ms = self.engine.keyspace.now_ms();
             self.resumable.push_back(conn);
         }
     }
@@ -237,6 +260,7 @@ impl Shard {
         let out = session.replies.local();
         let before = out.len();
         write(&mut self.engine, &mut crate::resp::Reply::new(out, resp3));
+        let before = self.send_before_reply(conn, before);
         self.apply_reply_mode(conn, before);
         if let Some(session) = self.sessions.get_mut(conn) {
             session.hold = Hold::None;

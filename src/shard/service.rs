@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Shard;
+use super::fanout::DELIVERIES_PER_TURN;
 use super::message::Message;
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
 use crate::session::{Endpoint, Hold, Session};
@@ -74,6 +75,9 @@ impl Service for Shard {
         }
         if let Some(session) = self.sessions.remove(conn) {
             tracing::debug!(client = session.id, ?why, "client gone");
+            if session.subscribed.any() {
+                self.forget_subscriber(conn);
+            }
             self.process.clients.fetch_sub(1, Ordering::Relaxed);
             self.engine.stats.counters().connected_clients -= 1;
         }
@@ -96,11 +100,15 @@ impl Service for Shard {
         }
         self.check_clients(now);
         self.check_deadlines();
-        let more = self.background_slice();
+        let mut more = self.background_slice();
+        self.send_what_is_published();
+        more |= self.fan_out();
+        self.deliveries_left = DELIVERIES_PER_TURN;
         self.send_batches();
         self.settle_touched();
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
+        self.engine.end_brief_run();
         self.turn_open = false;
         // A connection is opened after the turn that adopts it. Only the next turn knows its deadlines,
         // and a turn that its opening began must not last, for then its time would be old.
@@ -132,10 +140,13 @@ impl Service for Shard {
         let counters = self.engine.stats.counters();
         counters.net_output_bytes += bytes as u64;
         counters.writes_processed += 1;
-        let soft = self.engine.config.client_output_buffer_limit.normal.soft as usize;
+        let limits = &self.engine.config.client_output_buffer_limit;
         if let Some(session) = self.sessions.get_mut(conn) {
+            let soft = session.output_limits(limits).soft as usize;
             session.in_flight = session.in_flight.saturating_sub(bytes);
-            if session.replies.has_output() {
+            // Sending counts as activity, as in Redis 7.0 (`networking.c`, writeToClient).
+            session.active_ms = self.engine.keyspace.now_ms();
+            if session.replies.wants_sending() {
                 // Long output goes out in chunks: the next one.
                 self.actions.push(Action::Send(conn));
             }
@@ -192,6 +203,9 @@ impl Shard {
             Message::Conclusion(conclusion) => self.on_conclusion(*conclusion),
             Message::Part(request) => self.on_part(request),
             Message::PartDone(done) => self.on_part_done(*done),
+            Message::Subscriptions(told) => self.on_subscriptions(&told),
+            Message::Noted(id, shard) => self.take_noted(id, shard),
+            Message::Publication(publication) => self.take_publication(publication),
             Message::ControlDone(done) => {
                 let (ticket, result) = *done;
                 self.on_control_done(ticket, result);
@@ -253,18 +267,19 @@ impl Shard {
 
     /// Decides for every connection that something happened to: send, close, or cut off.
     fn settle_touched(&mut self) {
-        let limits = self.engine.config.client_output_buffer_limit.normal;
+        let config = std::sync::Arc::clone(&self.engine.config);
         let now_ms = self.engine.keyspace.now_ms();
         let mut touched = std::mem::take(&mut self.touched);
         for conn in touched.drain(..) {
             let Some(session) = self.sessions.get_mut(conn) else { continue };
             session.touched = false;
-            if session.replies.has_output() {
+            if session.replies.wants_sending() {
                 self.actions.push(Action::Send(conn));
-            } else {
+            } else if !session.replies.has_output() {
                 // A buffer that was lent and not needed.
                 self.buffers.give(session.replies.take_output());
             }
+            let limits = session.output_limits(&config.client_output_buffer_limit);
             let unsent = session.limited_output_bytes();
             let (hard, soft) = (limits.hard as usize, limits.soft as usize);
             if soft > 0 && unsent > soft {

@@ -219,7 +219,7 @@ impl Shard {
     /// Puts entries into this shard's tables.
     pub(super) fn adopt_entries(&mut self, entries: impl IntoIterator<Item = Loan>) {
         for (db, entry) in entries {
-            self.engine.keyspace[db].adopt(entry);
+            self.engine.keyspace[db].put_back(entry);
         }
     }
 

@@ -122,7 +122,7 @@ impl Shard {
             run.block.words(first, count).into_iter().map(<[u8]>::to_vec).collect();
         let command = OwnedCommand { id: queued.id, db: run.db, resp3: run.resp3, args };
         let kind = CommandTable::get().command(queued.id).run;
-        if matches!(kind, Run::Data(_) | Run::Blocking(_) | Run::ContainerOr(_))
+        if matches!(kind, Run::Data(_) | Run::Publish(_) | Run::Blocking(_) | Run::ContainerOr(_))
             && !self.run_borrowing(conn, &command)
         {
             return Step::Waits;
@@ -222,7 +222,7 @@ impl Shard {
     ) -> Ran {
         let request = Request::new(words);
         match CommandTable::get().command(id).run {
-            Run::Data(handler) | Run::ContainerOr(handler) => {
+            Run::Data(handler) | Run::Publish(handler) | Run::ContainerOr(handler) => {
                 self.engine.run(id, handler, &request, state, out)
             }
             Run::Blocking(blocking) => {

@@ -379,6 +379,28 @@ def test_timeout_closes_idle_connections_only(server, connect):
         assert busy("PING") == Simple("PONG")
 
 
+def test_timeout_spares_blocked_and_subscribed_clients(server, connect):
+    with server.config(timeout=1):
+        idle, busy = connect(), connect()
+        blocked = connect()
+        blocked.send("BLPOP l 0")
+        subscribed = connect()
+        assert subscribed("SUBSCRIBE ch") == [b"subscribe", b"ch", 1]
+
+        def idle_is_gone():
+            assert busy("PING") == Simple("PONG")
+            try:
+                return idle.silent(0.05) is False and idle.closed()
+            except ConnectionLost:
+                return True
+
+        eventually(idle_is_gone)
+        assert busy("RPUSH l x") == 1
+        assert blocked.read() == [b"l", b"x"]
+        assert busy("PUBLISH ch hello") == 1
+        assert subscribed.read() == [b"message", b"ch", b"hello"]
+
+
 def test_protected_mode_lets_the_loopback_in(private_server):
     server = private_server("--protected-mode", "yes")
     with server.client() as client:
@@ -428,4 +450,4 @@ def test_shutdown_nosave_closes_the_connection_and_ends_with_zero(private_server
     assert server.process.wait(timeout=10) == 0
 
 
-covers("SHUTDOWN", "INFO")
+covers("SHUTDOWN", "INFO", "SUBSCRIBE", "PUBLISH")

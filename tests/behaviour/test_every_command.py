@@ -81,6 +81,8 @@ FILLED = (
     ("SADD set a b c", 3),
     ("SADD i 1 2 3", 3),
     ("ZADD z 1 a 2 b 3 c", 3),
+    ("XADD x 1-1 f v", "1-1"),
+    ("XGROUP CREATE x g 0", OK),
 )
 
 

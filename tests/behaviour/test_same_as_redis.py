@@ -55,6 +55,7 @@ VOCABULARY = {
     "d": lambda rng: rng.choice(["0", "10", "100", "200", "100000", "-1", "x"]),
     "unit": lambda rng: rng.choice(["m", "km", "ft", "mi", "KM", "x"]),
     "enc": lambda rng: rng.choice(["ENCODING", "ENCODING", "REFCOUNT", "encoding"]),
+    "hf": pick(["h*->f"]),
     "kq": lambda rng: f"q{rng.randrange(3)}",  # scores all alike: by Redis's rules a lex range of others means nothing
     **{f"k{kind}": key_of(kind) for kind in "slhezxgpk"},
 }  # fmt: skip
@@ -196,12 +197,59 @@ FAMILIES = {
         ZRANK <kq> <m>
         DEL <kq>
     """,
+    "streams": """
+        CONFIG SET stream-node-max-entries {1|2|3|3|100|0}
+        CONFIG SET stream-node-max-bytes {4096|4096|60|100|0}
+        XADD <kx> [NOMKSTREAM] [MAXLEN [=|~] <c>|MINID [=|~] <id>|LIMIT <c>] [LIMIT <c>] <id> (<m> <v>)*
+        XADD <kx> {1-*|5-1|7-1|8-*|30-1|31-*|40-*|41-*|x-*} (<m> <v>)*
+        XADD <kx> {1-*|5-*|8-*|40-*} a 1 b 2
+        XADD <kx> {1-*|5-*|8-*|40-*} f v
+        XADD <kx> {5-*|40-*} f w
+        XADD <kx> {MAXLEN|MINID} ~ {2|3-0} LIMIT {0|1|5} 40-* f x
+        XLEN <kx>
+        {XRANGE|XREVRANGE} <kx> <id> <id> [COUNT <i>]
+        {XRANGE|XREVRANGE} <kx> {- +|+ -} [COUNT <c>]
+        XREAD [COUNT <i>] STREAMS <kx> <id>
+        XREAD [COUNT <c>] [BLOCK {-1|x|1}] STREAMS <kx> <kx> <id> {0|1-1|<id>}
+        XREAD {[NOACK] STREAMS <kx> 0|GROUP g me STREAMS <kx> 0|STREAMS <kx> <kx> 0|COUNT STREAMS <kx> 0}
+        XDEL <kx> (<id>)*
+        XDEL <kx> {1-0|1-1|5-0|5-1|8-0|8-1|40-0|40-1|40-2}
+        XTRIM <kx> {MAXLEN [=|~] <c>|MINID [=|~] <id>} [LIMIT <i>]
+        XTRIM <kx> {MAXLEN 2 MINID 3|LIMIT <c>|MAXLEN|MAXLEN ~|MAXLEN x|MAXLEN = -1}
+        XSETID <kx> <id> [ENTRIESADDED <i>] [MAXDELETEDID <id>]
+        XSETID <kx> 40-9 [ENTRIESADDED <c>] [MAXDELETEDID {0-0|1-1|5-1|40-1|99}]
+        XGROUP CREATE <kx> {g|q} {0|<id>|$} [MKSTREAM] [ENTRIESREAD {<c>|<i>}]
+        XGROUP CREATE <kx> g 0 [MKSTREAM]
+        XGROUP SETID <kx> {g|q} {<id>|$} [ENTRIESREAD {<c>|<i>}]
+        XGROUP SETID <kx> {g|q} 0 [MKSTREAM] [ENTRIESREAD]
+        XGROUP DESTROY <kx> q
+        XGROUP {CREATECONSUMER|DELCONSUMER} <kx> {g|q} {me|you|they}
+        XREADGROUP GROUP {g|g|q} {me|you} [COUNT <c>] [NOACK] STREAMS <kx> {>|>|0|<id>}
+        XREADGROUP GROUP g {me|you} [COUNT <c>] STREAMS <kx> <kx> > {>|0}
+        XACK <kx> {g|q} (<id>)*
+        XACK <kx> g {1-0|1-1|5-0|5-1|8-0|8-1|40-0|40-1|40-2}
+        XPENDING <kx> {g|g|q}
+        XPENDING <kx> {g|g|q} [IDLE {0|100000|<i>}] {<id> <id>|- +} {<c>|<i>|10} [me|you|nobody]
+        XCLAIM <kx> {g|g|q} {me|you|they} {0|0|100000|<i>} {1-0|1-1|5-0} {5-1|8-0|40-0} [IDLE {200000|<i>}] [TIME {1|<i>}] [RETRYCOUNT <i>] [FORCE] [JUSTID] [LASTID <id>]
+        XCLAIM <kx> g me 0 (<id>)* [FORCE] [JUSTID] [x]
+        XAUTOCLAIM <kx> {g|g|q} {me|you|they} {0|0|100000|<i>} {0|-|<id>} [COUNT {<c>|<i>}] [JUSTID]
+        XINFO STREAM <kx>
+        XINFO STREAM <kx> FULL [COUNT {<c>|<i>}|COUNT|x]
+        XINFO GROUPS <kx>
+        XINFO CONSUMERS <kx> {g|q}
+        COPY <kx> <kx> [REPLACE]
+        RENAME <kx> <kx>
+        DEBUG DIGEST-VALUE <kx>
+        {TYPE|DEL} <kx>
+        OBJECT <enc> <kx>
+    """,
     "keys": """
         SET <ks> <v>
         RPUSH <kl> <v>
         HSET <kh> <m> <v>
         SADD <ke> 1 2 3
         ZADD <kz> 1 a
+        XADD <kx> 1-* f v
         {DEL|UNLINK|EXISTS|TOUCH} (<kk>)*
         TYPE <kk>
         {RENAME|RENAMENX} <kk> <kk>
@@ -218,6 +266,37 @@ FAMILIES = {
         SWAPDB {0|1} {0|1|99}
         FLUSHDB
     """,
+    "sorting": """
+        {LPUSH|RPUSH} <kl> (<i>)*
+        RPUSH <kl> 3 1 2 10 -5
+        RPUSH <kl> (<v>)*
+        SADD {e0|e1|e2} (<m>)*
+        ZADD <kz> 3 5 1 7 2 -1 <sc> <m>
+        SORT {l0|l1} [BY nosort] [LIMIT <p> <c>] [GET #] [ASC|DESC] [ALPHA] [STORE <kl>]
+        SORT {z0|z1} [BY nosort] [LIMIT <p> <c>] [GET #] [ASC|DESC] [ALPHA] [STORE <kl>]
+        SORT_RO {l0|z0} [BY nosort] [ALPHA] [DESC] [LIMIT <p> <i>]
+        SORT {<ke>|<kk>} [ALPHA] [DESC] [LIMIT 0 3]
+        SORT <ke> BY nosort [DESC] [LIMIT 0 3] STORE {l0|l1}
+        DEL <kk>
+    """,
+    "sorting_by_patterns": """
+        RPUSH {l0|l1|l2} 0 1 2 5 <i>
+        SET <ks> <i>
+        HSET <kh> f <i>
+        SORT {l0|l1} [BY nosort|BY s*|BY <hf>] [LIMIT <p> <c>] [GET s*|GET <hf>] [GET #] [ASC|DESC] [STORE <kl>]
+        DEL <kk>
+    """,
+    "dumps": """
+        SET <ks> <v>
+        APPEND <ks> <v>
+        RPUSH <kl> (<v>)* (<v>)*
+        SADD <ke> (<m>)*
+        SADD <ke> 1 2 3
+        ZADD <kz> (<f> <m>)*
+        DUMP {<ks>|<kl>|<kz>|nothing}
+        RESTORE <kk> {0|1|-1|x|33177117420000} {x|abcdefghijkl} [ABSTTL|x] [REPLACE] [IDLETIME {1|-1|x}] [FREQ {1|-1|256|x}]
+        DEL <kk>
+    """,
 }  # fmt: skip
 TEMPLATES = {
     family: [parse(line) for line in text.strip().splitlines() if line.strip()] for family, text in FAMILIES.items()
@@ -231,9 +310,31 @@ for _templates in TEMPLATES.values():
 IN_ANY_ORDER = {"SMEMBERS", "SUNION", "SINTER", "SDIFF", "HKEYS", "HVALS", "KEYS"}
 PAIRS_IN_ANY_ORDER = {"HGETALL"}
 SCANS = {"SSCAN": 1, "HSCAN": 2, "ZSCAN": 2}
+DUMPS_IN_ANY_ORDER = (b"\x02", b"\x04")
+"""Sets and hashes that are hash tables: first byte of their DUMP."""
 EXPIRY_TIMES = {"EXPIRETIME", "PEXPIRETIME"}
 SET_FROM_NOW_MAX = 33_177_117_000
 """Templates set absolute expiries above this, in seconds; what is below was counted from now on."""
+
+
+TELLS_TIMES = {"XPENDING", "XINFO"}
+UNIX_MS = range(10**12, 10**13)
+"""Points in time of our days; no test sets a counter to one of these."""
+
+
+def without_times(verb, reply):
+    """The reply with times rounded: two servers are asked some ms apart, and tests set idle times far apart."""
+    if isinstance(reply, Map):
+        return ("map", [without_times(verb, list(pair)) for pair in reply.pairs])
+    if not isinstance(reply, list):
+        return "some time" if type(reply) is int and reply in UNIX_MS else reply
+    rounded = [without_times(verb, part) for part in reply]
+    if verb == "XPENDING" and len(reply) == 4 and type(reply[2]) is int:
+        rounded[2] = "long" if reply[2] in UNIX_MS else reply[2] // 50_000
+    for at in range(len(reply) - 1):
+        if reply[at] == b"idle" and type(reply[at + 1]) is int:
+            rounded[at + 1] = reply[at + 1] // 50_000
+    return rounded
 
 
 def canonical(command, reply):
@@ -244,6 +345,10 @@ def canonical(command, reply):
     if verb in EXPIRY_TIMES and reply > 0:
         limit = SET_FROM_NOW_MAX * (1000 if verb == "PEXPIRETIME" else 1)
         return reply if reply > limit else "some time from now"
+    if verb == "DUMP" and reply.startswith(DUMPS_IN_ANY_ORDER):
+        return "a table, in the order of its server"
+    if verb in TELLS_TIMES:
+        return without_times(verb, reply)
     if verb in IN_ANY_ORDER and isinstance(reply, list):
         return type(reply)(sorted(reply))
     if verb in PAIRS_IN_ANY_ORDER:
@@ -260,22 +365,29 @@ def same(command, ours, theirs):
     return type(ours) is type(theirs) and ours == theirs
 
 
+DEFAULTS = ("CONFIG SET stream-node-max-entries 100", "CONFIG SET stream-node-max-bytes 4096")
+"""What templates change of the configuration."""
+
+KEY = "the key"
 READERS = {
-    b"string": [("GET",)],
-    b"list": [("LRANGE", 0, -1)],
-    b"hash": [("HGETALL",)],
-    b"set": [("SMEMBERS",)],
-    b"zset": [("ZRANGE", 0, -1, "WITHSCORES")],
+    b"string": [("GET", KEY)],
+    b"list": [("LRANGE", KEY, 0, -1)],
+    b"hash": [("HGETALL", KEY)],
+    b"set": [("SMEMBERS", KEY)],
+    b"zset": [("ZRANGE", KEY, 0, -1, "WITHSCORES")],
+    b"stream": [("XRANGE", KEY, "-", "+"), ("XREVRANGE", KEY, "+", "-"), ("XINFO", "STREAM", KEY, "FULL", "COUNT", 0), ("XINFO", "GROUPS", KEY)],
 }  # fmt: skip
 
 
 def state(client):
-    """Everything that a client can read of the current database."""
+    """Everything that a client can read of the current database, down to the bytes of DUMP where they are defined."""
     found = {}
     for key in sorted(client("KEYS *")):
         kind = str(client("TYPE", key)).encode()
-        reads = [(verb, key, *rest) for verb, *rest in READERS[kind]] + [("OBJECT", "ENCODING", key), ("PEXPIRETIME", key)]
+        reads = [tuple(key if word == KEY else word for word in words) for words in READERS[kind]]
+        reads += [("OBJECT", "ENCODING", key), ("PEXPIRETIME", key)]
         found[key] = [canonical(read, client(*read)) for read in reads]
+        found[key].append(canonical(("DUMP", key), client("DUMP", key)))
     return found
 
 
@@ -308,7 +420,7 @@ def test_random_commands_are_answered_as_by_redis(server, reference, family, pro
 
         def fresh():
             for client in (ours, theirs):
-                assert client.pipeline("SELECT 0", "FLUSHALL") == [OK, OK]
+                assert client.pipeline("SELECT 0", "FLUSHALL", *DEFAULTS) == [OK] * (2 + len(DEFAULTS))
 
         fresh()
         for _ in range(BATCHES):
@@ -328,4 +440,5 @@ def test_random_commands_are_answered_as_by_redis(server, reference, family, pro
                     f"the state of {key} differs\n        redis   {wanted.get(key)!r:.600}\n        got     {got.get(key)!r:.600}{history}",
                 )
                 fresh()
+        fresh()
     assert not mismatches, f"seed {seed}, RESP{protocol}\n    " + "\n    ".join(mismatches.values())

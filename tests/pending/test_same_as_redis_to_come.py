@@ -7,27 +7,6 @@ from test_same_as_redis import reference  # noqa: F401 (a fixture)
 from harness.grammar import parse
 
 FAMILIES = {
-    "streams": """
-        XADD <kx> [NOMKSTREAM] [MAXLEN [=|~] <c>|MINID <id>] <id> (<m> <v>)*
-        XADD <kx> {1-*|5-1|7-1|8-*|30-1|31-*} f v
-        XLEN <kx>
-        {XRANGE|XREVRANGE} <kx> <id> <id> [COUNT <i>]
-        XREAD [COUNT <c>] STREAMS <kx> <id>
-        XREAD [COUNT <c>] STREAMS <kx> <kx> <id> <id>
-        XDEL <kx> (<id>)*
-        XTRIM <kx> {MAXLEN|MINID} [=|~] {<c>|<id>} [LIMIT <c>]
-        XSETID <kx> <id>
-        XGROUP CREATE <kx> {g|q} {<id>|$} [MKSTREAM] [ENTRIESREAD <i>]
-        XGROUP SETID <kx> {g|q} <id>
-        XGROUP DESTROY <kx> {g|q}
-        XGROUP {CREATECONSUMER|DELCONSUMER} <kx> {g|q} {me|you}
-        XREADGROUP GROUP {g|q} {me|you} [COUNT <c>] [NOACK] STREAMS <kx> {>|<id>}
-        XACK <kx> {g|q} (<id>)*
-        XPENDING <kx> {g|q}
-        XINFO STREAM <kx>
-        XINFO GROUPS <kx>
-        DEL <kx>
-    """,
     "geo": """
         GEOADD <kg> [NX|XX] [CH] (<lon> <lat> <place>)*
         GEOADD <kg> 13.361389 38.115556 Palermo 15.087269 37.502669 Catania
@@ -50,23 +29,8 @@ FAMILIES = {
         SET <kp> <v>
         DEL <kp>
     """,
-    "sorting": """
-        {LPUSH|RPUSH} <kl> (<i>)*
-        SADD <ke> (<m>)*
-        SET <ks> <v>
-        SORT <kl> [BY nosort|BY s*] [LIMIT <p> <c>] [GET s*|GET #] [ASC|DESC] [ALPHA] [STORE <kl>]
-        SORT_RO <kl> [ALPHA] [DESC]
-        SORT <ke> [ALPHA] [DESC] [LIMIT 0 3]
-        DEL <kk>
-    """,
-    "dumps": """
-        SET <ks> <v>
-        APPEND <ks> <v>
-        DUMP <ks>
-    """,
 }  # fmt: skip
 
-present.READERS[b"stream"] = [("XRANGE", "-", "+")]
 for _family, _text in FAMILIES.items():
     present.TEMPLATES[_family] = [parse(line) for line in _text.strip().splitlines()]
 

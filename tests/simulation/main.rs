@@ -14,6 +14,7 @@ mod history;
 mod linear;
 mod model;
 mod operators;
+mod pubsub;
 mod queues;
 mod random;
 mod talker;
@@ -152,6 +153,11 @@ fn a_line_may_be_as_long_as_there_are_clients() {
 }
 
 #[test]
+fn every_message_that_was_counted_is_heard_in_order() {
+    each_seed(&[pubsub::join]);
+}
+
+#[test]
 fn a_walk_over_all_keys_finds_every_key_that_stays() {
     each_seed(&[walk::join]);
 }
@@ -168,6 +174,7 @@ fn all_of_it_at_once_with_operators_at_work() {
         history::join,
         model::join,
         queues::join,
+        pubsub::join,
         walk::join,
     ]);
 }

@@ -1,6 +1,8 @@
 //! A client: it makes calls, may have several under way, and checks each reply when it comes.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use corelane::resp::parse_reply::Value;
 
@@ -92,6 +94,15 @@ pub fn is_error(reply: &Value) -> bool {
 /// it has nothing to say (any more).
 pub type Maker = Box<dyn FnMut(u64, &mut Random) -> Option<Call>>;
 
+/// What is done with messages that come unasked.
+struct Overhearing {
+    /// Confirmations that are due and come the same way.
+    due: Rc<Cell<usize>>,
+    hear: Box<dyn FnMut(&Value)>,
+    /// The connection is gone, and with it all that was known.
+    start_over: Box<dyn FnMut()>,
+}
+
 /// See the module.
 pub struct Talker {
     pub name: String,
@@ -102,6 +113,8 @@ pub struct Talker {
     /// Most calls under way at once.
     depth: usize,
     owed: VecDeque<(String, Check)>,
+    overhearing: Option<Overhearing>,
+    first: Option<Call>,
     /// It may lose its connection at any moment, and comes back.
     pub mortal: bool,
     /// It makes calls that are answered when somebody else does something, or never.
@@ -119,6 +132,8 @@ impl Talker {
             greetings_due: VecDeque::new(),
             depth: 1,
             owed: VecDeque::new(),
+            overhearing: None,
+            first: None,
             mortal: false,
             patient: false,
             forget: Box::new(|| {}),
@@ -152,6 +167,24 @@ impl Talker {
         self
     }
 
+    /// Hears what comes unasked; `due` counts what of it was asked for after all. `start_over` is called when
+    /// the connection is lost.
+    pub fn overhearing(
+        mut self,
+        due: Rc<Cell<usize>>,
+        hear: impl FnMut(&Value) + 'static,
+        start_over: impl FnMut() + 'static,
+    ) -> Self {
+        let (hear, start_over) = (Box::new(hear), Box::new(start_over));
+        self.overhearing = Some(Overhearing { due, hear, start_over });
+        self
+    }
+
+    /// Says this once, after the greeting.
+    pub fn say_first(&mut self, call: Call) {
+        self.first = Some(call);
+    }
+
     /// The bytes of its next call, if it makes one now.
     pub fn speak(&mut self, now: u64, random: &mut Random) -> Option<Vec<u8>> {
         if self.owed.len() >= self.depth {
@@ -159,7 +192,10 @@ impl Talker {
         }
         let call = match self.greetings_due.pop_front() {
             Some(line) => Call::of(&line),
-            None => (self.make)(now, random)?,
+            None => match self.first.take() {
+                Some(call) => call,
+                None => (self.make)(now, random)?,
+            },
         };
         self.owed.extend(call.check.map(|check| (call.text, check)));
         self.owed.extend(call.rest);
@@ -176,6 +212,9 @@ impl Talker {
     }
 
     pub fn hear(&mut self, now: u64, reply: &Value) {
+        if let (Value::Push(_), Some(overhearing)) = (reply, &mut self.overhearing) {
+            return (overhearing.hear)(reply);
+        }
         let Some((text, check)) = self.owed.pop_front() else {
             panic!("{} is owed nothing and gets {reply:?}", self.name);
         };
@@ -188,7 +227,7 @@ impl Talker {
 
     /// Replies that it waits for.
     pub fn owed(&self) -> usize {
-        self.owed.len()
+        self.owed.len() + self.overhearing.as_ref().map_or(0, |hearing| hearing.due.get())
     }
 
     /// What it waits for first, to be shown when it waits for too long.
@@ -200,6 +239,9 @@ impl Talker {
     pub fn start_over(&mut self) {
         self.owed.clear();
         (self.forget)();
+        if let Some(overhearing) = &mut self.overhearing {
+            (overhearing.start_over)();
+        }
         self.greetings_due = self.greeting.iter().cloned().collect();
     }
 }

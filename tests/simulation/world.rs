@@ -92,7 +92,10 @@ impl World {
         let bell = || Doorbell::new(File::open("/dev/null").expect("every system has it").into());
         let doorbells: Vec<_> = (0..=count).map(|_| Arc::new(bell())).collect();
         let mut ports = lanes::mesh(&doorbells, capacity);
-        let config = Arc::new(Config::default());
+        let events = *random.pick::<&str>(&["", "", "KEAmn"]);
+        let words = [b"notify-keyspace-events".to_vec(), events.into()];
+        let config = Config::default().set(&words, true).expect("Redis takes them too");
+        let config = Arc::new(config);
         let process = Arc::new(Process::new("0".repeat(40), 6379, None));
         let map = ShardMap::new(count as u16).expect("it is between 1 and 4");
         let control = Control::new(ports.pop().expect("the last port"), Arc::clone(&config));
@@ -483,12 +486,14 @@ impl World {
         }
         self.bury();
         self.settle();
-        // Who is gone leaves words on their way: watches and waits are over.
+        // Who is gone leaves words on their way: watches and waits are over, and others are told.
         (0..4).for_each(|_| self.round(None));
+        self.settle();
         assert!(self.links.is_empty(), "who sends no more and is owed nothing is closed");
         assert!(self.is_quiet());
         for shard in &self.shards {
             shard.check();
+            assert!(shard.knows_no_subscriber());
             assert_eq!(shard.connection_count(), 0);
             assert!(shard.has_no_followers(), "who is gone watches nothing and waits for nothing");
         }

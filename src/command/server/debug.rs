@@ -202,6 +202,7 @@ fn content_bytes(entry: &Entry) -> usize {
         ValueRef::Set(set) => set.iter().map(text).sum(),
         ValueRef::Hash(hash) => hash.iter().map(|(field, value)| text(field) + text(value)).sum(),
         ValueRef::ZSet(zset) => zset.iter_all().map(|(member, _)| text(member) + 8).sum(),
+        ValueRef::Stream(stream) => stream.nodes().map(|(_, pack)| 16 + pack.byte_len()).sum(),
     }
 }
 

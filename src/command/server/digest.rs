@@ -8,6 +8,7 @@ use sha1_smol::Sha1;
 
 use crate::datatypes::listpack::Element;
 use crate::datatypes::number::format_f64_17g;
+use crate::datatypes::stream::StreamId;
 use crate::keyspace::{Database, Entry, Keyspace, ValueRef};
 
 /// A SHA-1 sum, or several combined.
@@ -70,6 +71,15 @@ impl Digest {
                 pair.mix(&text);
                 self.xor(&pair.0);
             }),
+            ValueRef::Stream(stream) => {
+                for entry in stream.range(StreamId::MIN, StreamId::MAX) {
+                    self.mix(format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
+                    for (field, value) in entry.fields {
+                        self.mix_element(field);
+                        self.mix_element(value);
+                    }
+                }
+            }
         }
         if entry.expiry().is_some() {
             self.xor(b"!!expire!!");
@@ -85,6 +95,7 @@ fn type_number(value: &ValueRef<'_>) -> u32 {
         ValueRef::Set(_) => 2,
         ValueRef::ZSet(_) => 3,
         ValueRef::Hash(_) => 4,
+        ValueRef::Stream(_) => 6,
     }
 }
 

@@ -137,7 +137,10 @@ fn legacy_range(keys: &[KeySpec]) -> (i64, i64, i64) {
             let (first, last) = (i64::from(first), i64::from(last));
             Some((first, if last < 0 { last } else { first + last }, i64::from(step)))
         }
-        (Begin::Keyword { .. }, _) | (_, Find::Keynum { .. }) => None,
+        (Begin::Keyword { .. } | Begin::Streams { .. } | Begin::Unknown { .. }, _)
+        | (_, Find::Keynum { .. } | Find::HalfOfRest | Find::Unknown | Find::SortDestination) => {
+            None
+        }
     });
     let mut whole: Option<(i64, i64, i64)> = None;
     for (first, last, step) in ranges {
@@ -152,19 +155,21 @@ fn legacy_range(keys: &[KeySpec]) -> (i64, i64, i64) {
 }
 
 fn write_key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
-    reply.map(3);
+    if let Begin::Unknown { notes } = spec.begin {
+        reply.map(4);
+        reply.bulk(b"notes");
+        reply.bulk(notes.as_bytes());
+    } else {
+        reply.map(3);
+    }
     reply.bulk(b"flags");
     write_statuses(key_flags(spec), reply);
     reply.bulk(b"begin_search");
     match spec.begin {
         Begin::Index(at) => write_search("index", &[("index", i64::from(at))], reply),
-        Begin::Keyword { word, from } => {
-            write_search_header("keyword", 2, reply);
-            reply.bulk(b"keyword");
-            reply.bulk(word.as_bytes());
-            reply.bulk(b"startfrom");
-            reply.integer(i64::from(from));
-        }
+        Begin::Keyword { word, from } => write_keyword(word, from, reply),
+        Begin::Streams { from } => write_keyword("STREAMS", from, reply),
+        Begin::Unknown { .. } => write_search("unknown", &[], reply),
     }
     reply.bulk(b"find_keys");
     match spec.find {
@@ -172,12 +177,25 @@ fn write_key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
             let (last, step) = (i64::from(last), i64::from(step));
             write_search("range", &[("lastkey", last), ("keystep", step), ("limit", 0)], reply);
         }
+        Find::HalfOfRest => {
+            // In Redis's words: up to the last but, of what is left, only the half.
+            write_search("range", &[("lastkey", -1), ("keystep", 1), ("limit", 2)], reply);
+        }
         Find::Keynum { first } => {
             let first = i64::from(first);
             let fields = [("keynumidx", 0), ("firstkey", first), ("keystep", 1)];
             write_search("keynum", &fields, reply);
         }
+        Find::Unknown | Find::SortDestination => write_search("unknown", &[], reply),
     }
+}
+
+fn write_keyword(word: &str, from: u8, reply: &mut Reply<'_>) {
+    write_search_header("keyword", 2, reply);
+    reply.bulk(b"keyword");
+    reply.bulk(word.as_bytes());
+    reply.bulk(b"startfrom");
+    reply.integer(i64::from(from));
 }
 
 fn write_search(kind: &str, fields: &[(&str, i64)], reply: &mut Reply<'_>) {
@@ -203,6 +221,7 @@ fn key_flags(spec: &KeySpec) -> Vec<String> {
         Access::ReadWrite => "RW",
         Access::OverWrite => "OW",
         Access::Remove => "RM",
+        Access::NotKey => "not_key",
     };
     let further = spec.flags.iter().map(|flag| flag.to_ascii_lowercase());
     std::iter::once(access.to_owned()).chain(further).collect()
@@ -246,7 +265,7 @@ fn write_doc(command: &'static Command, reply: &mut Reply<'_>) {
         field(reply, "replaced_by", replaced_by);
         fields += 1;
     }
-    if !command.keys.is_empty() {
+    if has_keys(command) {
         reply.bulk(b"arguments");
         reply.array(command.keys.len());
         command.keys.iter().enumerate().for_each(|(at, spec)| write_key_argument(at, spec, reply));
@@ -260,6 +279,11 @@ fn write_doc(command: &'static Command, reply: &mut Reply<'_>) {
         fields += 1;
     }
     reply.set_map_len(map, fields);
+}
+
+/// Shard channels have key specifications, for the sake of their slots, and are no keys.
+fn has_keys(command: &Command) -> bool {
+    command.keys.iter().any(|spec| spec.access != Access::NotKey)
 }
 
 /// Of the arguments, the table knows the keys.
@@ -308,7 +332,7 @@ pub fn get_keys_and_flags(
 fn find_keys<'a>(words: &[&'a [u8]]) -> CommandResult<Vec<(&'a [u8], Vec<String>)>> {
     let id = identify(words).ok_or(CommandError::text("ERR Invalid command specified"))?;
     let command = CommandTable::get().command(id);
-    if command.keys.is_empty() && !command.flags.has(MOVABLEKEYS) {
+    if !has_keys(command) && !command.flags.has(MOVABLEKEYS) {
         return Err(CommandError::text("ERR The command has no key arguments"));
     }
     if !command.arity.allows(words.len()) {

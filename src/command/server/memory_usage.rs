@@ -64,6 +64,7 @@ fn entry_bytes(entry: &Entry, samples: usize) -> usize {
         ValueRef::Set(set) => set.memory_usage(samples),
         ValueRef::Hash(hash) => hash.memory_usage(samples),
         ValueRef::ZSet(zset) => zset.memory_usage(samples),
+        ValueRef::Stream(stream) => stream.memory_usage(samples),
     };
     let own = entry.allocated_bytes().next_multiple_of(ALLOCATION_STEP_BYTES);
     own + TABLE_BYTES_PER_KEY + payload

@@ -127,6 +127,10 @@ impl Indexed {
         self.find(hash_bytes(member), member).map(|cell| self.cells[cell].score)
     }
 
+    pub(super) fn prefetch(&self, member: &[u8]) {
+        self.by_member.prefetch(hash_bytes(member), |&cell| self.cells.prefetch(cell));
+    }
+
     pub(super) fn rank(&self, member: &[u8]) -> Option<usize> {
         let score = self.score(member)?;
         self.by_rank.rank_of(order_to(&self.cells, score, member))
