@@ -91,9 +91,6 @@ pub struct Blocking {
     pub keep: Option<Keep>,
 }
 
-/// Gives the arguments that a blocking command waits with.
-pub type Keep = fn(&mut Ctx<'_>, &Request<'_>) -> Vec<Vec<u8>>;
-
 /// What became of the attempt to run a [`Blocking`] command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Attempt {
