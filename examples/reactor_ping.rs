@@ -1,7 +1,8 @@
 //! A server that knows one answer: what a request costs in the reactor and the kernel alone.
 //!
-//! `reactor_ping PORT [BUSY_POLL_MICROSECONDS]` answers `+PONG` to every RESP array it receives
-//! (it counts the asterisks), for `redis-benchmark -t ping_mbulk`.
+//! `reactor_ping PORT [BUSY_POLL_MICROSECONDS [executor]]` answers `+PONG` to every RESP array it receives
+//! (it counts the asterisks), for `redis-benchmark -t ping_mbulk`. With `executor` it sleeps through
+//! glommio, as a core does while a background job waits for a file.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -24,6 +25,7 @@ struct Pong {
     outputs: Vec<Vec<u8>>,
     pool: BufferPool,
     actions: Vec<Action>,
+    sleeps_in_executor: bool,
 }
 
 impl Service for Pong {
@@ -60,7 +62,7 @@ impl Service for Pong {
     fn released(&mut self, _conn: ConnId, _socket: OwnedFd) {}
 
     fn turn(&mut self, _now: Instant) -> Wait {
-        Wait::Until(None)
+        if self.sleeps_in_executor { Wait::WithExecutor(None) } else { Wait::Until(None) }
     }
 
     fn has_incoming(&self) -> bool {
@@ -84,8 +86,10 @@ impl Service for Pong {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let port = arguments.next().ok_or("reactor_ping PORT [BUSY_POLL_MICROSECONDS]")?.parse()?;
+    let port =
+        arguments.next().ok_or("reactor_ping PORT [BUSY_POLL_MICROSECONDS [executor]]")?.parse()?;
     let busy_poll = arguments.next().map_or(Ok(0), |micros| micros.parse())?;
+    let sleeps_in_executor = arguments.next().is_some_and(|word| word == "executor");
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     listener.set_reuse_address(true)?;
     listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
@@ -95,7 +99,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut options = Options::new(vec![doorbell()?], 0);
         options.listeners.push(listener.into());
         options.busy_poll = Duration::from_micros(busy_poll);
-        Reactor::new(options, Pong::default())?.run().await?;
+        let service = Pong { sleeps_in_executor, ..Pong::default() };
+        Reactor::new(options, service)?.run().await?;
         Ok(())
     })
 }

@@ -17,11 +17,15 @@
 //!   through `ctx.notify`. No change, no call.
 //! - Write the reply, or return an error; never both (a partial reply is taken back).
 
+use std::collections::HashSet;
+
+use super::error::{CommandError, CommandResult};
 use crate::admin::stats::ShardStats;
 use crate::config::Config;
-use crate::keyspace::{Key, Keyspace};
+use crate::keyspace::{DbKey, Key, Keyspace};
 use crate::process::Process;
 use crate::shard_map::{ShardId, ShardMap};
+use crate::transaction::{KeyLock, LockTable};
 
 /// Event classes of keyspace notifications (`notify-keyspace-events`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,11 +43,54 @@ pub enum Class {
     New,
 }
 
-/// What the handlers of one command have changed so far.
+/// What the handlers have changed: counted always, told apart only if somebody wants to know.
 #[derive(Default, Debug)]
 pub struct Changes {
     /// Changed keys, as INFO's `rdb_changes_since_last_save` counts them.
     pub dirty: u64,
+    /// Somebody watches keys or waits for some: those that change are noted.
+    pub listening: bool,
+    keys: Vec<DbKey>,
+    databases: Vec<usize>,
+}
+
+impl Changes {
+    /// Notes that a key was changed.
+    #[cold]
+    pub fn note_key(&mut self, db: usize, key: &[u8]) {
+        if self.keys.last().is_none_or(|(last_db, last)| *last_db != db || last != key) {
+            self.keys.push((db, key.to_vec()));
+        }
+    }
+
+    /// Notes that a whole database was emptied or exchanged.
+    pub fn note_database(&mut self, db: usize) {
+        if self.listening {
+            self.databases.push(db);
+        }
+    }
+
+    /// Whether nothing was noted since the last [`Changes::take`].
+    #[inline]
+    pub fn is_settled(&self) -> bool {
+        self.keys.is_empty() && self.databases.is_empty()
+    }
+
+    /// The keys and the databases that were noted.
+    pub fn take(&mut self) -> (Vec<DbKey>, Vec<usize>) {
+        (std::mem::take(&mut self.keys), std::mem::take(&mut self.databases))
+    }
+}
+
+/// How far the job at work may reach beyond the keys that its commands name.
+#[derive(Default, Debug)]
+pub struct Reach {
+    /// It holds everything on this shard.
+    pub whole: bool,
+    /// Further keys that it holds or that are on loan to it.
+    pub keys: HashSet<DbKey>,
+    /// Keys that it asked for in vain.
+    pub missing: Vec<DbKey>,
 }
 
 /// What a handler works with; see the module.
@@ -60,6 +107,10 @@ pub struct Ctx<'a> {
     pub shards: ShardMap,
     /// What this command has changed.
     pub changes: &'a mut Changes,
+    /// Which keys it may touch.
+    pub reach: &'a mut Reach,
+    /// Which keys of this shard others hold.
+    pub locks: &'a LockTable,
     /// What this shard counts about itself, its slow log and its latency spikes.
     pub stats: &'a mut ShardStats,
     /// What all cores share: start time, port, switches.
@@ -75,6 +126,9 @@ impl Ctx<'_> {
     /// As [`Ctx::changed`], in another database (MOVE, COPY … DB).
     pub fn changed_in(&mut self, db: usize, key: &Key<'_>, class: Class, event: &'static str) {
         self.changes.dirty += 1;
+        if self.changes.listening {
+            self.changes.note_key(db, key.bytes);
+        }
         self.notify_in(db, key, class, event);
     }
 
@@ -85,6 +139,24 @@ impl Ctx<'_> {
 
     fn notify_in(&mut self, db: usize, key: &Key<'_>, class: Class, event: &'static str) {
         tracing::trace!(db, slot = key.slot.get(), ?class, event, "keyspace event");
+    }
+
+    /// To be asked before a command touches a key that its arguments do not name, and before it changes
+    /// anything. Where the answer is an error, hand it on: the command is run again as soon as it has
+    /// the key. Each time costs a round trip, so ask for all keys that you know of before you return.
+    pub fn reach(&mut self, db: usize, key: &Key<'_>) -> CommandResult {
+        let here = self.shards.owner(key.slot) == self.shard;
+        let lock = KeyLock { hash: key.hash };
+        let free = self.reach.whole || self.locks.is_idle() || !self.locks.is_wanted(lock);
+        if here && free {
+            return Ok(());
+        }
+        let wanted = (db, key.bytes.to_vec());
+        if self.reach.keys.contains(&wanted) {
+            return Ok(());
+        }
+        self.reach.missing.push(wanted);
+        Err(CommandError::OutOfReach)
     }
 
     /// Unix time in ms, the same for all commands of a turn.

@@ -86,6 +86,7 @@ fn check_flush_options(request: &Request<'_>) -> CommandResult {
 fn clear(ctx: &mut Ctx<'_>, db: usize) {
     ctx.changes.dirty += ctx.keyspace[db].len() as u64;
     ctx.keyspace[db].clear();
+    ctx.changes.note_database(db);
 }
 
 /// SWAPDB index1 index2
@@ -102,6 +103,8 @@ fn swapdb(ctx: &mut Ctx<'_>, request: &Request<'_>) -> CommandResult<Part> {
         return Err(NO_SUCH_DATABASE);
     };
     ctx.keyspace.swap(first, second);
+    ctx.changes.note_database(first);
+    ctx.changes.note_database(second);
     // One change of the data set, on however many shards.
     ctx.changes.dirty += u64::from(ctx.shard.0 == 0);
     Ok(Part::Done)

@@ -25,6 +25,9 @@ pub enum CommandError {
     /// The wrong number of arguments for this command; the name in lower case, `config|set` for a
     /// subcommand.
     WrongArity(String),
+    /// Never shown: the command needs a key that is not in its reach, and has changed nothing
+    /// ([`Ctx::reach`](super::Ctx::reach)); it will be run again when it has that key.
+    OutOfReach,
     /// Any other text, with its code: `"ERR offset is out of range"`.
     Text(Cow<'static, str>),
 }
@@ -56,6 +59,7 @@ impl fmt::Display for CommandError {
             Self::WrongArity(name) => {
                 write!(f, "ERR wrong number of arguments for '{name}' command")
             }
+            Self::OutOfReach => f.write_str("TRYAGAIN a key is held by somebody else"),
             Self::Text(text) => f.write_str(text),
         }
     }

@@ -13,7 +13,7 @@ use crate::resp::Reply;
 
 const KEY_LOSES: KeySpec = KeySpec::one(1, Access::ReadWrite, &["ACCESS", "DELETE"]);
 const KEY_GAINS: KeySpec = KeySpec::one(2, Access::ReadWrite, &["INSERT"]);
-const SOURCE_DESTINATION: &[KeySpec] = &[KEY_LOSES, KEY_GAINS];
+pub(super) const SOURCE_DESTINATION: &[KeySpec] = &[KEY_LOSES, KEY_GAINS];
 const KEYS_COUNTED: &[KeySpec] = &[KeySpec::counted(1, Access::ReadWrite, &["ACCESS", "DELETE"])];
 
 const GROWS: Flags = WRITE.with(DENYOOM);
@@ -157,29 +157,9 @@ fn pop(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>, end: End
 
 /// LMPOP numkeys key [key …] LEFT|RIGHT [COUNT count]
 fn lmpop(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    let keys = greater_than_zero(request.arg(1)).ok_or(NO_KEYS_COUNTED)?;
-    let end_at = keys.checked_add(2).ok_or(CommandError::Syntax)?;
-    let end = end_of(request.get(end_at).ok_or(CommandError::Syntax)?)?;
-    let count = match request.len() - end_at {
-        1 => 1,
-        3 if request.is_word(end_at + 1, "count") => {
-            greater_than_zero(request.arg(end_at + 2)).ok_or(NOTHING_COUNTED)?
-        }
-        // The count is read, and complained of, before whatever follows it is looked at.
-        more if more > 3 && request.is_word(end_at + 1, "count") => {
-            greater_than_zero(request.arg(end_at + 2)).ok_or(NOTHING_COUNTED)?;
-            return Err(CommandError::Syntax);
-        }
-        _ => return Err(CommandError::Syntax),
-    };
-    for at in 2..end_at {
-        let key = request.key(at);
-        if let Some(list) = ctx.keyspace[ctx.db].get_mut::<List>(&key)? {
-            reply.array(2);
-            reply.bulk(key.bytes);
-            array(reply, list.walk(end), count);
-            let emptied = take(list, end, count);
-            note_taken(ctx, &key, end, emptied);
+    let pops = Pops::parse(request, 1)?;
+    for at in pops.keys.clone() {
+        if pop_several(ctx, &request.key(at), &pops, reply)? {
             return Ok(());
         }
     }
@@ -187,8 +167,55 @@ fn lmpop(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Com
     Ok(())
 }
 
+/// The arguments of LMPOP, and those of BLMPOP behind its timeout.
+pub(super) struct Pops {
+    /// Where the keys are.
+    pub(super) keys: std::ops::Range<usize>,
+    end: End,
+    count: usize,
+}
+
+impl Pops {
+    /// Reads them from the number of keys on, which is argument `numkeys_at`.
+    pub(super) fn parse(request: &Request<'_>, numkeys_at: usize) -> CommandResult<Self> {
+        let keys = greater_than_zero(request.arg(numkeys_at)).ok_or(NO_KEYS_COUNTED)?;
+        let first = numkeys_at + 1;
+        let end_at = keys.checked_add(first).ok_or(CommandError::Syntax)?;
+        let end = end_of(request.get(end_at).ok_or(CommandError::Syntax)?)?;
+        let count = match request.len() - end_at {
+            1 => 1,
+            3 if request.is_word(end_at + 1, "count") => {
+                greater_than_zero(request.arg(end_at + 2)).ok_or(NOTHING_COUNTED)?
+            }
+            // The count is read, and complained of, before whatever follows it is looked at.
+            more if more > 3 && request.is_word(end_at + 1, "count") => {
+                greater_than_zero(request.arg(end_at + 2)).ok_or(NOTHING_COUNTED)?;
+                return Err(CommandError::Syntax);
+            }
+            _ => return Err(CommandError::Syntax),
+        };
+        Ok(Self { keys: first..end_at, end, count })
+    }
+}
+
+/// Answers with the key and the elements that are popped from it; false if there is no such list.
+pub(super) fn pop_several(
+    ctx: &mut Ctx<'_>,
+    key: &Key<'_>,
+    pops: &Pops,
+    reply: &mut Reply<'_>,
+) -> CommandResult<bool> {
+    let Some(list) = ctx.keyspace[ctx.db].get_mut::<List>(key)? else { return Ok(false) };
+    reply.array(2);
+    reply.bulk(key.bytes);
+    array(reply, list.walk(pops.end), pops.count);
+    let emptied = take(list, pops.end, pops.count);
+    note_taken(ctx, key, pops.end, emptied);
+    Ok(true)
+}
+
 /// Removes `count` elements at `end`, or says that all would go: then the whole key has to.
-fn take(list: &mut List, end: End, count: usize) -> bool {
+pub(super) fn take(list: &mut List, end: End, count: usize) -> bool {
     if count >= list.len() {
         return true;
     }
@@ -200,7 +227,7 @@ fn take(list: &mut List, end: End, count: usize) -> bool {
     false
 }
 
-fn note_taken(ctx: &mut Ctx<'_>, key: &Key<'_>, end: End, emptied: bool) {
+pub(super) fn note_taken(ctx: &mut Ctx<'_>, key: &Key<'_>, end: End, emptied: bool) {
     ctx.changed(key, Class::List, pop_event(end));
     if emptied {
         remove_key(ctx, key);
@@ -403,28 +430,41 @@ fn ltrim(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Com
 /// LMOVE source destination LEFT|RIGHT LEFT|RIGHT
 fn lmove(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
     let (from, to) = (end_of(request.arg(3))?, end_of(request.arg(4))?);
-    move_element(ctx, request, reply, from, to)
+    moved_or_null(ctx, request, reply, from, to)
 }
 
 /// RPOPLPUSH source destination
 fn rpoplpush(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    move_element(ctx, request, reply, End::Tail, End::Head)
+    moved_or_null(ctx, request, reply, End::Tail, End::Head)
 }
 
-fn move_element(
+fn moved_or_null(
     ctx: &mut Ctx<'_>,
     request: &Request<'_>,
     reply: &mut Reply<'_>,
     from: End,
     to: End,
 ) -> CommandResult {
+    if !move_element(ctx, request, reply, from, to)? {
+        reply.null();
+    }
+    Ok(())
+}
+
+/// Moves an element from argument 1 to argument 2 and answers with it; false if there is no source.
+pub(super) fn move_element(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+    from: End,
+    to: End,
+) -> CommandResult<bool> {
     let (source, destination) = (request.key(1), request.key(2));
     let db = &mut ctx.keyspace[ctx.db];
     let list = db.get_mut::<List>(&source)?;
     let Some(element) = list.and_then(|list| list.peek(from)).map(|element| element.to_vec())
     else {
-        reply.null();
-        return Ok(());
+        return Ok(false);
     };
     // The destination is looked at before the source is touched, and may be the source itself.
     db.get_mut::<List>(&destination)?;
@@ -439,7 +479,7 @@ fn move_element(
     };
     note_taken(ctx, &source, from, emptied);
     reply.bulk(&element);
-    Ok(())
+    Ok(true)
 }
 
 // ---- arguments and replies ----
@@ -458,7 +498,7 @@ fn pop_event(end: End) -> &'static str {
     }
 }
 
-fn end_of(word: &[u8]) -> CommandResult<End> {
+pub(super) fn end_of(word: &[u8]) -> CommandResult<End> {
     if word.eq_ignore_ascii_case(b"left") {
         Ok(End::Head)
     } else if word.eq_ignore_ascii_case(b"right") {
@@ -490,7 +530,7 @@ fn clip(start: i64, stop: i64, len: usize) -> (usize, usize) {
     if start > stop { (0, 0) } else { (start as usize, (stop - start + 1) as usize) }
 }
 
-fn bulk(reply: &mut Reply<'_>, element: Element<'_>) {
+pub(super) fn bulk(reply: &mut Reply<'_>, element: Element<'_>) {
     match element {
         Element::Int(value) => reply.bulk_int(value),
         Element::Bytes(bytes) => reply.bulk(bytes),

@@ -14,6 +14,7 @@ pub mod table;
 
 mod bitfield;
 mod bits;
+mod blocking;
 mod byte_range;
 mod collection;
 mod connection;
@@ -23,6 +24,7 @@ mod expire;
 mod hashes;
 mod keys;
 mod lists;
+mod lists_blocking;
 mod object;
 mod random;
 mod relocate;
@@ -39,24 +41,28 @@ mod strings;
 mod substrings;
 #[cfg(test)]
 pub mod testing;
+mod transactions;
 mod zsets;
 mod zsets_algebra;
+mod zsets_blocking;
 mod zsets_range;
 
-pub use context::{Changes, Class, Ctx};
+pub use context::{Changes, Class, Ctx, Reach};
 pub use databases::database_number;
 pub use error::{CommandError, CommandResult};
 pub use part::{Part, Stretch};
 pub use request::Request;
 pub use server::debug_is_allowed;
 pub use table::{
-    Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run, SessionCommand, Walk,
+    Attempt, Blocking, Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run,
+    SessionCommand, Walk,
 };
 
 /// The rows of all families.
 static FAMILIES: &[&[Command]] = &[
     bitfield::COMMANDS,
     bits::COMMANDS,
+    blocking::COMMANDS,
     connection::COMMANDS,
     counters::COMMANDS,
     databases::COMMANDS,
@@ -64,6 +70,7 @@ static FAMILIES: &[&[Command]] = &[
     hashes::COMMANDS,
     keys::COMMANDS,
     lists::COMMANDS,
+    lists_blocking::COMMANDS,
     object::COMMANDS,
     relocate::COMMANDS,
     scan::COMMANDS,
@@ -73,5 +80,7 @@ static FAMILIES: &[&[Command]] = &[
     streams::COMMANDS,
     strings::COMMANDS,
     substrings::COMMANDS,
+    transactions::COMMANDS,
     zsets::COMMANDS,
+    zsets_blocking::COMMANDS,
 ];

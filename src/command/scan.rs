@@ -128,11 +128,13 @@ mod tests {
     use super::*;
     use crate::admin::stats::ShardStats;
     use crate::command::Changes;
+    use crate::command::Reach;
     use crate::command::testing::TestShard;
     use crate::config::Config;
     use crate::keyspace::{Key, Keyspace, NewExpiry};
     use crate::process::Process;
     use crate::shard_map::ShardMap;
+    use crate::transaction::LockTable;
     use std::collections::{HashMap, HashSet};
 
     /// The bulk strings of a reply without integers or errors inside.
@@ -260,6 +262,8 @@ mod tests {
                 shard: ShardId(shard as u16),
                 shards: self.map,
                 changes: &mut Changes::default(),
+                reach: &mut Reach::default(),
+                locks: &LockTable::default(),
                 stats: &mut ShardStats::default(),
                 process: &self.process,
             })

@@ -120,13 +120,16 @@ pub enum Group {
     Bitmap,
     Connection,
     Server,
+    Transactions,
+    /// "generic", too, in COMMAND DOCS, but about no keys in particular (WAIT): without a category.
+    Other,
 }
 
 impl Group {
     /// As COMMAND DOCS shows it.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Group::Generic => "generic",
+            Group::Generic | Group::Other => "generic",
             Group::String => "string",
             Group::List => "list",
             Group::Set => "set",
@@ -136,6 +139,7 @@ impl Group {
             Group::Bitmap => "bitmap",
             Group::Connection => "connection",
             Group::Server => "server",
+            Group::Transactions => "transactions",
         }
     }
 
@@ -151,7 +155,8 @@ impl Group {
             Group::Stream => Some("@stream"),
             Group::Bitmap => Some("@bitmap"),
             Group::Connection => Some("@connection"),
-            Group::Server => None,
+            Group::Transactions => Some("@transaction"),
+            Group::Server | Group::Other => None,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::error::CommandResult;
 use super::part::{Part, Stretch};
 use super::request::Request;
 use super::spec::{Arity, DENYOOM, Flags, Group, KeySpec};
-use crate::keyspace::ScanCursor;
+use crate::keyspace::{Key, ScanCursor, TypeName};
 use crate::resp::Reply;
 
 /// What runs a command that works on keys, or on nothing but its arguments.
@@ -21,6 +21,8 @@ pub type Handler = fn(&mut Ctx<'_>, &Request<'_>, &mut Reply<'_>) -> CommandResu
 pub enum Run {
     /// On the shard that owns its keys; without keys, where the connection lives.
     Data(Handler),
+    /// As [`Run::Data`], and waits for one of its keys if there is nothing to answer with (BLPOP).
+    Blocking(Blocking),
     /// On every shard, and the parts are put together where the connection lives.
     EveryShard(EveryShard),
     /// From shard to shard, beginning where the arguments say, until enough has been looked at (SCAN).
@@ -60,6 +62,34 @@ pub struct Walk {
     pub finish: fn(&Stretch, &mut Reply<'_>),
 }
 
+/// A command that may wait until others make one of its keys.
+#[derive(Clone, Copy)]
+pub struct Blocking {
+    /// Runs it, or says that it has to wait; then it has changed nothing and written nothing.
+    pub attempt: fn(&mut Ctx<'_>, &Request<'_>, &mut Reply<'_>) -> CommandResult<Attempt>,
+    /// Runs it for a client that waits, with what this one of its keys holds, whatever the others do
+    /// (as Redis serves by the key that was made first). False if there is still nothing to answer with.
+    pub serve: fn(&mut Ctx<'_>, &Request<'_>, &Key<'_>, &mut Reply<'_>) -> CommandResult<bool>,
+    /// Whether a key that holds this type, or nothing, may serve it.
+    pub wants: fn(Option<TypeName>) -> bool,
+    /// What it answers where nothing may wait (within MULTI) and it would have to.
+    pub nothing: fn(&mut Reply<'_>),
+    /// What it answers when its time is over.
+    pub timed_out: fn(&mut Reply<'_>),
+    /// The arguments to wait with, if they mean something else by the time it is served
+    /// (`$` of XREAD: what was the last entry when it began to wait).
+    pub keep: Option<fn(&mut Ctx<'_>, &Request<'_>) -> Vec<Vec<u8>>>,
+}
+
+/// What became of the attempt to run a [`Blocking`] command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attempt {
+    /// It ran.
+    Done,
+    /// It has to wait, until this unix time in ms or for ever.
+    Wait(Option<i64>),
+}
+
 /// Commands that the session layer runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)] // the names of the commands
@@ -79,10 +109,32 @@ pub enum SessionCommand {
     ClientNoEvict,
     ClientNoTouch,
     ClientReply,
+    ClientUnblock,
     ClientHelp,
     ConfigSet,
     ConfigRewrite,
     Shutdown,
+    Multi,
+    Exec,
+    Discard,
+    Watch,
+    Unwatch,
+}
+
+impl SessionCommand {
+    /// Whether it has to ask other shards, or the control core, and is answered later.
+    pub fn concerns_others(self) -> bool {
+        use SessionCommand as C;
+        matches!(
+            self,
+            C::ClientList
+                | C::ClientKill
+                | C::ClientUnblock
+                | C::ConfigSet
+                | C::ConfigRewrite
+                | C::Shutdown
+        )
+    }
 }
 
 /// One command.
@@ -295,20 +347,43 @@ impl Command {
         }
     }
 
-    /// The database that the key at argument `at` is in: the selected one, unless the destination of
-    /// COPY has one of its own. Who locks or lends keys asks this; there are `databases` in all.
-    pub fn database_of_key(
+    /// Calls `visit` with each key in `args` and its database: the selected one, unless the destination
+    /// of COPY or MOVE has one of its own. Who locks or lends keys asks this; there are `databases` in all.
+    pub fn for_each_db_key<'a>(
         &self,
-        args: &[&[u8]],
-        at: usize,
+        args: &[&'a [u8]],
         selected: usize,
         databases: usize,
-    ) -> usize {
-        if self.name == "copy" && at == 2 {
-            super::relocate::copy_destination_db(args, selected, databases)
-        } else {
-            selected
+        mut visit: impl FnMut(usize, &'a [u8]),
+    ) {
+        self.for_each_key(args, |at| match self.name {
+            "copy" if at == 2 => {
+                let db = super::relocate::copy_destination_db(args, selected, databases);
+                visit(db, args[at]);
+            }
+            "move" => {
+                visit(selected, args[at]);
+                if let Ok(db) = super::database_number(args[2], databases) {
+                    visit(db, args[at]);
+                }
+            }
+            _ => visit(selected, args[at]),
+        });
+    }
+
+    /// Calls `visit` with each key in `args` that a blocking command waits for. (The destination of
+    /// BLMOVE is a key, too, but nothing comes from it.)
+    pub fn for_each_awaited_key<'a>(&self, args: &[&'a [u8]], mut visit: impl FnMut(&'a [u8])) {
+        for spec in self.keys.iter().filter(|spec| spec.flags.contains(&"ACCESS")) {
+            spec.for_each(args, |at| visit(args[at]));
         }
+    }
+
+    /// Whether the command, with these arguments, may touch keys that they do not name (SORT … BY …).
+    pub fn reaches_further(&self, args: &[&[u8]]) -> bool {
+        let is_pattern =
+            |word: &&[u8]| word.eq_ignore_ascii_case(b"by") || word.eq_ignore_ascii_case(b"get");
+        matches!(self.name, "sort" | "sort_ro") && args.iter().skip(2).any(|word| is_pattern(word))
     }
 }
 
@@ -347,7 +422,8 @@ mod tests {
                 assert!(matches!(run, Run::Container | Run::ContainerOr(_)), "{name}");
             }
             if !command.keys.is_empty() {
-                assert!(matches!(command.run, Run::Data(_)), "{name}: keys need a data handler");
+                let by_data = matches!(command.run, Run::Data(_) | Run::Blocking(_));
+                assert!(by_data || name == "watch", "{name}: keys need a data handler");
             }
         }
     }

@@ -1,12 +1,13 @@
 //! Runs commands on one shard without sockets, for the tests of the handlers.
 
-use super::{Changes, CommandError, CommandTable, Ctx, Request, Run};
+use super::{Attempt, Changes, CommandError, CommandTable, Ctx, Reach, Request, Run};
 use crate::admin::stats::ShardStats;
 use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::process::Process;
 use crate::resp::Reply;
 use crate::shard_map::{ShardId, ShardMap};
+use crate::transaction::LockTable;
 
 /// A shard with nothing around it.
 pub struct TestShard {
@@ -87,11 +88,19 @@ impl TestShard {
             shard: ShardId(0),
             shards: ShardMap::new(1).expect("one shard is allowed"),
             changes: &mut self.changes,
+            reach: &mut Reach::default(),
+            locks: &LockTable::default(),
             stats: &mut self.stats,
             process: &self.process,
         };
         match command.run {
             Run::Data(handler) | Run::ContainerOr(handler) => handler(&mut ctx, &request, reply),
+            Run::Blocking(blocking) => {
+                if let Attempt::Wait(_) = (blocking.attempt)(&mut ctx, &request, reply)? {
+                    (blocking.nothing)(reply);
+                }
+                Ok(())
+            }
             Run::Walk(walk) => {
                 let start = (walk.start)(&request)?;
                 (walk.finish)(&(walk.stretch)(&mut ctx, &request, start)?, reply);

@@ -319,15 +319,9 @@ fn pop_command(
 
 /// ZMPOP numkeys key [key …] MIN | MAX [COUNT count]
 fn zmpop(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    let Pops { keys, order, count } = Pops::parse(request, 1)?;
-    for at in keys {
-        let key = request.key(at);
-        let header = |reply: &mut Reply<'_>, count| {
-            reply.array(2);
-            reply.bulk(key.bytes);
-            reply.array(count);
-        };
-        if pop(ctx, &key, order, count, true, header, reply)? {
+    let pops = Pops::parse(request, 1)?;
+    for at in pops.keys.clone() {
+        if members_popped(ctx, &request.key(at), &pops, reply)? {
             return Ok(());
         }
     }
@@ -335,16 +329,32 @@ fn zmpop(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Com
     Ok(())
 }
 
-/// The arguments of ZMPOP.
-struct Pops {
+/// Answers with the key and the members that are popped from it; false if there is no such key.
+pub(super) fn members_popped(
+    ctx: &mut Ctx<'_>,
+    key: &Key<'_>,
+    pops: &Pops,
+    reply: &mut Reply<'_>,
+) -> CommandResult<bool> {
+    let header = |reply: &mut Reply<'_>, count| {
+        reply.array(2);
+        reply.bulk(key.bytes);
+        reply.array(count);
+    };
+    pop(ctx, key, pops.order, pops.count, true, header, reply)
+}
+
+/// The arguments of ZMPOP, and those of BZMPOP behind its timeout.
+pub(super) struct Pops {
     /// Where the keys are.
-    keys: std::ops::Range<usize>,
+    pub(super) keys: std::ops::Range<usize>,
     order: Order,
     count: usize,
 }
 
 impl Pops {
-    fn parse(request: &Request<'_>, numkeys_at: usize) -> CommandResult<Self> {
+    /// Reads them from the number of keys on, which is argument `numkeys_at`.
+    pub(super) fn parse(request: &Request<'_>, numkeys_at: usize) -> CommandResult<Self> {
         let positive = |at: usize, error: &'static str| {
             let number = request.get(at).and_then(|text| integer(text).ok());
             let number = number.filter(|&number| number > 0);
@@ -376,7 +386,7 @@ impl Pops {
 
 /// Pops up to `count` members of `key` and replies with them, after what `header` writes. False,
 /// and no reply, if there is no such key.
-fn pop(
+pub(super) fn pop(
     ctx: &mut Ctx<'_>,
     key: &Key<'_>,
     order: Order,

@@ -21,6 +21,9 @@ impl<'a> Key<'a> {
     }
 }
 
+/// A key and the number of its database, owned: it crosses a lane, or is remembered.
+pub type DbKey = (usize, Vec<u8>);
+
 /// Whether `a` and `b` are the same bytes. Most keys have 8 to 32 bytes, and a call of the C library's `memcmp`
 /// costs more than comparing them.
 #[inline]

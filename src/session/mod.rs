@@ -3,12 +3,16 @@
 //! Nothing here knows a socket or a shard: bytes come in through [`Session::parser`] and
 //! [`Session::query`], and leave through [`Session::replies`].
 
+pub mod multi;
 pub mod replies;
 
+pub use multi::{Block, Multi, Spread};
 pub use replies::{Place, ReplyQueue};
 
 use crate::command::CommandId;
 use crate::resp::Parser;
+use crate::shard_map::ShardId;
+use crate::transaction::TxId;
 
 /// See [`Session::limited_output_bytes`] (Redis 7.0 `server.h`, PROTO_REPLY_CHUNK_BYTES).
 const UNCOUNTED_OUTPUT_BYTES: usize = 16 * 1024;
@@ -19,8 +23,10 @@ pub enum Hold {
     /// They have not.
     #[default]
     None,
-    /// The next command has a wide effect and waits for the replies of all earlier ones.
+    /// The next command waits for the replies of all earlier ones: it has a wide effect, or they have.
     Drain,
+    /// A command waits for keys ([`Session::blocked`]) or is on its way to do so.
+    Blocked,
     /// A command is at work on several shards or cores.
     Operation,
     /// A lane from this core is full: what it feeds waits until there is room again.
@@ -106,6 +112,20 @@ pub struct Session {
     pub created_ms: i64,
     /// When it last sent something, unix ms.
     pub active_ms: i64,
+    /// What it queues since MULTI.
+    pub multi: Option<Box<Multi>>,
+    /// The buffers of the last MULTI, for the next one.
+    pub spare_multi: Option<Box<Multi>>,
+    /// How many commands the block has that is being run.
+    pub executing: Option<usize>,
+    /// Shards on which it watches keys.
+    pub watching: Vec<ShardId>,
+    /// See [`crate::transaction::Watcher`].
+    pub watch_round: u32,
+    /// A watched key has changed: EXEC will do nothing.
+    pub watch_broken: bool,
+    /// The shard that answers its blocking command, and the number of that.
+    pub blocked: Option<(ShardId, TxId)>,
     /// What it ran last.
     pub last_command: Option<CommandId>,
     /// Bytes received.
@@ -143,6 +163,13 @@ impl Session {
             over_soft_limit_since: None,
             created_ms: now_ms,
             active_ms: now_ms,
+            multi: None,
+            spare_multi: None,
+            executing: None,
+            watching: Vec::new(),
+            watch_round: 0,
+            watch_broken: false,
+            blocked: None,
             last_command: None,
             received_bytes: 0,
             sent_bytes: 0,
@@ -181,6 +208,7 @@ impl Session {
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>()
             + self.query.capacity()
+            + self.multi.as_ref().map_or(0, |multi| multi.block.allocated_bytes())
             + self.replies.allocated_bytes()
             + self.in_flight
             + self.name.capacity()

@@ -44,7 +44,11 @@ impl Shard {
         let clients = (self.watches_clients() && !self.sessions.is_empty()).then(|| {
             self.background.clients_checked.map_or(now, |checked| checked + CLIENTS_PERIOD)
         });
-        expiry.into_iter().chain(clients).min()
+        let waiting = self.deadlines.first().map(|(at, _)| {
+            let ms = (at - self.engine.keyspace.now_ms()).clamp(1, 3_600_000);
+            now + Duration::from_millis(ms as u64)
+        });
+        expiry.into_iter().chain(clients).chain(waiting).min()
     }
 
     fn watches_clients(&self) -> bool {

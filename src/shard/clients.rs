@@ -131,20 +131,20 @@ pub fn lines(sessions: &Sessions, filter: &ClientFilter, now_ms: i64) -> Vec<(u6
 pub fn line(conn: ConnId, session: &Session, now_ms: i64) -> String {
     let text = String::from_utf8_lossy;
     let mut flags = String::new();
-    if session.closing {
-        flags.push('c');
-    }
-    if session.hold != Hold::None {
-        flags.push('b');
-    }
-    if session.endpoint.unix {
-        flags.push('U');
-    }
-    if session.no_evict {
-        flags.push('e');
-    }
-    if session.no_touch {
-        flags.push('T');
+    let queued = session.multi.as_ref().map(|multi| multi.block.commands.len());
+    let multi = session.executing.or(queued);
+    for (is_so, flag) in [
+        (multi.is_some(), 'x'),
+        (session.hold == Hold::Blocked, 'b'),
+        (session.watch_broken, 'd'),
+        (session.closing, 'c'),
+        (session.endpoint.unix, 'U'),
+        (session.no_evict, 'e'),
+        (session.no_touch, 'T'),
+    ] {
+        if is_so {
+            flags.push(flag);
+        }
     }
     if flags.is_empty() {
         flags.push('N');
@@ -152,7 +152,7 @@ pub fn line(conn: ConnId, session: &Session, now_ms: i64) -> String {
     let command = session.last_command.map_or("NULL", |id| CommandTable::get().command(id).name);
     format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 \
-         ssub=0 multi=-1 qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs={} rbp=0 obl={} oll=0 \
+         ssub=0 multi={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={} rbs={} rbp=0 obl={} oll=0 \
          omem={} tot-mem={} events=r cmd={command} user=default redir=-1 resp={} lib-name={} \
          lib-ver={}",
         session.id,
@@ -163,8 +163,10 @@ pub fn line(conn: ConnId, session: &Session, now_ms: i64) -> String {
         (now_ms - session.created_ms).max(0) / 1000,
         (now_ms - session.active_ms).max(0) / 1000,
         session.db,
+        multi.map_or(-1, |count| count as i64),
         session.query.len(),
         session.query.capacity() - session.query.len(),
+        session.multi.as_ref().map_or(0, |multi| multi.block.allocated_bytes()),
         session.replies.allocated_bytes(),
         session.replies.len(),
         session.in_flight,

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::clients::{self, ClientFilter};
-use super::message::PartWork;
+use super::message::{PartWork, Unblock};
 use crate::command::{CommandError, CommandResult, Part, SessionCommand, database_number};
 use crate::datatypes::number::parse_i64;
 use crate::reactor::{Action, ConnId};
@@ -30,19 +30,53 @@ impl Shard {
         which: SessionCommand,
         words: &[&[u8]],
     ) -> SessionOutcome {
+        if which == SessionCommand::ClientReply {
+            return self.client_reply(conn, words);
+        }
+        if let Some(start) = Self::operation_of(which) {
+            return SessionOutcome::Operation(start);
+        }
+        let made = self.session_reply(conn, which, words);
+        let Some(session) = self.sessions.get_mut(conn) else { return SessionOutcome::Closing };
+        let out = session.replies.local();
+        let before = out.len();
+        out.extend_from_slice(&made);
+        self.apply_reply_mode(conn, before);
+        if which == SessionCommand::Quit {
+            self.close_after_replies(conn);
+            return SessionOutcome::Closing;
+        }
+        SessionOutcome::Done
+    }
+
+    /// How a command starts that has to ask other shards, or the control core.
+    pub(super) fn operation_of(which: SessionCommand) -> Option<Start> {
         use SessionCommand as C;
-        match which {
-            C::ClientReply => return self.client_reply(conn, words),
-            C::ClientList => return SessionOutcome::Operation(Shard::client_list),
-            C::ClientKill => return SessionOutcome::Operation(Shard::client_kill),
-            C::ConfigSet => return SessionOutcome::Operation(Shard::config_set),
-            C::ConfigRewrite => return SessionOutcome::Operation(Shard::config_rewrite),
-            C::Shutdown => return SessionOutcome::Operation(Shard::shutdown),
-            _ => {}
+        Some(match which {
+            C::ClientList => Shard::client_list,
+            C::ClientKill => Shard::client_kill,
+            C::ClientUnblock => Shard::client_unblock,
+            C::ConfigSet => Shard::config_set,
+            C::ConfigRewrite => Shard::config_rewrite,
+            C::Shutdown => Shard::shutdown,
+            _ => return None,
+        })
+    }
+
+    /// Runs a command about the connection alone; its reply.
+    pub(super) fn session_reply(
+        &mut self,
+        conn: ConnId,
+        which: SessionCommand,
+        words: &[&[u8]],
+    ) -> Vec<u8> {
+        use SessionCommand as C;
+        if which == C::Reset {
+            self.leave_multi(conn);
         }
         let config = std::sync::Arc::clone(&self.engine.config);
         let now_ms = self.engine.keyspace.now_ms();
-        let Some(session) = self.sessions.get_mut(conn) else { return SessionOutcome::Closing };
+        let Some(session) = self.sessions.get_mut(conn) else { return Vec::new() };
         let mut made = Vec::new();
         let mut reply = Reply::new(&mut made, session.resp3);
         let result = match which {
@@ -59,7 +93,13 @@ impl Shard {
                 reply.verbatim(*b"txt", format!("{line}\n").as_bytes());
                 Ok(())
             }
-            C::Quit => {
+            C::ClientReply => set_reply_mode(session, words[2]).map(|answers| {
+                if answers {
+                    reply.ok();
+                }
+            }),
+            // Within MULTI there is nothing to unwatch: EXEC has ended the watch.
+            C::Quit | C::Unwatch => {
                 reply.ok();
                 Ok(())
             }
@@ -70,36 +110,23 @@ impl Shard {
             Reply::new(&mut made, session.resp3).error(&error);
             self.engine.count_error(&error);
         }
-        let out = session.replies.local();
-        let before = out.len();
-        out.extend_from_slice(&made);
-        self.apply_reply_mode(conn, before);
-        if which == C::Quit {
-            self.close_after_replies(conn);
-            return SessionOutcome::Closing;
-        }
-        SessionOutcome::Done
+        made
     }
 
     fn client_reply(&mut self, conn: ConnId, words: &[&[u8]]) -> SessionOutcome {
         let Some(session) = self.sessions.get_mut(conn) else { return SessionOutcome::Closing };
-        let mode = words[2];
+        let answers = set_reply_mode(session, words[2]);
         let out = session.replies.local();
         let before = out.len();
-        if mode.eq_ignore_ascii_case(b"on") {
-            session.reply_mode = ReplyMode::On;
-            Reply::new(out, false).ok();
-        } else if mode.eq_ignore_ascii_case(b"off") {
-            session.reply_mode = ReplyMode::Off;
-        } else if mode.eq_ignore_ascii_case(b"skip") {
-            if session.reply_mode == ReplyMode::On {
-                session.reply_mode = ReplyMode::SkipNext;
+        match answers {
+            Ok(true) => Reply::new(out, false).ok(),
+            Ok(false) => {}
+            Err(error) => {
+                Reply::new(out, session.resp3).error(&error);
+                self.engine.count_error(&error);
+                self.apply_reply_mode(conn, before);
+                return SessionOutcome::Done;
             }
-        } else {
-            Reply::new(out, session.resp3).error(CommandError::Syntax);
-            self.engine.count_error(&CommandError::Syntax);
-            self.apply_reply_mode(conn, before);
-            return SessionOutcome::Done;
         }
         session.replies.end_local(before);
         SessionOutcome::Done
@@ -143,6 +170,21 @@ impl Shard {
             (false, killed) => reply.integer(killed as i64),
         };
         self.gather(conn, work, Box::new(merge));
+    }
+
+    /// CLIENT UNBLOCK id [TIMEOUT | ERROR]
+    fn client_unblock(&mut self, conn: ConnId, words: &[&[u8]]) {
+        let (id, why) = match unblock_options(&words[2..]) {
+            Ok(options) => options,
+            Err(error) => {
+                self.engine.count_error(&error);
+                return self.complete(conn, |_, reply| reply.error(error));
+            }
+        };
+        let merge = |_: &mut Shard, _: ConnId, parts: Vec<Part>, reply: &mut Reply<'_>| {
+            reply.integer(Part::sum(&parts) as i64);
+        };
+        self.gather(conn, PartWork::Unblock(id, why), Box::new(merge));
     }
 
     /// Closes the clients of this shard that match; returns how many. One that waits for this very
@@ -195,6 +237,16 @@ impl Shard {
             session.closing = true;
             session.query = Vec::new();
             self.actions.push(Action::Abort(conn));
+        }
+        self.abandon(conn);
+    }
+
+    /// The client of `conn` is gone, or as good as: it waits for nothing and watches nothing.
+    pub(super) fn abandon(&mut self, conn: ConnId) {
+        self.end_watch(conn);
+        let blocked = self.sessions.get_mut(conn).and_then(|session| session.blocked.take());
+        if let Some((shard, number)) = blocked {
+            self.unblock_on(shard, number, Unblock::Gone);
         }
     }
 }
@@ -316,6 +368,44 @@ fn hello(
     Ok(())
 }
 
+/// CLIENT REPLY: sets the mode, and says whether there is a reply to it.
+fn set_reply_mode(session: &mut Session, word: &[u8]) -> CommandResult<bool> {
+    if word.eq_ignore_ascii_case(b"on") {
+        session.reply_mode = ReplyMode::On;
+        return Ok(true);
+    }
+    if word.eq_ignore_ascii_case(b"off") {
+        session.reply_mode = ReplyMode::Off;
+    } else if word.eq_ignore_ascii_case(b"skip") {
+        if session.reply_mode == ReplyMode::On {
+            session.reply_mode = ReplyMode::SkipNext;
+        }
+    } else {
+        return Err(CommandError::Syntax);
+    }
+    Ok(false)
+}
+
+/// The words after CLIENT UNBLOCK.
+fn unblock_options(words: &[&[u8]]) -> CommandResult<(u64, Unblock)> {
+    let why = match words {
+        [_] => Unblock::TimedOut,
+        [_, word] if word.eq_ignore_ascii_case(b"timeout") => Unblock::TimedOut,
+        [_, word] if word.eq_ignore_ascii_case(b"error") => Unblock::WithError,
+        [_, _] => {
+            return Err(CommandError::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
+        }
+        _ => {
+            return Err(CommandError::text(
+                "ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.",
+            ));
+        }
+    };
+    let id = parse_i64(words[0]).ok_or(CommandError::NotInteger)?;
+    // No client has a negative number.
+    Ok((u64::try_from(id).unwrap_or(0), why))
+}
+
 /// A name may have no spaces and no control characters: CLIENT LIST divides its fields by them.
 fn check_name(name: &[u8]) -> bool {
     name.iter().all(|byte| (b'!'..=b'~').contains(byte))
@@ -423,6 +513,8 @@ const CLIENT_HELP: &[&str] = &[
     "    Note which library the client uses.",
     "SETNAME <name>",
     "    Assign the name <name> to the current connection.",
+    "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+    "    End the waiting of a blocked client.",
     "HELP",
     "    Print this help.",
 ];

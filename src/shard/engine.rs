@@ -8,11 +8,11 @@ use crate::admin::stats::{Outcome, ShardStats};
 use crate::clock::{self, Ticks};
 use crate::command::spec::{FAST, SKIP_SLOWLOG};
 use crate::command::{
-    Changes, CommandError, CommandId, CommandResult, CommandTable, Ctx, EveryShard, Handler, Part,
-    Request,
+    Attempt, Blocking, Changes, CommandError, CommandId, CommandResult, CommandTable, Ctx,
+    EveryShard, Part, Reach, Request,
 };
 use crate::config::Config;
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Key, Keyspace};
 use crate::process::Process;
 use crate::resp::Reply;
 use crate::shard_map::{ShardId, ShardMap};
@@ -44,6 +44,16 @@ struct BriefRun {
     len: u64,
 }
 
+/// What became of a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "a command out of reach has to be run again"]
+pub enum Ran {
+    /// It is answered.
+    Done,
+    /// Nothing happened: it needs keys that are noted in [`Engine::reach`].
+    OutOfReach,
+}
+
 /// See the module.
 pub struct Engine {
     /// Which shard this is.
@@ -60,6 +70,8 @@ pub struct Engine {
     pub locks: LockTable,
     /// Changes since the start.
     pub changes: Changes,
+    /// Which keys the job at work may touch.
+    pub reach: Reach,
     /// What this shard counts.
     pub stats: ShardStats,
     /// Slow commands on their way to the slow log.
@@ -98,6 +110,7 @@ impl Engine {
             process,
             locks: LockTable::default(),
             changes: Changes::default(),
+            reach: Reach::default(),
             stats: ShardStats::default(),
             slow: Vec::new(),
             out_of_memory: false,
@@ -150,31 +163,29 @@ impl Engine {
     pub fn run(
         &mut self,
         id: CommandId,
-        handler: Handler,
+        handler: impl FnOnce(&mut Ctx<'_>, &Request<'_>, &mut Reply<'_>) -> CommandResult,
         request: &Request<'_>,
         (db, resp3): (usize, bool),
         out: &mut Vec<u8>,
-    ) {
+    ) -> Ran {
         if self.brief.len > 0 && (self.brief.id != id || self.brief.len == BRIEF_RUN_MAX) {
             self.end_brief_run();
         }
         let before = out.len();
         let mut reply = Reply::new(out, resp3);
         let mark = reply.mark();
-        let mut outcome = Outcome::Ok;
         if let Err(error) = handler(&mut self.ctx(db), request, &mut reply) {
             reply.truncate(mark);
-            reply.error(&error);
-            self.count_error(&error);
-            outcome = Outcome::Failed;
+            return self.failed(id, request, &error, &mut reply);
         }
         let args = request.args();
         if self.was_brief(id, args, out.len() - before) {
-            self.stats.record_call(id, outcome);
+            self.stats.record_call(id, Outcome::Ok);
             self.brief = BriefRun { id, len: self.brief.len + 1 };
         } else {
-            self.account(id, args, outcome);
+            self.account(id, args, Outcome::Ok);
         }
+        Ran::Done
     }
 
     #[inline]
@@ -182,6 +193,79 @@ impl Engine {
         self.is_brief.get(usize::from(id.0)) == Some(&true)
             && args.len() <= BRIEF_ARGS_MAX
             && args.iter().map(|arg| arg.len()).sum::<usize>() + replied <= BRIEF_BYTES_MAX
+    }
+
+    #[cold]
+    fn failed(
+        &mut self,
+        id: CommandId,
+        request: &Request<'_>,
+        error: &CommandError,
+        reply: &mut Reply<'_>,
+    ) -> Ran {
+        if *error == CommandError::OutOfReach {
+            return Ran::OutOfReach;
+        }
+        self.answer_error(id, request, error, reply);
+        Ran::Done
+    }
+
+    #[cold]
+    fn answer_error(
+        &mut self,
+        id: CommandId,
+        request: &Request<'_>,
+        error: &CommandError,
+        reply: &mut Reply<'_>,
+    ) {
+        reply.error(error);
+        self.count_error(error);
+        self.account(id, request.args(), Outcome::Failed);
+    }
+
+    /// As [`Engine::run`], a command that may have to wait.
+    pub fn attempt(
+        &mut self,
+        id: CommandId,
+        blocking: &Blocking,
+        request: &Request<'_>,
+        (db, resp3): (usize, bool),
+        out: &mut Vec<u8>,
+    ) -> Attempt {
+        let mut reply = Reply::new(out, resp3);
+        let mark = reply.mark();
+        match (blocking.attempt)(&mut self.ctx(db), request, &mut reply) {
+            // It is counted when it is answered.
+            Ok(Attempt::Wait(until)) => return Attempt::Wait(until),
+            Ok(Attempt::Done) => self.account(id, request.args(), Outcome::Ok),
+            Err(error) => {
+                reply.truncate(mark);
+                self.answer_error(id, request, &error, &mut reply);
+            }
+        }
+        Attempt::Done
+    }
+
+    /// Serves a waiting command from `key`; false if there is nothing to answer with.
+    pub fn serve(
+        &mut self,
+        id: CommandId,
+        blocking: &Blocking,
+        (request, key): (&Request<'_>, &Key<'_>),
+        (db, resp3): (usize, bool),
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let mut reply = Reply::new(out, resp3);
+        let mark = reply.mark();
+        match (blocking.serve)(&mut self.ctx(db), request, key, &mut reply) {
+            Ok(false) => return false,
+            Ok(true) => self.account(id, request.args(), Outcome::Ok),
+            Err(error) => {
+                reply.truncate(mark);
+                self.answer_error(id, request, &error, &mut reply);
+            }
+        }
+        true
     }
 
     fn nanos(&self, ticks: u64) -> u64 {
@@ -295,6 +379,8 @@ impl Engine {
             shard: self.id,
             shards: self.shards,
             changes: &mut self.changes,
+            reach: &mut self.reach,
+            locks: &self.locks,
             stats: &mut self.stats,
             process: &self.process,
         }

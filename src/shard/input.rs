@@ -6,19 +6,21 @@
 
 use super::Shard;
 use super::batch::{Batch, Item};
-use super::engine::Engine;
-use super::message::{Origin, OwnedCommand};
+use super::engine::{Engine, Ran};
+use super::job::Job;
+use super::message::{JobRequest, Origin, OwnedCommand};
+use super::multi::{exec_aborted, is_about_transactions, passes_multi};
 use crate::admin::slowlog::Caller;
 use crate::admin::stats::Outcome;
 use crate::command::spec::{DENYOOM, NO_AUTH};
 use crate::command::{
-    Command, CommandError, CommandId, CommandTable, Handler, KeyShape, Request, Run,
-    debug_is_allowed,
+    Command, CommandError, CommandId, CommandResult, CommandTable, Handler, KeyShape, Request, Run,
+    SessionCommand, debug_is_allowed,
 };
 use crate::keyspace::{Database, Key};
 use crate::reactor::ConnId;
 use crate::resp::{Limits, ProtocolError, Reply, Step};
-use crate::session::{Hold, ReplyMode, Session};
+use crate::session::{Hold, ReplyMode, Session, Spread};
 use crate::shard_map::ShardId;
 use crate::transaction::KeyLock;
 
@@ -49,12 +51,13 @@ struct Parsed<'a> {
 pub struct Scratch {
     args: Vec<&'static [u8]>,
     keys: Vec<(usize, Key<'static>)>,
+    pub(super) block_args: Vec<&'static [u8]>,
     group: Vec<Parsed<'static>>,
 }
 
 /// The same allocation for elements of another lifetime. The vector is empty, so there is nothing to
 /// convert, and the standard library reuses the allocation of such an iterator.
-fn recycle_args<'b>(mut args: Vec<&[u8]>) -> Vec<&'b [u8]> {
+pub(super) fn recycle_args<'b>(mut args: Vec<&[u8]>) -> Vec<&'b [u8]> {
     args.clear();
     args.into_iter().map(|_| -> &'b [u8] { unreachable!("it is empty") }).collect()
 }
@@ -70,7 +73,7 @@ fn recycle_group<'b>(mut group: Vec<Parsed<'_>>) -> Vec<Parsed<'b>> {
 }
 
 /// What became of one command.
-enum Next {
+pub(super) enum Next {
     /// It ran, or its reply is under way: go on.
     Done,
     /// It ran, or is at work, and the next one has to wait or will never run.
@@ -253,7 +256,13 @@ impl Shard {
             self.cut(conn);
             return Next::Stop;
         }
-        self.refuse(conn, None, &why_unidentified(words))
+        let error = why_unidentified(words);
+        if words[0].eq_ignore_ascii_case(b"exec") {
+            // Whoever sends EXEC must learn that nothing was executed.
+            self.leave_multi(conn);
+            return self.refuse(conn, None, &exec_aborted(&error));
+        }
+        self.refuse(conn, None, &error)
     }
 
     fn run_alone(&mut self, conn: ConnId, words: &[&[u8]]) -> Next {
@@ -283,10 +292,14 @@ impl Shard {
             let error = CommandError::text("NOAUTH Authentication required.");
             return self.refuse(conn, Some(id), &error);
         }
-        if self.engine.out_of_memory && command.flags.has(DENYOOM) {
-            let error =
-                CommandError::text("OOM command not allowed when used memory > 'maxmemory'.");
-            return self.refuse(conn, Some(id), &error);
+        let queues = session.multi.is_some() && !passes_multi(command);
+        if self.engine.out_of_memory
+            && (queues || command.flags.has(DENYOOM) || is_oom_exec(command, session))
+        {
+            return self.refuse_for_memory(conn, id);
+        }
+        if queues {
+            return self.queue(conn, id, words, key);
         }
         match (command.run, key) {
             (Run::Data(handler), Some((at, key))) => {
@@ -296,38 +309,45 @@ impl Shard {
                 }
                 let lock = KeyLock { hash: key.hash };
                 if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
-                    return self.wait_in_line(conn, id, words, vec![lock]);
+                    return self.wait_in_line(conn, id, words);
                 }
                 let request = Request::with_key(words, usize::from(at), key);
                 let state = (session.db, session.resp3);
                 let plain = session.reply_mode == ReplyMode::On;
                 let out = session.replies.local();
                 let before = out.len();
-                self.engine.run(id, handler, &request, state, out);
+                if self.engine.run(id, handler, &request, state, out) == Ran::OutOfReach {
+                    return self.reach_further(conn, id, words);
+                }
                 if plain {
                     session.replies.end_local(before);
                 } else {
                     self.apply_reply_mode(conn, before);
                 }
+                self.settle_changes(None);
                 Next::Done
             }
             (Run::Data(handler), None) if table.shape(id) == KeyShape::None => {
                 self.run_here(conn, |engine, state, out| {
-                    engine.run(id, handler, &Request::new(words), state, out);
+                    _ = engine.run(id, handler, &Request::new(words), state, out);
                 })
             }
             (Run::Data(_), None) => self.run_many_keys(conn, id, words),
+            (Run::Blocking(_), _) => self.run_blocking(conn, id, words),
             (Run::Walk(_) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
+            (Run::Session(which), _) if is_about_transactions(which) => {
+                self.transaction_command(conn, id, which, words)
+            }
             (Run::Session(which), _) => self.run_session_command(conn, id, which, words),
             (Run::ContainerOr(handler), _) => self.run_here(conn, |engine, state, out| {
-                engine.run(id, handler, &Request::new(words), state, out);
+                _ = engine.run(id, handler, &Request::new(words), state, out);
             }),
             (Run::Container, _) => unreachable!("identify resolves containers"),
         }
     }
 
     /// Runs something that appends one reply to the output of `conn`.
-    fn run_here(
+    pub(super) fn run_here(
         &mut self,
         conn: ConnId,
         run: impl FnOnce(&mut Engine, (usize, bool), &mut Vec<u8>),
@@ -343,8 +363,16 @@ impl Shard {
 
     /// Answers an error to a command that does not run.
     #[cold]
-    fn refuse(&mut self, conn: ConnId, id: Option<CommandId>, error: &CommandError) -> Next {
+    pub(super) fn refuse(
+        &mut self,
+        conn: ConnId,
+        id: Option<CommandId>,
+        error: &CommandError,
+    ) -> Next {
         self.engine.rejected(id, error);
+        if let Some(multi) = self.sessions.get_mut(conn).and_then(|s| s.multi.as_mut()) {
+            multi.spoiled = true;
+        }
         self.run_here(conn, |_, (_, resp3), out| Reply::new(out, resp3).error(error))
     }
 
@@ -362,15 +390,6 @@ impl Shard {
         session.replies.end_local(before);
     }
 
-    /// Keeps a place for a reply that is made elsewhere or later.
-    fn expect_reply(session: &mut Session) -> crate::session::Place {
-        let wanted = session.reply_mode == ReplyMode::On;
-        if session.reply_mode == ReplyMode::SkipNext {
-            session.reply_mode = ReplyMode::On;
-        }
-        session.replies.expect(wanted)
-    }
-
     /// Puts a command with one key into this turn's batch for the owner of the key.
     fn send_across(
         &mut self,
@@ -380,10 +399,11 @@ impl Shard {
         (key_at, key): (u8, Key<'_>),
         owner: ShardId,
     ) -> Next {
-        let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
+        let Some(origin) = self.owe_reply(conn) else { return Next::Stop };
+        let Some(session) = self.sessions.get(conn) else { return Next::Stop };
         let item = Item {
             conn,
-            place: Self::expect_reply(session),
+            place: origin.place,
             id,
             db: session.db as u16,
             resp3: session.resp3,
@@ -401,31 +421,52 @@ impl Shard {
     }
 
     /// A command for keys of this shard has to wait for a transaction that holds some of them.
-    fn wait_in_line(
-        &mut self,
-        conn: ConnId,
-        id: CommandId,
-        words: &[&[u8]],
-        locks: Vec<KeyLock>,
-    ) -> Next {
-        let shard = self.id();
-        let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
-        let place = Self::expect_reply(session);
-        session.replies.expect_delay();
-        let command = OwnedCommand {
+    fn wait_in_line(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
+        let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
+        let Some(origin) = self.owe_reply(conn) else { return Next::Stop };
+        self.on_job(JobRequest { job, origin, number: None });
+        Next::Done
+    }
+
+    /// The command needs keys that it does not name and that are not free here: it becomes a transaction.
+    #[cold]
+    fn reach_further(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
+        let missing = std::mem::take(&mut self.engine.reach.missing);
+        let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
+        let Some(origin) = self.owe_reply(conn) else { return Next::Stop };
+        self.coordinate(JobRequest { job, origin, number: None }, missing);
+        Next::Done
+    }
+
+    fn owned(&self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Option<Job> {
+        let session = self.sessions.get(conn)?;
+        Some(Job::Command(OwnedCommand {
             id,
             db: session.db,
             resp3: session.resp3,
             args: words.iter().map(|word| word.to_vec()).collect(),
-        };
-        self.line_up(command, Origin { shard, conn, place }, locks);
-        Next::Done
+        }))
     }
 
-    /// A command with several keys: here if all are this shard's, else as a transaction.
+    /// A command with several keys: where they all are, or as a transaction.
     fn run_many_keys(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
         let command = CommandTable::get().command(id);
         let Run::Data(handler) = command.run else { unreachable!("only data commands have keys") };
+        match self.spread_of(command, words) {
+            Spread::On(owner) if owner != self.id() => {
+                let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
+                let Some(origin) = self.owe_reply(conn) else { return Next::Stop };
+                self.send_job(owner, JobRequest { job, origin, number: None });
+                return Next::Done;
+            }
+            Spread::Several => {
+                let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
+                return self.when_drained(conn, |shard| {
+                    shard.start_job(conn, job, Spread::Several);
+                });
+            }
+            Spread::On(_) | Spread::Nowhere => {}
+        }
         let mut keys = recycle_keys(std::mem::take(&mut self.scratch.keys));
         command.for_each_key(words, |at| keys.push((at, Key::new(words[at]))));
         let next = self.run_hashed_keys(conn, id, (words, &keys), handler);
@@ -440,38 +481,67 @@ impl Shard {
         (words, keys): (&[&[u8]], &[(usize, Key<'_>)]),
         handler: Handler,
     ) -> Next {
-        let (shards, me) = (self.engine.shards, self.id());
-        if shards.len() > 1 && keys.iter().any(|(_, key)| shards.owner(key.slot) != me) {
-            return self.when_drained(conn, |shard| shard.start_transaction(conn, id, words));
-        }
-        if !self.engine.locks.is_idle() {
-            let locks: Vec<_> = keys.iter().map(|(_, key)| KeyLock { hash: key.hash }).collect();
-            if locks.iter().any(|lock| self.engine.locks.is_wanted(*lock)) {
-                return self.wait_in_line(conn, id, words, locks);
-            }
+        let locks = &self.engine.locks;
+        let is_wanted = |(_, key): &(usize, Key<'_>)| locks.is_wanted(KeyLock { hash: key.hash });
+        if !locks.is_idle() && keys.iter().any(is_wanted) {
+            return self.wait_in_line(conn, id, words);
         }
         if let Some(session) = self.sessions.get(conn)
             && let Some(database) = self.engine.keyspace.databases().get(session.db)
         {
             database.prefetch(|| keys.iter().map(|(_, key)| key).take(PREFETCHED_KEYS_MAX));
         }
-        // Keys at two places of the arguments (ZUNIONSTORE) come in the order of the places all the same.
+        // Some commands have their destination behind their sources, or before them.
         let in_order = keys.is_sorted_by_key(|(at, _)| *at);
-        self.run_here(conn, |engine, state, out| {
+        let mut ran = Ran::Done;
+        let next = self.run_here(conn, |engine, state, out| {
             let request =
                 if in_order { Request::with_keys(words, keys) } else { Request::new(words) };
-            engine.run(id, handler, &request, state, out);
-        })
+            ran = engine.run(id, handler, &request, state, out);
+        });
+        if ran == Ran::OutOfReach {
+            return self.reach_further(conn, id, words);
+        }
+        self.settle_changes(None);
+        next
+    }
+
+    /// A command that may wait: all that is further said on its connection waits as well.
+    fn run_blocking(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
+        let spread = self.spread_of(CommandTable::get().command(id), words);
+        let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
+        let next = self.when_drained(conn, |shard| shard.start_job(conn, job, spread));
+        if let Some(session) = self.sessions.get(conn)
+            && session.input_ended
+            && session.hold == Hold::Blocked
+        {
+            self.cut(conn);
+        }
+        next
+    }
+
+    /// What a command of DEBUG may not do here, if it is one.
+    pub(super) fn is_debug_allowed(&self, conn: ConnId, id: CommandId) -> CommandResult {
+        if CommandTable::get().command(id).name != "debug" {
+            return Ok(());
+        }
+        let Some(session) = self.sessions.get(conn) else { return Ok(()) };
+        debug_is_allowed(self.engine.config.enable_debug_command, session.endpoint.is_local())
+    }
+
+    #[cold]
+    fn refuse_for_memory(&mut self, conn: ConnId, id: CommandId) -> Next {
+        let error = CommandError::text("OOM command not allowed when used memory > 'maxmemory'.");
+        if let Run::Session(SessionCommand::Exec) = CommandTable::get().command(id).run {
+            self.leave_multi(conn);
+            return self.refuse(conn, Some(id), &exec_aborted(&error));
+        }
+        self.refuse(conn, Some(id), &error)
     }
 
     fn run_in_parts(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
-        if CommandTable::get().command(id).name == "debug"
-            && let Some(session) = self.sessions.get(conn)
-        {
-            let permission = self.engine.config.enable_debug_command;
-            if let Err(error) = debug_is_allowed(permission, session.endpoint.is_local()) {
-                return self.refuse(conn, Some(id), &error);
-            }
+        if let Err(error) = self.is_debug_allowed(conn, id) {
+            return self.refuse(conn, Some(id), &error);
         }
         self.when_drained(conn, |shard| shard.start_parts(conn, id, words))
     }
@@ -495,7 +565,7 @@ impl Shard {
     }
 
     /// Starts a command with a wide effect once all earlier replies of the connection have come.
-    fn when_drained(&mut self, conn: ConnId, start: impl FnOnce(&mut Self)) -> Next {
+    pub(super) fn when_drained(&mut self, conn: ConnId, start: impl FnOnce(&mut Self)) -> Next {
         let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
         if !session.replies.is_clear() {
             session.hold = Hold::Drain;
@@ -537,11 +607,14 @@ impl Shard {
             first_arg += item.arg_count as usize;
             let lock = KeyLock { hash: item.hash };
             let (db, resp3) = (usize::from(item.db), item.resp3);
-            if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
+            let owned = || {
                 let args = words.iter().map(|word| word.to_vec()).collect();
-                let command = OwnedCommand { id: item.id, db, resp3, args };
+                let job = Job::Command(OwnedCommand { id: item.id, db, resp3, args });
                 let origin = Origin { shard: home, conn: item.conn, place: item.place };
-                self.line_up(command, origin, vec![lock]);
+                JobRequest { job, origin, number: None }
+            };
+            if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
+                self.on_job(owned());
                 continue;
             }
             let Run::Data(handler) = CommandTable::get().command(item.id).run else {
@@ -550,7 +623,13 @@ impl Shard {
             let at = usize::from(item.key_at);
             let key = Key { bytes: words[at], hash: item.hash, slot: item.slot };
             let request = Request::with_key(words, at, key);
-            self.engine.run(item.id, handler, &request, (db, resp3), &mut replies);
+            let ran = self.engine.run(item.id, handler, &request, (db, resp3), &mut replies);
+            if ran == Ran::OutOfReach {
+                let missing = std::mem::take(&mut self.engine.reach.missing);
+                self.coordinate(owned(), missing);
+                continue;
+            }
+            self.settle_changes(None);
             item.reply_end = Some(replies.len() as u32);
             if !self.engine.slow.is_empty() {
                 slow.extend(self.engine.slow.drain(..).map(|slow| (item.conn, slow)));
@@ -662,6 +741,13 @@ fn parse_group<'b>(
         }
     }
     Stop { why: Why::Full, skipped: end }
+}
+
+/// Whether this is EXEC of a block that needs memory.
+#[cold]
+fn is_oom_exec(command: &Command, session: &Session) -> bool {
+    matches!(command.run, Run::Session(SessionCommand::Exec))
+        && session.multi.as_ref().is_some_and(|multi| multi.block.denies_oom)
 }
 
 /// Which command this is, if it exists and its arity is right; [`why_unidentified`] if not.

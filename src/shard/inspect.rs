@@ -15,14 +15,28 @@ impl Shard {
             && self.transactions.is_empty()
             && self.lent.is_empty()
             && self.granted.is_empty()
+            && self.runs.is_empty()
             && self.outgoing.iter().all(Option::is_none)
             && self.resumable.is_empty()
-            && self
-                .sessions
-                .iter()
-                .all(|(_, session)| session.hold == Hold::None && session.replies.is_clear())
+            && self.sessions.iter().all(|(_, session)| match session.hold {
+                Hold::None => session.replies.is_clear(),
+                // Waiting for a key is rest, too, unless its number is in some line.
+                Hold::Blocked => true,
+                Hold::Drain | Hold::Operation | Hold::FullLane => false,
+            })
             && !self.ports.has_incoming()
             && !self.ports.is_congested()
+    }
+
+    /// Whether nobody watches keys of this shard, waits for some, or is answered by it when there are some.
+    pub fn has_no_followers(&self) -> bool {
+        self.watches.is_empty()
+            && self.waits.is_empty()
+            && self.blocked.is_empty()
+            && self.deadlines.is_empty()
+            && !self.engine.changes.listening
+            && self.engine.stats.snapshot(&self.engine.keyspace, false).counters.blocked_clients
+                == 0
     }
 
     /// Number of connections that live here.

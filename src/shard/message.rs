@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use super::batch::Batch;
+use super::job::Job;
 use crate::command::{CommandError, CommandId, CommandResult, Part};
 use crate::config::Config;
-use crate::keyspace::{Entry, ScanCursor};
+use crate::keyspace::{DbKey, Entry, ScanCursor};
 use crate::reactor::{Adoption, ConnId};
 use crate::session::Place;
 use crate::shard_map::ShardId;
-use crate::transaction::TxId;
+use crate::transaction::{TxId, Watcher};
 
 /// Where a reply is owed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,8 +43,18 @@ pub struct OwnedCommand {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Ticket(pub u64);
 
-/// Keys of one shard, by database; `None` for the whole shard.
-pub type Wanted = Option<Vec<(usize, Vec<u8>)>>;
+/// "Run this: all its keys are yours." Answered by [`Message::LateReply`].
+pub struct JobRequest {
+    /// What.
+    pub job: Job,
+    /// Where its reply is owed.
+    pub origin: Origin,
+    /// The number that it waits under, if it may have to wait for keys.
+    pub number: Option<TxId>,
+}
+
+/// Keys of one shard; `None` for the whole shard.
+pub type Wanted = Option<Vec<DbKey>>;
 
 /// "Schedule this transaction for these keys of yours."
 pub struct Schedule {
@@ -53,6 +64,10 @@ pub struct Schedule {
     pub coordinator: ShardId,
     /// For which keys.
     pub keys: Wanted,
+    /// Whose watches have to hold: their keys are held as well.
+    pub watcher: Option<Watcher>,
+    /// It was not asked for: a client waits for this key, and may be served from it now.
+    pub offered: Option<DbKey>,
 }
 
 /// An entry on loan, and its database.
@@ -66,6 +81,24 @@ pub struct Grant {
     pub shard: ShardId,
     /// The entries of those keys that exist.
     pub entries: Vec<Loan>,
+    /// A watch of the [`Schedule::watcher`] is broken.
+    pub is_broken: bool,
+    /// See [`Schedule::offered`].
+    pub offered: Option<DbKey>,
+}
+
+/// How a transaction leaves a shard.
+pub enum Ending {
+    /// It is over. If a client waited under its number, it does no more.
+    Over,
+    /// It was recalled and has not run: it stands in line for its keys again.
+    Recalled,
+    /// It has to wait for these keys of the shard, as this command does.
+    Waits(CommandId, Vec<DbKey>),
+    /// The key that it was offered did not serve it: it waits on, and others may be served.
+    Passed,
+    /// It goes on and keeps the shard; it has only borrowed these keys for one of its commands.
+    Interlude,
 }
 
 /// "Take your entries back."
@@ -74,8 +107,31 @@ pub struct Conclusion {
     pub tx: TxId,
     /// The entries as they are now; a key that is not among them is gone.
     pub entries: Vec<Loan>,
-    /// The transaction was recalled and has not run: it stands in line for its keys again.
-    pub again: bool,
+    /// Keys that were changed.
+    pub changed: Vec<DbKey>,
+    /// How it goes on.
+    pub ending: Ending,
+}
+
+/// "Lend me these keys for a command: my transaction holds your shard."
+pub struct Fetch {
+    /// Whose transaction it is.
+    pub coordinator: ShardId,
+    /// The connection that it works for.
+    pub conn: ConnId,
+    /// The keys.
+    pub keys: Vec<DbKey>,
+}
+
+/// Why somebody waits no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unblock {
+    /// The time is over, or CLIENT UNBLOCK says so.
+    TimedOut,
+    /// CLIENT UNBLOCK … ERROR.
+    WithError,
+    /// The client is gone.
+    Gone,
 }
 
 /// What one shard is to do for a command that concerns all.
@@ -87,6 +143,10 @@ pub enum PartWork {
     Stretch(Arc<OwnedCommand>, ScanCursor),
     /// Lines of CLIENT LIST.
     ClientList(Arc<super::clients::ClientFilter>),
+    /// Note that these keys are watched.
+    Watch(Watcher, Vec<DbKey>),
+    /// End the waiting of the client with this id, and count it.
+    Unblock(u64, Unblock),
     /// Close the matching clients and count them; never the one with this id if it is to be skipped.
     ClientKill(Arc<super::clients::ClientFilter>),
 }
@@ -99,8 +159,8 @@ pub struct PartRequest {
     pub ticket: Ticket,
     /// What to do.
     pub work: PartWork,
-    /// The transaction that holds this shard for it, to be ended by it.
-    pub tx: Option<TxId>,
+    /// The transaction that holds this shard for it, and whether it ends with this part.
+    pub tx: Option<(TxId, bool)>,
 }
 
 /// "My part is done."
@@ -143,6 +203,20 @@ pub enum Message {
     Replies(Box<Batch>),
     /// A reply that was left out of its batch because the command had to wait.
     LateReply(Box<(Origin, Vec<u8>)>),
+    /// See [`JobRequest`].
+    Job(Box<JobRequest>),
+    /// The client who waits under this number waits no more.
+    Unblock(TxId, Unblock),
+    /// The transaction of this number waits no more for keys of this shard.
+    Forget(TxId),
+    /// A watch is over.
+    Unwatch(Watcher),
+    /// A key of this watch was changed.
+    WatchBroken(Watcher),
+    /// See [`Fetch`].
+    Fetch(Box<Fetch>),
+    /// The answer to [`Fetch`]: the entries of those keys that exist.
+    Fetched(Box<(ConnId, Vec<Loan>)>),
     /// See [`Schedule`].
     Schedule(Box<Schedule>),
     /// See [`Grant`].

@@ -8,49 +8,57 @@
 //! Promise: everything here runs to completion and never waits; what is not done yet is an
 //! operation with a ticket, and the connection is held until it is.
 
+mod aftermath;
 mod background;
 pub mod batch;
+mod blocking;
 pub mod clients;
 mod connection;
 pub mod engine;
 mod eviction;
 mod input;
 mod inspect;
+pub mod job;
 pub mod message;
+mod multi;
 mod parts;
 mod server_commands;
 mod service;
 pub(crate) use service::LONGEST_SLEEP;
 pub mod sessions;
 mod transactions;
+mod whole;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use batch::Batch;
 use engine::Engine;
 use input::Scratch;
-use message::{Message, Origin, OwnedCommand, PartRequest, Schedule, Ticket};
+use message::{JobRequest, Message, Origin, PartRequest, Schedule, Ticket};
 use sessions::Sessions;
 
 use crate::clock;
 use crate::config::Config;
+use crate::keyspace::DbKey;
 use crate::lanes::Ports;
 use crate::process::Process;
 use crate::reactor::{Action, BufferPool, ConnId};
 use crate::session::Hold;
 use crate::shard_map::{ShardId, ShardMap};
-use crate::transaction::TxId;
+use crate::transaction::{TxId, Waits, Watches};
 
 /// What stands in a line of the lock table until it is its turn.
 enum Waiting {
-    /// A command for keys of this shard alone.
-    Command(OwnedCommand, Origin),
-    /// A transaction of another coordinator.
+    /// A job for keys of this shard alone.
+    Job(Box<JobRequest>),
+    /// A transaction of another coordinator; or an offer, to whomever.
     Scheduled(Box<Schedule>),
+    /// A client that waits, and is to be served from this key.
+    Serve(DbKey),
     /// A transaction that this shard coordinates.
     Own,
-    /// A part that needs every key to be at home.
+    /// A part that needs some or all keys to be at home.
     Part(Box<PartRequest>),
 }
 
@@ -75,6 +83,16 @@ pub struct Shard {
     waiting: HashMap<TxId, Waiting, ahash::RandomState>,
     operations: HashMap<Ticket, parts::Operation, ahash::RandomState>,
     transactions: HashMap<TxId, transactions::Transaction, ahash::RandomState>,
+    /// Blocks that run while all shards stand still.
+    runs: HashMap<ConnId, whole::WholeRun, ahash::RandomState>,
+    /// Who watches keys of this shard.
+    watches: Watches,
+    /// Who waits for keys of this shard.
+    waits: Waits<blocking::Waiter>,
+    /// Clients of this shard that wait for keys of several.
+    blocked: HashMap<TxId, blocking::Blocked, ahash::RandomState>,
+    /// When those who wait and are answered by this shard wait no more, unix ms.
+    deadlines: BTreeSet<(i64, TxId)>,
     /// Transactions of other shards that hold keys here.
     lent: HashMap<TxId, Box<Schedule>, ahash::RandomState>,
     /// Those that hold all they want since somebody else left, and have not gone on yet.
@@ -117,6 +135,11 @@ impl Shard {
             waiting: HashMap::default(),
             operations: HashMap::default(),
             transactions: HashMap::default(),
+            runs: HashMap::default(),
+            watches: Watches::default(),
+            waits: Waits::default(),
+            blocked: HashMap::default(),
+            deadlines: BTreeSet::new(),
             lent: HashMap::default(),
             granted: VecDeque::new(),
             granting: false,
@@ -185,10 +208,11 @@ impl Shard {
     fn after_fill(&mut self, conn: ConnId) {
         self.touch(conn);
         if let Some(session) = self.sessions.get_mut(conn)
-            && session.hold == Hold::Drain
+            && matches!(session.hold, Hold::Drain | Hold::Blocked)
             && session.replies.is_clear()
         {
             session.hold = Hold::None;
+            session.blocked = None;
             self.resumable.push_back(conn);
         }
     }
@@ -199,6 +223,12 @@ impl Shard {
         conn: ConnId,
         write: impl FnOnce(&mut Engine, &mut crate::resp::Reply<'_>),
     ) {
+        if let Some(run) = self.runs.get_mut(&conn) {
+            // It was a command of a block.
+            let resp3 = self.sessions.get(conn).is_some_and(|session| session.resp3);
+            write(&mut self.engine, &mut crate::resp::Reply::new(&mut run.out, resp3));
+            return self.advance(conn);
+        }
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let resp3 = session.resp3;
         let out = session.replies.local();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::clients;
 use super::message::{Message, OwnedCommand, PartDone, PartRequest, PartWork, Ticket};
+use super::transactions::{Work, key_locks};
 use super::{Shard, Waiting};
 use crate::admin::stats::Outcome;
 use crate::command::{
@@ -14,7 +15,10 @@ use crate::keyspace::ScanCursor;
 use crate::reactor::ConnId;
 use crate::resp::Reply;
 use crate::shard_map::ShardId;
-use crate::transaction::{TxId, Verdict};
+use crate::transaction::{KeyLock, TxId};
+
+/// The transaction that holds the shards meanwhile, if there is one, and whether it ends with the parts.
+type Under = Option<(TxId, bool)>;
 
 /// Puts the parts of a session command together into a reply.
 pub(super) type Merge = Box<dyn FnOnce(&mut Shard, ConnId, Vec<Part>, &mut Reply<'_>)>;
@@ -31,7 +35,7 @@ pub(super) enum Operation {
     /// The parts of a session command.
     Merged { conn: ConnId, merge: Merge, parts: Vec<Option<Part>> },
     /// One shard after the other looks at its keys (SCAN).
-    Walk { conn: ConnId, command: Arc<OwnedCommand>, found: Option<Stretch> },
+    Walk { conn: ConnId, command: Arc<OwnedCommand>, found: Option<Stretch>, under: Under },
     /// The control core's word.
     Control { conn: ConnId },
 }
@@ -48,17 +52,24 @@ impl Shard {
         };
         match CommandTable::get().command(id).run {
             Run::EveryShard(every) if every.exclusive && self.engine.shards.len() > 1 => {
-                self.start_exclusive(conn, command);
+                self.start_exclusive(Work::Parts(conn, command));
             }
-            Run::EveryShard(_) => self.ask_every_shard(conn, command, None),
-            Run::Walk(walk) => match (walk.start)(&Request::new(words)) {
+            _ => self.start_parts_of(conn, command, None),
+        }
+    }
+
+    /// As [`Shard::start_parts`], while `under` holds all shards.
+    pub(super) fn start_parts_of(&mut self, conn: ConnId, command: OwnedCommand, under: Under) {
+        let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
+        match CommandTable::get().command(command.id).run {
+            Run::EveryShard(_) => self.ask_every_shard(conn, command, under),
+            Run::Walk(walk) => match (walk.start)(&Request::new(&words)) {
                 Ok(start) => {
-                    let ticket = self.ticket();
-                    let command = Arc::new(command);
-                    let operation =
-                        Operation::Walk { conn, command: Arc::clone(&command), found: None };
+                    let (ticket, command) = (self.ticket(), Arc::new(command));
+                    let known = Arc::clone(&command);
+                    let operation = Operation::Walk { conn, command: known, found: None, under };
                     self.operations.insert(ticket, operation);
-                    self.walk_from(start, ticket, command);
+                    self.walk_from(start, ticket, command, under);
                 }
                 Err(error) => {
                     self.engine.count_error(&error);
@@ -69,17 +80,23 @@ impl Shard {
         }
     }
 
-    fn walk_from(&mut self, cursor: ScanCursor, ticket: Ticket, command: Arc<OwnedCommand>) {
+    fn walk_from(
+        &mut self,
+        cursor: ScanCursor,
+        ticket: Ticket,
+        command: Arc<OwnedCommand>,
+        under: Under,
+    ) {
         let owner = self.engine.shards.owner(cursor.slot);
-        self.ask(owner, ticket, PartWork::Stretch(command, cursor), None);
+        self.ask(owner, ticket, PartWork::Stretch(command, cursor), under);
     }
 
     /// All shards stand still for `tx`: they do their parts.
     pub(super) fn run_exclusive_parts(&mut self, conn: ConnId, command: OwnedCommand, tx: TxId) {
-        self.ask_every_shard(conn, command, Some(tx));
+        self.ask_every_shard(conn, command, Some((tx, true)));
     }
 
-    fn ask_every_shard(&mut self, conn: ConnId, command: OwnedCommand, tx: Option<TxId>) {
+    fn ask_every_shard(&mut self, conn: ConnId, command: OwnedCommand, under: Under) {
         let ticket = self.ticket();
         let command = Arc::new(command);
         let parts = self.engine.shards.iter().map(|_| None).collect();
@@ -87,7 +104,7 @@ impl Shard {
             Operation::Parts { conn, command: Arc::clone(&command), parts, failed: None };
         self.operations.insert(ticket, operation);
         for shard in self.engine.shards.iter() {
-            self.ask(shard, ticket, PartWork::Command(Arc::clone(&command)), tx);
+            self.ask(shard, ticket, PartWork::Command(Arc::clone(&command)), under);
         }
     }
 
@@ -101,7 +118,22 @@ impl Shard {
         }
     }
 
-    fn ask(&mut self, shard: ShardId, ticket: Ticket, work: PartWork, tx: Option<TxId>) {
+    /// Asks each of these shards for its own part of a session command.
+    pub(super) fn gather_from(
+        &mut self,
+        conn: ConnId,
+        works: Vec<(ShardId, PartWork)>,
+        merge: Merge,
+    ) {
+        let ticket = self.ticket();
+        let is_asked = |shard: &ShardId| works.iter().any(|(asked, _)| asked == shard);
+        let shards = self.engine.shards.iter();
+        let parts = shards.map(|shard| (!is_asked(&shard)).then_some(Part::Done)).collect();
+        self.operations.insert(ticket, Operation::Merged { conn, merge, parts });
+        works.into_iter().for_each(|(shard, work)| self.ask(shard, ticket, work, None));
+    }
+
+    fn ask(&mut self, shard: ShardId, ticket: Ticket, work: PartWork, tx: Under) {
         let request = Box::new(PartRequest { coordinator: self.id(), ticket, work, tx });
         if shard == self.id() {
             self.on_part(request);
@@ -112,23 +144,33 @@ impl Shard {
 
     /// A part is asked of this shard.
     pub(super) fn on_part(&mut self, request: Box<PartRequest>) {
-        if let Some(tx) = request.tx {
+        if let Some((tx, is_last)) = request.tx {
             self.run_part(&request);
-            return self.release(tx);
-        }
-        let looks_at_keys = matches!(request.work, PartWork::Command(_) | PartWork::Stretch(..));
-        if !looks_at_keys || self.engine.locks.is_idle() {
-            return self.run_part(&request);
-        }
-        // Some keys may be away on loan: wait until all are at home.
-        let tx = self.process.tx();
-        match self.stand_in_line(tx, None) {
-            Verdict::Queued => _ = self.waiting.insert(tx, Waiting::Part(request)),
-            Verdict::Granted => {
-                self.run_part(&request);
+            self.settle_changes(is_last.then_some(tx));
+            if is_last {
                 self.release(tx);
             }
+            return;
         }
+        let locks = match &request.work {
+            PartWork::Command(_) | PartWork::Stretch(..) => None,
+            PartWork::Watch(_, keys) => Some(key_locks(keys)),
+            _ => {
+                return self.run_part(&request);
+            }
+        };
+        let is_wanted = |lock: &KeyLock| self.engine.locks.is_wanted(*lock);
+        let waits = match &locks {
+            // Some keys may be away on loan: wait until all are at home.
+            None => !self.engine.locks.is_idle(),
+            Some(locks) => !self.engine.locks.is_idle() && locks.iter().any(is_wanted),
+        };
+        if waits {
+            let tx = self.process.tx();
+            return self.enter_line(tx, locks, Waiting::Part(request));
+        }
+        self.run_part(&request);
+        self.settle_changes(None);
     }
 
     /// Does a part and sends it to who asked.
@@ -138,6 +180,13 @@ impl Shard {
             PartWork::Stretch(command, cursor) => self.command_part(command, Some(*cursor)),
             PartWork::ClientList(filter) => Ok(Part::Other(Box::new(self.client_lines(filter)))),
             PartWork::ClientKill(filter) => Ok(Part::Count(self.kill_clients(filter))),
+            PartWork::Unblock(id, why) => {
+                Ok(Part::Count(u64::from(self.unblock_client(*id, *why))))
+            }
+            PartWork::Watch(watcher, keys) => {
+                self.watch_keys(*watcher, keys.clone());
+                Ok(Part::Done)
+            }
         };
         let done = PartDone { ticket: request.ticket, shard: self.id(), result };
         if request.coordinator == self.id() {
@@ -195,7 +244,8 @@ impl Shard {
 
     /// A shard has done its stretch of a walk: on to the next one, or the reply.
     fn on_stretch_done(&mut self, done: PartDone) {
-        let Some(Operation::Walk { conn, command, found }) = self.operations.remove(&done.ticket)
+        let Some(Operation::Walk { conn, command, found, under }) =
+            self.operations.remove(&done.ticket)
         else {
             unreachable!("the caller has seen it")
         };
@@ -211,8 +261,9 @@ impl Shard {
             && let Some(cursor) = stretch.goes_on()
         {
             let (found, next) = (result.ok(), Arc::clone(&command));
-            self.operations.insert(done.ticket, Operation::Walk { conn, command, found });
-            return self.walk_from(cursor, done.ticket, next);
+            let operation = Operation::Walk { conn, command, found, under };
+            self.operations.insert(done.ticket, operation);
+            return self.walk_from(cursor, done.ticket, next, under);
         }
         self.complete(conn, |engine, reply| {
             let outcome = match result {
@@ -262,9 +313,8 @@ impl Shard {
             }
             Some(Operation::Merged { conn, merge, parts }) => {
                 let parts: Vec<Part> = parts.into_iter().flatten().collect();
-                let Some(session) = self.sessions.get(conn) else { return };
                 let mut bytes = Vec::new();
-                let resp3 = session.resp3;
+                let resp3 = self.protocol_of(conn);
                 merge(self, conn, parts, &mut Reply::new(&mut bytes, resp3));
                 self.complete(conn, |_, reply| reply.raw(&bytes));
             }

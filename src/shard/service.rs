@@ -55,13 +55,23 @@ impl Service for Shard {
     }
 
     fn half_closed(&mut self, conn: ConnId) {
+        self.open_turn();
         if let Some(session) = self.sessions.get_mut(conn) {
             session.input_ended = true;
+            if session.hold == Hold::Blocked {
+                // Redis takes the end of input for the end of the client, and so nothing is lost to it.
+                self.cut(conn);
+            }
         }
         self.touch(conn);
     }
 
     fn closed(&mut self, conn: ConnId, why: CloseReason) {
+        let follows = |session: &Session| session.blocked.is_some() || !session.watching.is_empty();
+        if self.sessions.get(conn).is_some_and(follows) {
+            self.open_turn();
+            self.abandon(conn);
+        }
         if let Some(session) = self.sessions.remove(conn) {
             tracing::debug!(client = session.id, ?why, "client gone");
             self.process.clients.fetch_sub(1, Ordering::Relaxed);
@@ -70,6 +80,7 @@ impl Service for Shard {
     }
 
     fn released(&mut self, conn: ConnId, socket: OwnedFd) {
+        self.abandon(conn);
         self.sessions.remove(conn);
         drop(socket);
     }
@@ -84,11 +95,13 @@ impl Service for Shard {
             self.resume(conn);
         }
         self.check_clients(now);
+        self.check_deadlines();
         let more = self.background_slice();
         self.send_batches();
         self.settle_touched();
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
+        self.engine.end_brief_run();
         self.turn_open = false;
         // A connection is opened after the turn that adopts it. Only the next turn knows its deadlines,
         // and a turn that its opening began must not last, for then its time would be old.
@@ -164,6 +177,16 @@ impl Shard {
                 let (origin, reply) = *reply;
                 self.deliver(origin, reply);
             }
+            Message::Job(request) => self.on_job(*request),
+            Message::Unblock(number, why) => self.unblock(number, why),
+            Message::Forget(number) => self.on_forget(number),
+            Message::Unwatch(watcher) => self.on_unwatch(watcher),
+            Message::WatchBroken(watcher) => self.on_watch_broken(watcher),
+            Message::Fetch(fetch) => self.on_fetch(*fetch),
+            Message::Fetched(fetched) => {
+                let (conn, entries) = *fetched;
+                self.on_fetched(conn, entries);
+            }
             Message::Schedule(schedule) => self.on_schedule(schedule),
             Message::Grant(grant) => self.on_grant(*grant),
             Message::Recall(tx, shard) => self.on_recall(tx, shard),
@@ -218,11 +241,14 @@ impl Shard {
 
     /// Sends this turn's batches off.
     fn send_batches(&mut self) {
-        for shard in 0..self.outgoing.len() {
-            if let Some(mut batch) = self.outgoing[shard].take() {
-                batch.home = Some(self.id());
-                self.send(shard, Message::Commands(batch));
-            }
+        (0..self.outgoing.len()).for_each(|shard| self.send_batch(shard));
+    }
+
+    /// Sends this turn's batch for `shard` off, if there is one.
+    pub(super) fn send_batch(&mut self, shard: usize) {
+        if let Some(mut batch) = self.outgoing[shard].take() {
+            batch.home = Some(self.id());
+            self.send(shard, Message::Commands(batch));
         }
     }
 
@@ -252,6 +278,7 @@ impl Shard {
             } else if owed_nothing && (session.closing || session.input_ended) {
                 session.closing = true;
                 self.actions.push(Action::Close(conn));
+                self.abandon(conn);
             }
         }
         // Nothing is touched meanwhile; what is kept is the allocation.

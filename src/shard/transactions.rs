@@ -1,9 +1,9 @@
-//! Commands with keys on several shards: who schedules, who lends, who runs.
+//! Jobs with keys on several shards: who schedules, who lends, who runs.
 //!
 //! The connection's shard coordinates. It schedules the keys on every shard that owns some
 //! ([`crate::transaction`]); a shard on which they are free lends their entries, a pointer each; when
-//! all have granted, the command runs here as if all keys were at home, and the entries go back.
-//! Three messages for each foreign shard; no value is copied.
+//! all have granted, the job runs here as if all keys were at home, and the entries go back, with
+//! the names of those that were changed. Three messages for each foreign shard; no value is copied.
 //!
 //! When an older transaction wants keys that a younger one holds, the younger one is recalled: if it
 //! has not run, it gives those keys back and stands in line again.
@@ -11,118 +11,156 @@
 //! While entries are away their keys are held, so whoever looks for them waits in line. What looks
 //! at all keys (SCAN, KEYS, DBSIZE) waits until none is away.
 
-use super::message::{Conclusion, Grant, Loan, Message, Origin, OwnedCommand, Schedule, Wanted};
+use super::blocking::Offer;
+use super::job::{Job, Outcome};
+use super::message::{
+    Conclusion, Ending, Grant, JobRequest, Loan, Message, Origin, OwnedCommand, Schedule, Unblock,
+    Wanted,
+};
 use super::{Shard, Waiting};
-use crate::command::{CommandId, CommandTable, Request, Run};
-use crate::keyspace::Key;
+use crate::command::{CommandId, CommandTable};
+use crate::keyspace::{DbKey, Key};
 use crate::reactor::ConnId;
+use crate::resp::Reply;
+use crate::session::Block;
 use crate::shard_map::ShardId;
-use crate::transaction::{KeyLock, TxId, Verdict};
+use crate::transaction::{KeyLock, TxId, Verdict, Watcher};
 
 /// What a transaction does once it holds everything.
-pub(super) enum Purpose {
-    /// Runs a command with keys on several shards.
-    Command(OwnedCommand),
+pub(super) enum Work {
+    /// Runs a job with keys on several shards.
+    Job(Job, Origin),
+    /// Serves a client that waits, from keys that were offered.
+    Serve(Box<Offer>),
     /// Has every shard, standing still, do its part of a command.
-    Parts(OwnedCommand),
+    Parts(ConnId, OwnedCommand),
+    /// Runs a block with commands that concern all shards, while all stand still.
+    Whole(Box<Block>, Origin),
+}
+
+/// What a participant has granted.
+pub(super) struct Granted {
+    pub(super) shard: ShardId,
+    pub(super) entries: Vec<Loan>,
+    pub(super) is_broken: bool,
 }
 
 /// A transaction that this shard coordinates.
 pub(super) struct Transaction {
-    conn: ConnId,
-    purpose: Purpose,
+    pub(super) work: Work,
     /// The keys of each shard that takes part; `None` for the whole shard.
-    participants: Vec<(ShardId, Wanted)>,
+    pub(super) participants: Vec<(ShardId, Wanted)>,
     /// Participants that have not granted yet.
-    missing: usize,
+    pub(super) missing: usize,
     /// What was lent, by whom.
-    granted: Vec<(ShardId, Vec<Loan>)>,
+    pub(super) granted: Vec<Granted>,
+    /// The client does not wait for it any more.
+    pub(super) cancelled: Option<Unblock>,
+}
+
+impl Transaction {
+    /// One that nobody has granted anything yet.
+    pub(super) fn new(work: Work, participants: Vec<(ShardId, Wanted)>) -> Self {
+        let missing = participants.len();
+        Self { work, participants, missing, granted: Vec::new(), cancelled: None }
+    }
 }
 
 impl Shard {
-    /// Starts a command with keys on several shards.
-    pub(super) fn start_transaction(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) {
-        let Some(session) = self.sessions.get(conn) else { return };
-        let (db, resp3) = (session.db, session.resp3);
+    /// Coordinates a job, which needs `further` keys besides those that it names.
+    pub(super) fn coordinate(&mut self, request: JobRequest, further: Vec<DbKey>) {
+        let JobRequest { job, origin, number } = request;
         let mut participants: Vec<(ShardId, Wanted)> = Vec::new();
-        let (command, databases) =
-            (CommandTable::get().command(id), self.engine.keyspace.database_count());
-        command.for_each_key(words, |at| {
-            let owner = self.engine.shards.owner(crate::slot::slot_of(words[at]));
-            let key_db = command.database_of_key(words, at, db, databases);
-            let key = (key_db, words[at].to_vec());
-            match participants.iter_mut().find(|(shard, _)| *shard == owner) {
-                Some((_, keys)) => keys.get_or_insert_default().push(key),
-                None => participants.push((owner, Some(vec![key]))),
-            }
+        job.for_each_db_key(self.engine.keyspace.database_count(), |db, key| {
+            self.add_participant(&mut participants, (db, key.to_vec()));
         });
-        let args = words.iter().map(|word| word.to_vec()).collect();
-        let purpose = Purpose::Command(OwnedCommand { id, db, resp3, args });
-        self.schedule_transaction(conn, purpose, participants);
-    }
-
-    /// Starts a command that needs every shard to stand still.
-    pub(super) fn start_exclusive(&mut self, conn: ConnId, command: OwnedCommand) {
-        let participants = self.engine.shards.iter().map(|shard| (shard, None)).collect();
-        self.schedule_transaction(conn, Purpose::Parts(command), participants);
-    }
-
-    fn schedule_transaction(
-        &mut self,
-        conn: ConnId,
-        purpose: Purpose,
-        participants: Vec<(ShardId, Wanted)>,
-    ) {
-        let me = self.id();
-        let tx = self.process.tx();
-        let mut missing = participants.len();
-        for (shard, keys) in &participants {
-            if *shard != me {
-                let schedule = Schedule { tx, coordinator: me, keys: keys.clone() };
-                self.send(shard.index(), Message::Schedule(Box::new(schedule)));
-                continue;
-            }
-            match self.stand_in_line(tx, keys.as_deref()) {
-                Verdict::Granted => missing -= 1,
-                Verdict::Queued => _ = self.waiting.insert(tx, Waiting::Own),
+        further.into_iter().for_each(|key| self.add_participant(&mut participants, key));
+        if let Job::Block(block) = &job {
+            for shard in &block.watched_on {
+                if participants.iter().all(|(known, _)| known != shard) {
+                    participants.push((*shard, Some(Vec::new())));
+                }
             }
         }
-        let transaction = Transaction { conn, purpose, participants, missing, granted: Vec::new() };
-        self.transactions.insert(tx, transaction);
+        let tx = number.unwrap_or_else(|| self.process.tx());
+        self.schedule_transaction(tx, Work::Job(job, origin), participants);
+    }
+
+    /// Adds a key to the participant that owns it.
+    pub(super) fn add_participant(&self, participants: &mut Vec<(ShardId, Wanted)>, key: DbKey) {
+        let owner = self.owner_of(&key);
+        match participants.iter_mut().find(|(shard, _)| *shard == owner) {
+            Some((_, keys)) => keys.get_or_insert_default().push(key),
+            None => participants.push((owner, Some(vec![key]))),
+        }
+    }
+
+    pub(super) fn owner_of(&self, key: &DbKey) -> ShardId {
+        self.engine.shards.owner(crate::slot::slot_of(&key.1))
+    }
+
+    /// Starts what needs every shard to stand still.
+    pub(super) fn start_exclusive(&mut self, work: Work) {
+        let participants = self.engine.shards.iter().map(|shard| (shard, None)).collect();
+        let tx = self.process.tx();
+        self.schedule_transaction(tx, work, participants);
+    }
+
+    fn schedule_transaction(&mut self, tx: TxId, work: Work, participants: Vec<(ShardId, Wanted)>) {
+        let watcher = match &work {
+            Work::Job(job, _) => job.watcher(),
+            Work::Whole(block, _) => block.watcher,
+            Work::Parts(..) | Work::Serve(_) => None,
+        };
+        let wanted = participants.clone();
+        self.transactions.insert(tx, Transaction::new(work, participants));
+        self.ask_participants(tx, wanted, watcher);
         self.run_if_complete(tx);
     }
 
-    /// Puts a transaction in line whose number has just been taken: nobody is younger.
-    pub(super) fn stand_in_line(&mut self, tx: TxId, keys: Option<&[(usize, Vec<u8>)]>) -> Verdict {
-        let mut recalled = Vec::new();
-        let verdict = self.schedule_keys(tx, keys, &mut recalled);
-        assert!(recalled.is_empty(), "numbers grow, and {tx:?} is new");
-        verdict
-    }
-
-    fn schedule_keys(
+    /// Schedules a transaction of this shard's on those that take part.
+    pub(super) fn ask_participants(
         &mut self,
         tx: TxId,
-        keys: Option<&[(usize, Vec<u8>)]>,
-        recalled: &mut Vec<TxId>,
-    ) -> Verdict {
-        match keys {
-            Some(keys) => self.engine.locks.schedule(tx, key_locks(keys), recalled),
-            None => self.engine.locks.schedule_whole(tx, recalled),
+        wanted: Vec<(ShardId, Wanted)>,
+        watcher: Option<Watcher>,
+    ) {
+        let me = self.id();
+        for (shard, keys) in wanted {
+            if shard == me {
+                let locks = keys.as_deref().map(key_locks);
+                let locks = locks.map(|locks| [locks, self.watch_locks(watcher)].concat());
+                self.enter_line(tx, locks, Waiting::Own);
+            } else {
+                let schedule = Schedule { tx, coordinator: me, keys, watcher, offered: None };
+                self.send(shard.index(), Message::Schedule(Box::new(schedule)));
+            }
         }
+    }
+
+    /// Puts somebody in line for keys of this shard (all of it without `locks`); when it is its turn, which
+    /// may be at once, what waits is done.
+    pub(super) fn enter_line(&mut self, tx: TxId, locks: Option<Vec<KeyLock>>, waiting: Waiting) {
+        self.waiting.insert(tx, waiting);
+        let mut recalled = Vec::new();
+        let verdict = match locks {
+            Some(locks) => self.engine.locks.schedule(tx, locks, &mut recalled),
+            None => self.engine.locks.schedule_whole(tx, &mut recalled),
+        };
+        if verdict == Verdict::Granted {
+            self.granted.push_back(tx);
+        }
+        recalled.into_iter().for_each(|younger| self.recall(younger));
+        self.go_on_granted();
     }
 
     // ---- as a participant ----
 
     /// Another shard schedules a transaction here.
     pub(super) fn on_schedule(&mut self, schedule: Box<Schedule>) {
-        let tx = schedule.tx;
-        let mut recalled = Vec::new();
-        match self.schedule_keys(tx, schedule.keys.as_deref(), &mut recalled) {
-            Verdict::Granted => self.lend(schedule),
-            Verdict::Queued => _ = self.waiting.insert(tx, Waiting::Scheduled(schedule)),
-        }
-        recalled.into_iter().for_each(|younger| self.recall(younger));
+        let locks = schedule.keys.as_deref().map(key_locks);
+        let locks = locks.map(|locks| [locks, self.watch_locks(schedule.watcher)].concat());
+        self.enter_line(schedule.tx, locks, Waiting::Scheduled(schedule));
     }
 
     /// An older transaction wants what `tx` holds here.
@@ -143,30 +181,72 @@ impl Shard {
         self.go_on_granted();
     }
 
+    /// `schedule` holds its keys: their entries go to its coordinator.
     fn lend(&mut self, schedule: Box<Schedule>) {
+        let (tx, shard) = (schedule.tx, self.id());
+        if schedule.coordinator == shard {
+            let offered = schedule.offered.expect("of its own a shard only schedules offers");
+            return self.on_offer(
+                tx,
+                Granted { shard, entries: Vec::new(), is_broken: false },
+                offered,
+            );
+        }
+        let entries = self.take_entries(schedule.keys.iter().flatten());
+        let is_broken = self.is_watch_broken(schedule.watcher);
+        let offered = schedule.offered.clone();
+        let grant = Grant { tx, shard, entries, is_broken, offered };
+        self.send(schedule.coordinator.index(), Message::Grant(Box::new(grant)));
+        self.lent.insert(tx, schedule);
+    }
+
+    /// Takes the entries of these keys out, as far as they exist.
+    pub(super) fn take_entries<'k>(&mut self, keys: impl Iterator<Item = &'k DbKey>) -> Vec<Loan> {
         let mut entries = Vec::new();
-        for (db, bytes) in schedule.keys.iter().flatten() {
+        for (db, bytes) in keys {
             if let Some(entry) = self.engine.keyspace[*db].take(&Key::new(bytes)) {
                 entries.push((*db, entry));
             }
         }
-        let grant = Grant { tx: schedule.tx, shard: self.id(), entries };
-        self.send(schedule.coordinator.index(), Message::Grant(Box::new(grant)));
-        self.lent.insert(schedule.tx, schedule);
+        entries
+    }
+
+    /// Puts entries into this shard's tables.
+    pub(super) fn adopt_entries(&mut self, entries: impl IntoIterator<Item = Loan>) {
+        for (db, entry) in entries {
+            self.engine.keyspace[db].adopt(entry);
+        }
     }
 
     /// A transaction is over, or was recalled: its entries come back.
     pub(super) fn on_conclusion(&mut self, conclusion: Conclusion) {
-        for (db, entry) in conclusion.entries {
-            self.engine.keyspace[db].adopt(entry);
+        let Conclusion { tx, entries, changed, ending } = conclusion;
+        self.adopt_entries(entries);
+        let ready = match ending {
+            Ending::Interlude => return self.settle(changed, Vec::new(), None),
+            Ending::Recalled => {
+                let schedule = self.lent.remove(&tx).expect("what comes back was lent");
+                return self.give_back(tx, Waiting::Scheduled(schedule));
+            }
+            Ending::Waits(command, keys) => {
+                let coordinator = self.lent.get(&tx).map(|schedule| schedule.coordinator);
+                let coordinator = coordinator.expect("what comes back was lent");
+                self.wait_elsewhere(tx, coordinator, command, keys);
+                Vec::new()
+            }
+            Ending::Passed => self.after_turn(tx),
+            Ending::Over => {
+                let ready = self.after_turn(tx);
+                self.forget_waiter(tx);
+                ready
+            }
+        };
+        if let Some(watcher) = self.lent.remove(&tx).and_then(|schedule| schedule.watcher) {
+            self.watches.forget(watcher);
+            self.listen();
         }
-        let tx = conclusion.tx;
-        if conclusion.again {
-            let schedule = self.lent.remove(&tx).expect("what comes back was lent");
-            self.give_back(tx, Waiting::Scheduled(schedule));
-        } else {
-            self.release(tx);
-        }
+        self.settle(changed, ready, Some(tx));
+        self.release(tx);
     }
 
     /// Ends a transaction on this shard and lets those go on that hold all they want now.
@@ -178,19 +258,23 @@ impl Shard {
 
     /// Lets those go on that were granted. What they do grants others; a line may be as long as there
     /// are clients, so this is a loop and never calls itself.
-    fn go_on_granted(&mut self) {
+    pub(super) fn go_on_granted(&mut self) {
         if std::mem::replace(&mut self.granting, true) {
             return;
         }
         while let Some(tx) = self.granted.pop_front() {
             match self.waiting.remove(&tx) {
-                Some(Waiting::Command(command, origin)) => {
-                    let reply = self.run_owned(&command, self.client_here(origin));
+                Some(Waiting::Job(request)) => {
+                    self.run_request(*request, Some(tx));
                     self.engine.locks.release(tx, &mut self.granted);
-                    self.deliver(origin, reply);
                 }
                 Some(Waiting::Part(request)) => {
                     self.run_part(&request);
+                    self.settle_changes(Some(tx));
+                    self.engine.locks.release(tx, &mut self.granted);
+                }
+                Some(Waiting::Serve(key)) => {
+                    self.serve_in_turn(tx, key);
                     self.engine.locks.release(tx, &mut self.granted);
                 }
                 Some(Waiting::Scheduled(schedule)) => self.lend(schedule),
@@ -206,98 +290,165 @@ impl Shard {
         self.granting = false;
     }
 
-    /// Puts a command in line for keys that are held, or that others wait for.
-    pub(super) fn line_up(&mut self, command: OwnedCommand, origin: Origin, locks: Vec<KeyLock>) {
-        let tx = self.process.tx();
-        match self.engine.locks.schedule(tx, locks, &mut Vec::new()) {
-            Verdict::Queued => _ = self.waiting.insert(tx, Waiting::Command(command, origin)),
-            Verdict::Granted => {
-                let reply = self.run_owned(&command, self.client_here(origin));
-                self.deliver(origin, reply);
-                self.release(tx);
-            }
-        }
-    }
-
-    /// The connection that a command came from, if this is its home.
-    fn client_here(&self, origin: Origin) -> Option<ConnId> {
-        (origin.shard == self.id()).then_some(origin.conn)
-    }
-
-    /// Runs a command whose keys are all here, and returns its reply. `client` is who asked, if it
-    /// lives on this shard.
-    fn run_owned(&mut self, command: &OwnedCommand, client: Option<ConnId>) -> Vec<u8> {
-        let Run::Data(handler) = CommandTable::get().command(command.id).run else {
-            unreachable!("only data commands wait in line")
-        };
-        let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
-        let mut reply = Vec::new();
-        let state = (command.db, command.resp3);
-        self.engine.run(command.id, handler, &Request::new(&words), state, &mut reply);
-        if !self.engine.slow.is_empty() {
-            self.log_slow_commands(client);
-        }
-        reply
-    }
-
     // ---- as the coordinator ----
 
     /// A participant granted.
     pub(super) fn on_grant(&mut self, grant: Grant) {
-        let transaction = self.transactions.get_mut(&grant.tx);
-        let transaction = transaction.expect("a transaction waits for all its grants");
-        transaction.granted.push((grant.shard, grant.entries));
-        transaction.missing -= 1;
-        self.run_if_complete(grant.tx);
+        let Grant { tx, shard, entries, is_broken, offered } = grant;
+        let granted = Granted { shard, entries, is_broken };
+        let known = match self.transactions.get(&tx).map(|transaction| &transaction.work) {
+            // What was offered, recalled and is granted again was counted as missing.
+            Some(Work::Serve(offer)) => {
+                offered.as_ref().is_none_or(|key| offer.offered.contains(key))
+            }
+            Some(_) => true,
+            None => false,
+        };
+        match offered {
+            Some(key) if !known => self.on_offer(tx, granted, key),
+            _ => {
+                let transaction = self.transactions.get_mut(&tx);
+                let transaction = transaction.expect("a transaction waits for all its grants");
+                transaction.granted.push(granted);
+                transaction.missing -= 1;
+                self.run_if_complete(tx);
+            }
+        }
     }
 
     /// A participant wants back what it granted, for an older transaction.
     pub(super) fn on_recall(&mut self, tx: TxId, shard: ShardId) {
         // It has run: what was lent is on its way home.
         let Some(transaction) = self.transactions.get_mut(&tx) else { return };
-        let at = transaction.granted.iter().position(|(granting, _)| *granting == shard);
-        let (_, entries) = transaction.granted.swap_remove(at.expect("a grant, then its recall"));
+        let granted = &mut transaction.granted;
+        let Some(at) = granted.iter().position(|granted| granted.shard == shard) else {
+            // What this is about has gone home; the number works on other offers.
+            return;
+        };
+        let entries = granted.swap_remove(at).entries;
         transaction.missing += 1;
-        let conclusion = Conclusion { tx, entries, again: true };
+        self.conclude(shard, tx, entries, Vec::new(), Ending::Recalled);
+    }
+
+    /// Sends entries home.
+    pub(super) fn conclude(
+        &mut self,
+        shard: ShardId,
+        tx: TxId,
+        entries: Vec<Loan>,
+        changed: Vec<DbKey>,
+        ending: Ending,
+    ) {
+        let conclusion = Conclusion { tx, entries, changed, ending };
         self.send(shard.index(), Message::Conclusion(Box::new(conclusion)));
     }
 
-    fn run_if_complete(&mut self, tx: TxId) {
+    pub(super) fn run_if_complete(&mut self, tx: TxId) {
         if self.transactions.get(&tx).is_none_or(|transaction| transaction.missing > 0) {
             return;
         }
-        let Some(transaction) = self.transactions.remove(&tx) else { return };
-        match transaction.purpose {
-            Purpose::Parts(command) => self.run_exclusive_parts(transaction.conn, command, tx),
-            Purpose::Command(command) => {
-                let Transaction { conn, participants, granted, .. } = transaction;
-                for (db, entry) in granted.into_iter().flat_map(|(_, entries)| entries) {
-                    self.engine.keyspace[db].adopt(entry);
-                }
-                let reply = self.run_owned(&command, Some(conn));
-                self.send_home(tx, &participants);
-                self.complete(conn, |_, out| out.raw(&reply));
-                self.release(tx);
+        let Some(mut transaction) = self.transactions.remove(&tx) else { return };
+        let granted = std::mem::take(&mut transaction.granted);
+        let is_broken = granted.iter().any(|granted| granted.is_broken);
+        self.adopt_entries(granted.into_iter().flat_map(|granted| granted.entries));
+        let Transaction { work, participants, cancelled, .. } = transaction;
+        match work {
+            Work::Parts(conn, command) => self.run_exclusive_parts(conn, command, tx),
+            Work::Whole(block, origin) => self.run_whole(tx, block, origin, is_broken),
+            Work::Serve(offer) => self.serve_offer(tx, offer, participants, cancelled),
+            Work::Job(job, origin) => {
+                let is_gone = job.is_blocking() && self.sessions.get(origin.conn).is_none();
+                let outcome = match cancelled.or(is_gone.then_some(Unblock::Gone)) {
+                    Some(why) => Outcome::Reply(self.cancelled_reply(&job, why)),
+                    None => self.run_with_loans(&job, origin, &participants, is_broken),
+                };
+                self.conclude_job(tx, (job, origin), participants, outcome);
             }
         }
     }
 
-    /// Sends every foreign key home, with whatever it holds now.
-    fn send_home(&mut self, tx: TxId, participants: &[(ShardId, Wanted)]) {
-        let me = self.id();
-        for (shard, keys) in participants.iter().filter(|(shard, _)| *shard != me) {
-            let mut entries = Vec::new();
-            for (db, bytes) in keys.iter().flatten() {
-                if let Some(entry) = self.engine.keyspace[*db].take(&Key::new(bytes)) {
-                    entries.push((*db, entry));
-                }
-            }
-            let conclusion = Conclusion { tx, entries, again: false };
-            self.send(shard.index(), Message::Conclusion(Box::new(conclusion)));
+    /// Runs a job that has borrowed the keys of others; which keys it changes is noted.
+    fn run_with_loans(
+        &mut self,
+        job: &Job,
+        origin: Origin,
+        participants: &[(ShardId, Wanted)],
+        is_broken: bool,
+    ) -> Outcome {
+        if let (Job::Block(block), true) = (job, is_broken) {
+            let mut reply = Vec::new();
+            Reply::new(&mut reply, block.resp3).null_array();
+            self.end_of_watch(block.watcher);
+            return Outcome::Reply(reply);
         }
+        if job.reaches_further() {
+            let keys = participants.iter().flat_map(|(_, keys)| keys.iter().flatten());
+            self.engine.reach.keys = keys.cloned().collect();
+        }
+        self.engine.changes.listening = true;
+        let outcome = self.run_job(job, origin);
+        self.listen();
+        self.engine.reach.keys = Default::default();
+        outcome
+    }
+
+    fn conclude_job(
+        &mut self,
+        tx: TxId,
+        (job, origin): (Job, Origin),
+        participants: Vec<(ShardId, Wanted)>,
+        outcome: Outcome,
+    ) {
+        match outcome {
+            Outcome::Reply(reply) => {
+                self.send_home(tx, &participants, |_, _| Ending::Over);
+                self.deliver(origin, reply);
+            }
+            Outcome::Waits(command, until) => {
+                self.wait_on_several(tx, origin, (command, until), &participants);
+            }
+            Outcome::Lacks(keys) => {
+                let held = participants.iter().flat_map(|(_, keys)| keys.iter().flatten());
+                let further = held.cloned().chain(keys).collect();
+                self.send_home(tx, &participants, |_, _| Ending::Over);
+                // Under a new number: this one is about to be over.
+                self.coordinate(JobRequest { job, origin, number: None }, further);
+            }
+        }
+        self.release(tx);
+    }
+
+    /// Sends every foreign key home, with whatever it holds now, and does for those at home what follows
+    /// from their changes.
+    pub(super) fn send_home(
+        &mut self,
+        tx: TxId,
+        participants: &[(ShardId, Wanted)],
+        ending: impl Fn(ShardId, &[DbKey]) -> Ending,
+    ) {
+        let (me, (mut changed, databases)) = (self.id(), self.engine.changes.take());
+        debug_assert!(databases.is_empty(), "a job changes keys, not databases");
+        for (shard, keys) in participants.iter().filter(|(shard, _)| *shard != me) {
+            let keys = keys.as_deref().unwrap_or_default();
+            let entries = self.take_entries(keys.iter());
+            let theirs = changed.extract_if(.., |key| self.owner_of(key) == *shard).collect();
+            self.conclude(*shard, tx, entries, theirs, ending(*shard, keys));
+        }
+        self.settle(changed, Vec::new(), Some(tx));
     }
 }
 
-fn key_locks(keys: &[(usize, Vec<u8>)]) -> Vec<KeyLock> {
+/// The locks of these keys.
+pub(super) fn key_locks(keys: &[DbKey]) -> Vec<KeyLock> {
     keys.iter().map(|(_, key)| KeyLock { hash: Key::new(key).hash }).collect()
+}
+
+/// Those of `keys` that a command with these arguments waits for.
+pub(super) fn awaited_of(command: CommandId, args: &[Vec<u8>], keys: &[DbKey]) -> Vec<DbKey> {
+    let words: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+    let mut awaited = Vec::new();
+    CommandTable::get().command(command).for_each_awaited_key(&words, |bytes| {
+        awaited.extend(keys.iter().filter(|key| key.1 == bytes).cloned());
+    });
+    awaited
 }

@@ -80,6 +80,17 @@ impl LockTable {
         !self.wholes.is_empty() || self.lines.contains_key(&key)
     }
 
+    /// Whether nobody holds `key`, or only `but_for` does. (Others may be in line for it.)
+    pub fn is_free(&self, key: KeyLock, but_for: Option<TxId>) -> bool {
+        let free = |holder: Option<TxId>| holder.is_none() || holder == but_for;
+        free(self.whole_holder) && self.lines.get(&key).is_none_or(|line| free(line.holder))
+    }
+
+    /// Whether `tx` holds keys here or is in line for some.
+    pub fn knows(&self, tx: TxId) -> bool {
+        self.scheduled.contains_key(&tx)
+    }
+
     /// Puts `tx` in line for `keys`. Younger ones that hold some of them, and were not recalled before,
     /// are put into `recalled`.
     pub fn schedule(
@@ -181,7 +192,7 @@ impl LockTable {
     }
 
     /// `tx`, which was recalled, gives back what it holds and stands in line again; `granted` as in
-    /// [`LockTable::release`].
+    /// [`LockTable::release`]. If the older one has left the line meanwhile, `tx` itself is among them.
     pub fn give_back(&mut self, tx: TxId, granted: &mut VecDeque<TxId>) {
         let Some(released) = self.leave(tx) else { return };
         let keys = released.keys.to_vec();
@@ -193,7 +204,6 @@ impl LockTable {
         }
         self.enter(tx, keys, released.whole);
         self.grant_next(&released, granted);
-        debug_assert!(!self.is_granted(tx), "an older one is in line");
     }
 
     /// Takes `tx` out of all lines.
@@ -296,6 +306,16 @@ mod tests {
         assert_eq!(release(&mut table, 3), [4]);
         assert_eq!(release(&mut table, 4), [5]);
         assert_eq!(release(&mut table, 5), [6]);
+    }
+
+    #[test]
+    fn who_is_recalled_in_vain_is_granted_again() {
+        let mut table = LockTable::default();
+        assert_eq!(schedule(&mut table, 5, &[1]), GRANTED);
+        assert_eq!(schedule(&mut table, 4, &[1, 2]), (Verdict::Queued, vec![5]));
+        assert_eq!(release(&mut table, 4), [], "its client is gone");
+        assert_eq!(give_back(&mut table, 5), [5]);
+        assert_eq!(schedule(&mut table, 3, &[1]), (Verdict::Queued, vec![5]), "again");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-"""What waits of test_connection.py: CLIENT PAUSE, UNBLOCK and GETREDIR, RESET within MULTI, blocked and subscribed clients."""
+"""What waits of test_connection.py: CLIENT PAUSE and GETREDIR, subscribed clients."""
 
 from harness import *
 from harness import NIL, NIL_ARRAY, OK
@@ -24,37 +24,13 @@ def test_client_pause_all_ends_by_itself(c, connect):
     assert reader.read() == NIL
 
 
-def test_client_unblock_wakes_a_blocked_client(server, c, connect):
-    for reason, expected in [
-        ((), NIL_ARRAY),
-        (("TIMEOUT",), NIL_ARRAY),
-        (("ERROR",), Error("UNBLOCKED client unblocked via CLIENT UNBLOCK")),
-    ]:
-        blocked = connect()
-        own = blocked("CLIENT ID")
-        blocked.send("BLPOP l 0")
-        eventually(lambda: b"blocked_clients:1" in c("INFO clients"))
-        assert c("CLIENT", "UNBLOCK", own, *reason) == 1
-        assert blocked.read() == expected
-        assert c("CLIENT", "UNBLOCK", own) == 0
-
-
-test_client_getredir_unblock_and_pause_errors = table(
+test_client_getredir_and_pause_errors = table(
     ("CLIENT GETREDIR", -1),
-    ("CLIENT UNBLOCK 999999", 0),
-    ("CLIENT UNBLOCK x", NOT_AN_INTEGER),
-    ("CLIENT UNBLOCK 1 maybe", Error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
     ("CLIENT PAUSE x", Error("ERR timeout is not an integer or out of range")),
     ("CLIENT PAUSE -1", Error("ERR timeout is negative")),
     ("CLIENT PAUSE 1 maybe", Error("ERR CLIENT PAUSE mode must be WRITE or ALL")),
     ("CLIENT UNPAUSE", OK),
 )
-
-
-def test_reset_ends_a_transaction(c):
-    c("MULTI")
-    assert c("RESET") == Simple("RESET")
-    check(c, ("GET nothing", NIL), ("EXEC", Error("ERR EXEC without MULTI")))
 
 
 def test_timeout_spares_blocked_and_subscribed_clients(server, connect):
@@ -79,4 +55,4 @@ def test_timeout_spares_blocked_and_subscribed_clients(server, connect):
         assert subscribed.read() == [b"message", b"ch", b"hello"]
 
 
-covers("MULTI", "EXEC", "BLPOP", "SUBSCRIBE", "PUBLISH")
+covers("SUBSCRIBE", "PUBLISH")

@@ -1,4 +1,4 @@
-"""What waits of test_expiry.py: places, HyperLogLogs, SORT, DUMP, scripts, blocking."""
+"""What waits of test_expiry.py: places, HyperLogLogs, SORT, DUMP, scripts."""
 
 import pytest
 
@@ -62,13 +62,4 @@ def test_a_script_does_not_see_expired_keys(expired):
 
 for _command, _ in READS + WRITES:
     covers(_command.split()[0])
-covers("EVAL", "BLPOP")
-
-
-def test_an_expired_key_in_a_blocking_wait_does_not_wake_it(c, connect):
-    blocked = connect()
-    c("RPUSH l a")
-    c("PEXPIRE l 1")
-    eventually(lambda: c("EXISTS l") == 0)
-    blocked.send("BLPOP l 0.1")
-    assert blocked.read() == NIL_ARRAY
+covers("EVAL")

@@ -1,4 +1,4 @@
-"""What waits of test_multishard.py: blocking, transactions, scripts, and commands of types to come."""
+"""What waits of test_multishard.py: scripts, and commands of types to come."""
 
 import random
 import threading
@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from harness import *
-from harness import NIL, NIL_ARRAY, OK
+from harness import OK
 
 
 KEYS = [f"key:{i}" for i in range(12)]  # over three shards, these lie on all of them
@@ -51,76 +51,6 @@ def times(count, step):
     return worker
 
 
-def test_blocked_consumers_get_every_element_once(server, c, seed):
-    queues, produced, received = KEYS[:5], 300, []
-
-    def produce(client, rng):
-        for _ in range(produced):
-            value = b"%d:%d" % (threading.get_ident(), rng.randrange(1 << 60))
-            assert client("RPUSH", rng.choice(queues), value) >= 0
-
-    def consume(client, rng):
-        while (reply := client("BLPOP", *rng.sample(queues, len(queues)), "1")) is not NIL_ARRAY:
-            assert isinstance(reply, list), reply
-            received.append(reply[1])
-
-    together(server, seed, *[produce] * 3, *[consume] * 5)
-    assert len(received) == len(set(received)) == 3 * produced
-    assert c("EXISTS", *queues) == 0
-
-
-def test_blmove_between_shards_neither_loses_nor_doubles(server, c, seed):
-    count = 200
-
-    def produce(client, rng):
-        for i in range(count):
-            client("LPUSH", "jobs", f"{threading.get_ident()}:{i}")
-
-    def work(client, rng):
-        while (reply := client("BLMOVE", "jobs", "done", "RIGHT", "LEFT", "1")) is not NIL_ARRAY:
-            assert isinstance(reply, bytes), reply
-
-    together(server, seed, *[produce] * 2, *[work] * 4)
-    done = c("LRANGE done 0 -1")
-    assert len(done) == len(set(done)) == 2 * count
-    assert c("EXISTS jobs") == 0
-
-
-def test_exec_over_shards_is_seen_whole(server, c, seed):
-    accounts, money = KEYS[:8], 800
-    c("MSET", *[w for key in accounts for w in (key, money // 8)])
-
-    def transfer(client, rng):
-        source, target = rng.sample(accounts, 2)
-        amount = rng.randrange(1, 10)
-        replies = client.pipeline("MULTI", ("DECRBY", source, amount), ("INCRBY", target, amount), "EXEC")
-        assert isinstance(replies[-1], list) and len(replies[-1]) == 2, replies
-
-    def audit(client, rng):
-        assert sum(int(value) for value in client("MGET", *rng.sample(accounts, 8))) == money
-        replies = client.pipeline("MULTI", *[("GET", key) for key in accounts], "EXEC")
-        assert sum(int(value) for value in replies[-1]) == money
-
-    together(server, seed, *[times(200, transfer)] * 5, *[times(120, audit)] * 3)
-
-
-def test_watch_over_shards_guards_what_was_read(server, c, seed):
-    done = []
-
-    def increment_both(client, rng):
-        first, second = rng.sample(KEYS[:4], 2)
-        assert client("WATCH", first, second) == OK
-        values = [int(value) if value is not NIL else 0 for value in client("MGET", first, second)]
-        replies = client.pipeline("MULTI", ("SET", first, values[0] + 1), ("SET", second, values[1] + 1), "EXEC")
-        if replies[-1] is not NIL_ARRAY:
-            assert replies[-1] == [OK, OK]
-            done.append(1)
-
-    together(server, seed, *[times(100, increment_both)] * 5)
-    assert done, "no transaction ever got through"
-    assert sum(int(value) for value in c("MGET", *KEYS[:4]) if value is not NIL) == 2 * len(done)
-
-
 def test_a_script_over_shards_is_seen_whole(server, c, seed):
     accounts, money = KEYS[:8], 800
     c("MSET", *[w for key in accounts for w in (key, money // 8)])
@@ -159,4 +89,4 @@ def test_other_commands_over_two_shards(c):
         )
 
 
-covers("BLPOP", "BLMOVE", "MULTI", "EXEC", "WATCH", "EVAL", "SORT", "PFMERGE", "PFCOUNT", "GEOSEARCHSTORE", "XREAD")
+covers("EVAL", "SORT", "PFMERGE", "PFCOUNT", "GEOSEARCHSTORE", "XREAD")

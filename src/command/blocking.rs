@@ -1,0 +1,103 @@
+//! What commands that wait have in common: how they read their timeout. And WAIT.
+//!
+//! The commands themselves stand with their families (`lists_blocking.rs`, `zsets_blocking.rs`); the
+//! shard keeps who waits ([`super::Blocking`] says what it asks of a command).
+
+use super::spec::*;
+use super::{Attempt, Blocking, Command, CommandError, CommandResult, Ctx, Request, Run};
+use crate::datatypes::number::{parse_f64, parse_i64};
+use crate::resp::Reply;
+
+/// The row of WAIT.
+#[rustfmt::skip] // a table: one row is one command
+pub(super) static COMMANDS: &[Command] = &[
+    Command { name: "wait", arity: Arity::Exactly(3), flags: NOSCRIPT, group: Group::Other, keys: NO_KEYS, categories: &["@connection"], run: Run::Blocking(WAIT) },
+];
+
+const NEGATIVE: CommandError = CommandError::text("ERR timeout is negative");
+/// 2^63, from which on a number of milliseconds does not fit.
+const MS_LIMIT: f64 = 9_223_372_036_854_775_808.0;
+
+/// A timeout in seconds, as the time at which it is over.
+pub(super) fn seconds(ctx: &Ctx<'_>, text: &[u8]) -> CommandResult<Option<i64>> {
+    let seconds =
+        parse_f64(text).ok_or(CommandError::text("ERR timeout is not a float or out of range"))?;
+    let ms = (seconds * 1000.0).ceil();
+    // What does not fit is negative in Redis 7.0, whatever its sign: the conversion of x86 makes it so.
+    if ms.abs() >= MS_LIMIT {
+        return Err(NEGATIVE);
+    }
+    until(ctx, ms as i64)
+}
+
+/// A timeout in milliseconds, as the time at which it is over.
+pub(super) fn milliseconds(ctx: &Ctx<'_>, text: &[u8]) -> CommandResult<Option<i64>> {
+    let ms = parse_i64(text)
+        .ok_or(CommandError::text("ERR timeout is not an integer or out of range"))?;
+    until(ctx, ms)
+}
+
+fn until(ctx: &Ctx<'_>, ms: i64) -> CommandResult<Option<i64>> {
+    match ms {
+        ..0 => Err(NEGATIVE),
+        0 => Ok(None),
+        // As good as for ever where it does not fit.
+        _ => Ok(ctx.now_ms().checked_add(ms)),
+    }
+}
+
+const WAIT: Blocking = Blocking {
+    attempt: wait,
+    serve: |_, _, _, _| Ok(false),
+    wants: |_| false,
+    nothing: no_replicas,
+    timed_out: no_replicas,
+    keep: None,
+};
+
+/// WAIT numreplicas timeout. There are no replicas yet: none has acknowledged anything.
+fn wait(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult<Attempt> {
+    let wanted = parse_i64(request.arg(1)).ok_or(CommandError::NotInteger)?;
+    let until = milliseconds(ctx, request.arg(2))?;
+    if wanted > 0 {
+        return Ok(Attempt::Wait(until));
+    }
+    no_replicas(reply);
+    Ok(Attempt::Done)
+}
+
+fn no_replicas(reply: &mut Reply<'_>) {
+    reply.integer(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::command::testing::TestShard;
+
+    #[test]
+    fn timeouts_are_read_as_redis_reads_them() {
+        let mut shard = TestShard::new();
+        let nothing = "*-1\r\n";
+        let negative = "-ERR timeout is negative\r\n";
+        let no_float = "-ERR timeout is not a float or out of range\r\n";
+        for (command, reply) in [
+            ("BLPOP l 0", nothing),
+            ("BLPOP l 0.0001", nothing),
+            ("BLPOP l 0x10", nothing),
+            ("BLPOP l 9223372036854775", nothing),
+            ("BLPOP l -1", negative),
+            ("BLPOP l 1e18", negative),
+            ("BLPOP l inf", negative),
+            ("BLPOP l -inf", negative),
+            ("BLPOP l nan", no_float),
+            ("BLPOP l x", no_float),
+            ("WAIT 0 -1", negative),
+            ("WAIT x 0", "-ERR value is not an integer or out of range\r\n"),
+            ("WAIT 0 1.5", "-ERR timeout is not an integer or out of range\r\n"),
+            ("WAIT -1 0", ":0\r\n"),
+            ("WAIT 5 0", ":0\r\n"),
+        ] {
+            assert_eq!(shard.run(command), reply, "{command}");
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! Clients that wait for keys: BLPOP and its kin, and WAIT.
+//!
+//! One shard answers a waiting client. If all keys are on one shard, that one does: it keeps the command
+//! and runs it as soon as a key can serve it. If they are on several, the client's own shard does: each
+//! owner knows only who waits and for what. When a key can serve such a client, its owner puts the client's
+//! number in line for the key (it is old, so it goes before whoever came later) and *offers* the
+//! key, which is a grant that nobody asked for. The client's shard schedules what else the command needs
+//! under the same number, runs it, and is out of all queues; or gives the key back, and the owner goes on
+//! with the next in the queue.
+//!
+//! So that nothing is lost between an attempt and the waiting, the attempt holds all keys, and it is the
+//! conclusion of its transaction that puts the client into the queues.
+
+use super::message::{Ending, Message, Origin, OwnedCommand, Schedule, Unblock, Wanted};
+use super::transactions::{Granted, Transaction, Work, awaited_of};
+use super::{Shard, Waiting, aftermath::Ready, job::Job};
+use crate::admin::stats::Outcome;
+use crate::command::{Blocking, CommandError, CommandId, CommandTable, Request, Run};
+use crate::keyspace::{DbKey, Key};
+use crate::resp::Reply;
+use crate::session::Hold;
+use crate::shard_map::ShardId;
+use crate::transaction::{KeyLock, TxId};
+
+const UNBLOCKED: CommandError = CommandError::text("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+
+/// A client that waits and is answered from here.
+pub(super) struct Blocked {
+    origin: Origin,
+    command: OwnedCommand,
+    /// Until when, unix ms.
+    until: Option<i64>,
+    /// The shards that have it in their queues, if they are several.
+    queued_on: Vec<ShardId>,
+}
+
+/// Who waits for a key of this shard.
+pub(super) enum Waiter {
+    /// Somebody all of whose keys are here.
+    Here(Box<Blocked>),
+    /// Somebody with keys on several shards.
+    Elsewhere {
+        /// The shard that answers it.
+        coordinator: ShardId,
+        /// What it waits with.
+        command: CommandId,
+    },
+}
+
+/// A client that waits and was offered keys.
+pub(super) struct Offer {
+    blocked: Blocked,
+    /// The keys, in the order in which they were offered.
+    pub(super) offered: Vec<DbKey>,
+}
+
+impl Blocked {
+    /// A client that begins to wait.
+    pub(super) fn new(origin: Origin, command: OwnedCommand, until: Option<i64>) -> Self {
+        Self { origin, command, until, queued_on: Vec::new() }
+    }
+}
+
+fn blocking(id: CommandId) -> Blocking {
+    match CommandTable::get().command(id).run {
+        Run::Blocking(blocking) => blocking,
+        _ => unreachable!("only these wait"),
+    }
+}
+
+impl Shard {
+    // ---- who begins to wait ----
+
+    /// A client all of whose keys are here begins to wait.
+    pub(super) fn begin_to_wait(&mut self, number: TxId, blocked: Blocked) {
+        let OwnedCommand { id, db, args, .. } = &blocked.command;
+        let words: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        let mut keys = Vec::new();
+        CommandTable::get()
+            .command(*id)
+            .for_each_awaited_key(&words, |key| keys.push((*db, key.to_vec())));
+        self.count_blocked(number, &blocked);
+        self.waits.insert(number, keys, Waiter::Here(Box::new(blocked)));
+        self.listen();
+    }
+
+    /// A client with keys on several shards, which `number` holds, begins to wait.
+    pub(super) fn wait_on_several(
+        &mut self,
+        number: TxId,
+        origin: Origin,
+        (command, until): (OwnedCommand, Option<i64>),
+        participants: &[(ShardId, Wanted)],
+    ) {
+        let mut blocked = Blocked::new(origin, command, until);
+        let (id, args) = (blocked.command.id, std::mem::take(&mut blocked.command.args));
+        let awaited = |keys: &[DbKey]| awaited_of(id, &args, keys);
+        self.send_home(number, participants, |_, keys| match awaited(keys) {
+            keys if keys.is_empty() => Ending::Over,
+            keys => Ending::Waits(id, keys),
+        });
+        for (shard, keys) in participants {
+            let keys = awaited(keys.as_deref().unwrap_or_default());
+            if keys.is_empty() {
+                continue;
+            }
+            blocked.queued_on.push(*shard);
+            if *shard == self.id() {
+                self.wait_elsewhere(number, *shard, id, keys);
+            }
+        }
+        blocked.command.args = args;
+        self.count_blocked(number, &blocked);
+        self.blocked.insert(number, blocked);
+    }
+
+    /// A client that is answered by `coordinator` waits for keys of this shard.
+    pub(super) fn wait_elsewhere(
+        &mut self,
+        number: TxId,
+        coordinator: ShardId,
+        command: CommandId,
+        keys: Vec<DbKey>,
+    ) {
+        self.waits.insert(number, keys, Waiter::Elsewhere { coordinator, command });
+        self.listen();
+    }
+
+    fn count_blocked(&mut self, number: TxId, blocked: &Blocked) {
+        let counters = self.engine.stats.counters();
+        counters.blocked_clients += 1;
+        if let Some(until) = blocked.until {
+            counters.clients_with_timeout += 1;
+            self.deadlines.insert((until, number));
+        }
+    }
+
+    fn count_unblocked(&mut self, number: TxId, blocked: &Blocked) {
+        let counters = self.engine.stats.counters();
+        counters.blocked_clients -= 1;
+        if let Some(until) = blocked.until {
+            counters.clients_with_timeout -= 1;
+            self.deadlines.remove(&(until, number));
+        }
+    }
+
+    // ---- serving ----
+
+    /// `key` may serve those who wait for it, in their order; only those that come after `last`, if there
+    /// is one. `under` holds keys and is about to release them.
+    pub(super) fn serve_key(&mut self, key: &DbKey, mut last: Option<TxId>, under: Option<TxId>) {
+        let hashed = Key::new(&key.1);
+        let lock = KeyLock { hash: hashed.hash };
+        while let Some(number) = self.waits.next(key, last) {
+            last = Some(number);
+            if self.engine.locks.knows(number) {
+                // It is being served from another key. If that fails it will look at this one.
+                self.waits.note_missed(number, key.clone());
+                continue;
+            }
+            let is_free = self.engine.locks.is_free(lock, under);
+            let found = self.engine.keyspace[key.0].peek(&hashed);
+            let found = found.map(|entry| entry.value().type_name());
+            let (waiter, waits_with) = match self.waits.get(number) {
+                Some(Waiter::Here(blocked)) => (None, blocked.command.id),
+                Some(Waiter::Elsewhere { coordinator, command }) => (Some(*coordinator), *command),
+                None => unreachable!("who is in a queue is known"),
+            };
+            if is_free && !(blocking(waits_with).wants)(found) {
+                continue;
+            }
+            if let Some(coordinator) = waiter {
+                return self.offer(number, coordinator, key.clone());
+            }
+            let locks = self.locks_to_serve(number, lock);
+            if !locks.iter().all(|lock| self.engine.locks.is_free(*lock, under)) {
+                // Whatever the key holds is kept for it until it has what else it needs.
+                return self.enter_line(number, Some(locks), Waiting::Serve(key.clone()));
+            }
+            self.serve_here(number, &hashed);
+        }
+    }
+
+    /// What a client needs to be served from a key, all of whose keys are here: the key, and those that it
+    /// does not wait for (the destination of BLMOVE).
+    fn locks_to_serve(&self, number: TxId, key: KeyLock) -> Vec<KeyLock> {
+        let Some(Waiter::Here(blocked)) = self.waits.get(number) else { return vec![key] };
+        let further = self.further_keys(&blocked.command);
+        let further = further.iter().map(|(_, key)| KeyLock { hash: Key::new(key).hash });
+        std::iter::once(key).chain(further).collect()
+    }
+
+    /// The keys of a blocking command that it does not wait for.
+    fn further_keys(&self, command: &OwnedCommand) -> Vec<DbKey> {
+        let mut further = Vec::new();
+        let databases = self.engine.keyspace.database_count();
+        Job::Command(command.clone())
+            .for_each_db_key(databases, |db, key| further.push((db, key.to_vec())));
+        let awaited = awaited_of(command.id, &command.args, &further);
+        further.retain(|key| !awaited.contains(key));
+        further
+    }
+
+    /// Serves a client all of whose keys are here and free; false if it has to wait on.
+    fn serve_here(&mut self, number: TxId, key: &Key<'_>) -> bool {
+        let Some(Waiter::Here(blocked)) = self.waits.get(number) else { return false };
+        let (origin, command) = (blocked.origin, blocked.command.clone());
+        let Some(reply) = self.serve_command(&command, key) else { return false };
+        if let Some(Waiter::Here(blocked)) = self.waits.remove(number) {
+            self.count_unblocked(number, &blocked);
+        }
+        self.listen();
+        if !self.engine.slow.is_empty() {
+            self.log_slow_commands((origin.shard == self.id()).then_some(origin.conn));
+        }
+        self.deliver(origin, reply);
+        true
+    }
+
+    fn serve_command(&mut self, command: &OwnedCommand, key: &Key<'_>) -> Option<Vec<u8>> {
+        let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
+        let (request, state) = (Request::new(&words), (command.db, command.resp3));
+        let mut reply = Vec::new();
+        let served = self.engine.serve(
+            command.id,
+            &blocking(command.id),
+            (&request, key),
+            state,
+            &mut reply,
+        );
+        served.then_some(reply)
+    }
+
+    /// A client that stood in line to be served from `key` holds all it needs.
+    pub(super) fn serve_in_turn(&mut self, number: TxId, key: DbKey) {
+        let hashed = Key::new(&key.1);
+        let found = self.engine.keyspace[key.0].peek(&hashed);
+        let found = found.map(|entry| entry.value().type_name());
+        let mut ready: Vec<Ready> = self.waits.take_missed(number);
+        let wanted = match self.waits.get(number) {
+            Some(Waiter::Here(blocked)) => (blocking(blocked.command.id).wants)(found),
+            _ => false,
+        };
+        if wanted {
+            self.serve_here(number, &hashed);
+        }
+        ready.push((key, Some(number)));
+        self.settle(Vec::new(), ready, Some(number));
+    }
+
+    /// Offers `key` to a client that is answered by `coordinator`.
+    fn offer(&mut self, number: TxId, coordinator: ShardId, key: DbKey) {
+        let lock = KeyLock { hash: Key::new(&key.1).hash };
+        let schedule = Schedule {
+            tx: number,
+            coordinator,
+            keys: Some(vec![key.clone()]),
+            watcher: None,
+            offered: Some(key),
+        };
+        self.enter_line(number, Some(vec![lock]), Waiting::Scheduled(Box::new(schedule)));
+    }
+
+    /// An offer is over: the keys of this shard that may serve somebody else now, or the same client.
+    pub(super) fn after_turn(&mut self, number: TxId) -> Vec<Ready> {
+        let mut ready = self.waits.take_missed(number);
+        if let Some(key) = self.lent.get(&number).and_then(|schedule| schedule.offered.clone()) {
+            ready.push((key, Some(number)));
+        }
+        ready
+    }
+
+    /// `number` waits for no key of this shard any more.
+    pub(super) fn forget_waiter(&mut self, number: TxId) {
+        if self.waits.remove(number).is_some() {
+            self.listen();
+        }
+    }
+
+    /// The client is answered, or gone: it is in no queue any more.
+    pub(super) fn on_forget(&mut self, number: TxId) {
+        self.forget_waiter(number);
+        // An offer that is on its way comes back; one that was still in line is not made.
+        if let Some(Waiting::Scheduled(schedule)) = self.waiting.remove(&number) {
+            let key = schedule.offered.expect("who is in a queue is in line only for an offer");
+            self.release(number);
+            self.settle(Vec::new(), vec![(key, None)], None);
+        }
+    }
+
+    // ---- as the shard that answers a client with keys on several shards ----
+
+    /// A key that a client waits for may serve it now.
+    pub(super) fn on_offer(&mut self, number: TxId, granted: Granted, key: DbKey) {
+        let shard = granted.shard;
+        if let Some(transaction) = self.transactions.get_mut(&number) {
+            let Work::Serve(offer) = &mut transaction.work else {
+                unreachable!("only who waits is offered something")
+            };
+            offer.offered.push(key.clone());
+            transaction.granted.push(granted);
+            transaction.participants.push((shard, Some(vec![key])));
+            return;
+        }
+        let Some(blocked) = self.blocked.remove(&number) else {
+            if shard == self.id() {
+                return self.release(number);
+            }
+            return self.conclude(shard, number, granted.entries, Vec::new(), Ending::Over);
+        };
+        let mut further = Vec::new();
+        for key in self.further_keys(&blocked.command) {
+            self.add_participant(&mut further, key);
+        }
+        let offered = Offer { blocked, offered: vec![key.clone()] };
+        let mut transaction = Transaction::new(Work::Serve(Box::new(offered)), further.clone());
+        transaction.participants.push((shard, Some(vec![key])));
+        transaction.granted.push(granted);
+        self.transactions.insert(number, transaction);
+        self.ask_participants(number, further, None);
+        self.run_if_complete(number);
+    }
+
+    /// All that a client needs to be served from the keys that it was offered is here.
+    pub(super) fn serve_offer(
+        &mut self,
+        number: TxId,
+        offer: Box<Offer>,
+        participants: Vec<(ShardId, Wanted)>,
+        cancelled: Option<Unblock>,
+    ) {
+        let Offer { blocked, offered } = *offer;
+        let is_gone = self.sessions.get(blocked.origin.conn).is_none();
+        let cancelled = cancelled.or(is_gone.then_some(Unblock::Gone));
+        self.engine.changes.listening = true;
+        let reply = match cancelled {
+            Some(why) => Some(unblocked_reply(&blocked.command, why)),
+            None => offered.iter().find_map(|key| {
+                let hashed = Key::new(&key.1);
+                let found = self.engine.keyspace[key.0].peek(&hashed);
+                let found = found.map(|entry| entry.value().type_name());
+                let wants = (blocking(blocked.command.id).wants)(found);
+                wants.then(|| self.serve_command(&blocked.command, &hashed)).flatten()
+            }),
+        };
+        self.listen();
+        let own: Vec<Ready> = self.own_offers(number, &offered);
+        match reply {
+            Some(reply) => {
+                self.send_home(number, &participants, |_, _| Ending::Over);
+                self.leave_queues(number, &blocked, &participants);
+                self.count_unblocked(number, &blocked);
+                self.deliver(blocked.origin, reply);
+            }
+            None => {
+                let queued_on = blocked.queued_on.clone();
+                self.send_home(number, &participants, |shard, _| {
+                    if queued_on.contains(&shard) { Ending::Passed } else { Ending::Over }
+                });
+                // A time limit that passed meanwhile has not been noticed.
+                if let Some(until) = blocked.until {
+                    self.deadlines.insert((until, number));
+                }
+                self.blocked.insert(number, blocked);
+            }
+        }
+        self.settle(Vec::new(), own, Some(number));
+        self.release(number);
+    }
+
+    /// The keys of this shard among those that were offered, and those that were missed meanwhile.
+    fn own_offers(&mut self, number: TxId, offered: &[DbKey]) -> Vec<Ready> {
+        let mut ready = self.waits.take_missed(number);
+        let me = self.id();
+        let own = offered.iter().filter(|key| self.owner_of(key) == me);
+        ready.extend(own.map(|key| (key.clone(), Some(number))));
+        ready
+    }
+
+    /// Takes a client out of the queues of all shards but those whose transaction says so.
+    fn leave_queues(
+        &mut self,
+        number: TxId,
+        blocked: &Blocked,
+        participants: &[(ShardId, Wanted)],
+    ) {
+        for shard in &blocked.queued_on {
+            if *shard == self.id() {
+                self.forget_waiter(number);
+            } else if participants.iter().all(|(told, _)| told != shard) {
+                self.send(shard.index(), Message::Forget(number));
+            }
+        }
+    }
+
+    // ---- who waits no more without being served ----
+
+    /// The client that waits under `number` is answered without being served, or not at all.
+    pub(super) fn unblock(&mut self, number: TxId, why: Unblock) {
+        if let Some(Waiter::Here(_)) = self.waits.get(number) {
+            let Some(Waiter::Here(blocked)) = self.waits.remove(number) else { return };
+            self.listen();
+            self.count_unblocked(number, &blocked);
+            if let Some(Waiting::Serve(key)) = self.waiting.remove(&number) {
+                self.release(number);
+                self.settle(Vec::new(), vec![(key, None)], None);
+            }
+            self.deliver(blocked.origin, unblocked_reply(&blocked.command, why));
+        } else if let Some(blocked) = self.blocked.remove(&number) {
+            self.leave_queues(number, &blocked, &[]);
+            self.count_unblocked(number, &blocked);
+            // If this shard was about to offer it a key of its own, somebody else may have it.
+            self.on_forget(number);
+            self.deliver(blocked.origin, unblocked_reply(&blocked.command, why));
+        } else if let Some(transaction) = self.transactions.get_mut(&number) {
+            transaction.cancelled = Some(why);
+        } else if let Some(Waiting::Job(request)) = self.waiting.remove(&number) {
+            self.release(number);
+            let reply = self.cancelled_reply(&request.job, why);
+            self.deliver(request.origin, reply);
+        }
+    }
+
+    /// The reply to a blocking job that ends before it ran.
+    pub(super) fn cancelled_reply(&mut self, job: &Job, why: Unblock) -> Vec<u8> {
+        match job {
+            Job::Command(command) => unblocked_reply(command, why),
+            Job::Block(_) => unreachable!("a block never waits"),
+        }
+    }
+
+    /// Answers those whose time is over.
+    pub(super) fn check_deadlines(&mut self) {
+        let now_ms = self.engine.keyspace.now_ms();
+        while let Some((at, number)) = self.deadlines.first().copied()
+            && at <= now_ms
+        {
+            self.deadlines.pop_first();
+            if let Some(Waiter::Here(blocked)) = self.waits.get(number) {
+                let (id, args) = (blocked.command.id, blocked.command.args.clone());
+                let words: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+                self.engine.account(id, &words, Outcome::Ok);
+            }
+            self.unblock(number, Unblock::TimedOut);
+        }
+    }
+
+    /// CLIENT UNBLOCK: ends the waiting of the client with this id; false if it does not wait here.
+    pub(super) fn unblock_client(&mut self, id: u64, why: Unblock) -> bool {
+        let waits =
+            |session: &crate::session::Session| session.id == id && session.hold == Hold::Blocked;
+        let found = self.sessions.iter().find(|(_, session)| waits(session));
+        let Some((shard, number)) = found.and_then(|(_, session)| session.blocked) else {
+            return false;
+        };
+        self.unblock_on(shard, number, why);
+        true
+    }
+
+    /// Ends the waiting of a client that is answered by `shard`.
+    pub(super) fn unblock_on(&mut self, shard: ShardId, number: TxId, why: Unblock) {
+        if shard == self.id() {
+            self.unblock(number, why);
+        } else {
+            self.send(shard.index(), Message::Unblock(number, why));
+        }
+    }
+}
+
+fn unblocked_reply(command: &OwnedCommand, why: Unblock) -> Vec<u8> {
+    let mut reply = Vec::new();
+    let mut out = Reply::new(&mut reply, command.resp3);
+    match why {
+        Unblock::TimedOut => (blocking(command.id).timed_out)(&mut out),
+        Unblock::WithError => out.error(&UNBLOCKED),
+        Unblock::Gone => {}
+    }
+    reply
+}
