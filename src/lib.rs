@@ -12,6 +12,7 @@ pub mod datatypes;
 pub mod keyspace;
 pub mod lanes;
 pub mod memory;
+pub mod persistence;
 pub mod process;
 pub mod reactor;
 pub mod resp;

@@ -1,9 +1,11 @@
 //! The `corelane` server: arguments to configuration, configuration to a running process. All else is
 //! in the library, where tests reach it.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use corelane::config::{Config, Invocation};
+use corelane::persistence::rdb::check_file::check_file;
 
 #[global_allocator]
 static GLOBAL: corelane::memory::Allocator = corelane::memory::Allocator;
@@ -15,6 +17,7 @@ fn main() -> ExitCode {
             println!("{text}");
             return ExitCode::SUCCESS;
         }
+        Ok(Invocation::CheckRdb(path)) => return check_rdb(&path),
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::FAILURE;
@@ -24,6 +27,19 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("corelane: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check_rdb(path: &Path) -> ExitCode {
+    match check_file(path) {
+        Ok(summary) => {
+            println!("{summary}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{}: {error}", path.display());
             ExitCode::FAILURE
         }
     }

@@ -36,8 +36,11 @@ impl Command {
     pub fn is_in_category(&self, category: &str) -> bool {
         let named = self.categories.contains(&category);
         // A container does nothing itself, so it is about nothing.
-        let by_group =
-            self.group.category() == Some(category) && !matches!(self.run, Run::Container);
+        // SORT, of the group for all types, is in the categories of the types that it sorts instead.
+        let of_types = self.categories.contains(&"@list");
+        let by_group = self.group.category() == Some(category)
+            && !matches!(self.run, Run::Container)
+            && !(of_types && category == "@keyspace");
         // A script may do anything, whatever its row says of the data.
         let scripting = self.categories.contains(&"@scripting");
         let by_flags = match category {
@@ -69,6 +72,8 @@ mod tests {
         for (name, expected) in [
             ("get", "@read @string @fast"),
             ("del", "@keyspace @write @slow"),
+            ("sort", "@write @set @sortedset @list @slow @dangerous"),
+            ("restore", "@keyspace @write @slow @dangerous"),
             ("client", "@slow"),
             ("config|set", "@admin @slow @dangerous"),
             ("command|count", "@slow @connection"),

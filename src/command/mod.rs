@@ -20,6 +20,7 @@ mod collection;
 mod connection;
 mod counters;
 mod databases;
+mod dump;
 mod expire;
 mod hashes;
 mod keys;
@@ -32,6 +33,7 @@ mod scan;
 mod server;
 mod sets;
 mod sets_algebra;
+mod sort;
 mod streams;
 mod streams_claim;
 mod streams_groups;
@@ -66,6 +68,7 @@ static FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     counters::COMMANDS,
     databases::COMMANDS,
+    dump::COMMANDS,
     expire::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
@@ -77,6 +80,7 @@ static FAMILIES: &[&[Command]] = &[
     server::COMMANDS,
     sets::COMMANDS,
     sets_algebra::COMMANDS,
+    sort::COMMANDS,
     streams::COMMANDS,
     strings::COMMANDS,
     substrings::COMMANDS,

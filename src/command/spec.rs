@@ -192,6 +192,11 @@ pub enum Begin {
         /// Where COMMAND INFO says that one has to look for the word.
         from: u8,
     },
+    /// Where only the command itself can tell.
+    Unknown {
+        /// Why, as COMMAND INFO shows it.
+        notes: &'static str,
+    },
 }
 
 /// How the keys go on from where they begin.
@@ -211,6 +216,10 @@ pub enum Find {
     },
     /// The first half of what is left; the other half belongs to them one by one (XREAD).
     HalfOfRest,
+    /// The arguments do not tell which they are.
+    Unknown,
+    /// The destination of SORT, wherever among its options that is.
+    SortDestination,
 }
 
 /// One group of keys in the arguments of a command.
@@ -250,6 +259,10 @@ impl KeySpec {
     /// Calls `visit` with the place of each key in `args`. Stops at what is not there: bad arguments
     /// are for the handler to answer.
     pub fn for_each(&self, args: &[&[u8]], mut visit: impl FnMut(usize)) {
+        if self.find == Find::SortDestination {
+            super::sort::destination_in(args).into_iter().for_each(visit);
+            return;
+        }
         let Some(begin) = self.begin_in(args) else { return };
         match self.find {
             Find::Range { last, step } => {
@@ -271,6 +284,7 @@ impl KeySpec {
             Find::HalfOfRest => {
                 (begin..begin + args.len().saturating_sub(begin) / 2).for_each(visit);
             }
+            Find::Unknown | Find::SortDestination => {}
         }
     }
 
@@ -283,6 +297,7 @@ impl KeySpec {
                 Some(usize::from(from) + found + 1)
             }
             Begin::Streams { from } => Some(streams_word(args, usize::from(from))? + 1),
+            Begin::Unknown { .. } => None,
         }
     }
 }

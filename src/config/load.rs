@@ -26,6 +26,8 @@ pub enum Invocation {
     Run(Box<Config>),
     /// Print this and stop.
     Print(String),
+    /// Say whether this snapshot is good, and stop.
+    CheckRdb(PathBuf),
 }
 
 /// Why there is no configuration.
@@ -95,6 +97,10 @@ impl Config {
         match words.first().map(Vec::as_slice) {
             Some(b"--help" | b"-h") => return Ok(Invocation::Print(help())),
             Some(b"--version" | b"-v") => return Ok(Invocation::Print(version())),
+            Some(b"check-rdb") if words.len() == 2 => {
+                let path = OsString::from_vec(words.into_iter().next_back().unwrap_or_default());
+                return Ok(Invocation::CheckRdb(path.into()));
+            }
             _ => {}
         }
         let arguments = Arguments::split(&words);
@@ -323,6 +329,7 @@ fn help() -> String {
     let mut text = String::from(
         "Usage: corelane [/path/to/corelane.conf] [--directive value ...] [-]\n       \
          corelane - (read the configuration from standard input)\n       \
+         corelane check-rdb dump.rdb (say whether a snapshot is good, and what is in it)\n       \
          corelane -v or --version\n       corelane -h or --help\n\n\
          Examples:\n       corelane --port 7777 --shards 4 --cpus 0-3 --control-cpu 4\n       \
          corelane --port 7777 --replicaof 127.0.0.1 8888\n       \
@@ -351,6 +358,7 @@ mod tests {
         match Config::from_args(words.map(OsString::from)) {
             Ok(Invocation::Run(config)) => Ok(*config),
             Ok(Invocation::Print(text)) => Err(text),
+            Ok(Invocation::CheckRdb(path)) => Err(format!("checks {}", path.display())),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -467,6 +475,14 @@ mod tests {
             assert!(help.contains(&format!("\n  --{} ", directive.name)), "{}", directive.name);
         }
         assert!(run(&["-v"]).unwrap_err().contains(VERSION));
+    }
+
+    #[test]
+    fn a_snapshot_to_check_is_one_file() {
+        assert_eq!(run(&["check-rdb", "a.rdb"]).unwrap_err(), "checks a.rdb");
+        assert!(
+            run(&["check-rdb", "a.rdb", "b.rdb"]).is_err_and(|text| !text.starts_with("checks"))
+        );
     }
 
     #[test]

@@ -249,6 +249,11 @@ impl List {
         self.nodes.iter().map(Node::view)
     }
 
+    /// The nodes from number `first` on, for a snapshot that goes on where it stopped.
+    pub fn nodes_from(&self, first: usize) -> impl ExactSizeIterator<Item = NodeView<'_>> {
+        self.nodes.range(first.min(self.nodes.len())..).map(Node::view)
+    }
+
     /// Adds the elements of a listpack at the tail as one node, as a snapshot has it.
     pub fn append_packed(&mut self, listpack: Listpack) {
         if !listpack.is_empty() {

@@ -361,6 +361,11 @@ impl Stream {
         self.nodes.iter().map(|(first, pack)| (*first, pack))
     }
 
+    /// The nodes from the one on that begins with `first`, or the next one.
+    pub fn nodes_from(&self, first: StreamId) -> impl Iterator<Item = (StreamId, &Listpack)> {
+        self.nodes.iter_from(first).map(|(first, pack)| (*first, pack))
+    }
+
     // ---- figures ----
 
     /// Nodes of the radix tree that Redis would have for this stream.

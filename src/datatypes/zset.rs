@@ -336,6 +336,11 @@ impl ZSet {
         }
     }
 
+    /// Gives up the listpack (SORT does, in Redis).
+    pub fn convert_to_skiplist(&mut self) {
+        self.index();
+    }
+
     /// Frees about `elements_max` members of a sorted set that is given up; true when nothing is
     /// left.
     pub fn free_slice(&mut self, elements_max: usize) -> bool {

@@ -97,6 +97,16 @@ impl AccessClock {
         x
     }
 
+    /// The clock of an entry that nobody has used for so long, if the time of the last use is noted.
+    pub fn of_idle_seconds(&self, seconds: u64) -> Option<u32> {
+        (!self.lfu).then(|| self.now_seconds.wrapping_sub(seconds as u32) & CLOCK_MASK)
+    }
+
+    /// The clock of an entry whose counter stands so high, if accesses are counted.
+    pub fn of_frequency(&self, count: u8) -> Option<u32> {
+        self.lfu.then(|| self.minutes() << 8 | u32::from(count))
+    }
+
     /// Seconds since the last access (OBJECT IDLETIME).
     pub fn idle_seconds(&self, clock: u32) -> u32 {
         self.now_seconds.wrapping_sub(clock) & CLOCK_MASK

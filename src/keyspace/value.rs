@@ -22,6 +22,21 @@ pub enum Value {
     Stream(Box<Stream>),
 }
 
+impl Value {
+    /// The value, to read.
+    pub fn as_ref(&self) -> ValueRef<'_> {
+        match self {
+            Value::Int(n) => ValueRef::Str(StrRef::Int(*n)),
+            Value::Str(bytes) | Value::ModifiedStr(bytes) => ValueRef::Str(StrRef::Bytes(bytes)),
+            Value::List(list) => ValueRef::List(list),
+            Value::Set(set) => ValueRef::Set(set),
+            Value::Hash(hash) => ValueRef::Hash(hash),
+            Value::ZSet(zset) => ValueRef::ZSet(zset),
+            Value::Stream(stream) => ValueRef::Stream(stream),
+        }
+    }
+}
+
 /// A string value, to read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StrRef<'a> {

@@ -452,7 +452,14 @@ impl Shard {
     fn run_many_keys(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
         let command = CommandTable::get().command(id);
         let Run::Data(handler) = command.run else { unreachable!("only data commands have keys") };
-        match self.spread_of(command, words) {
+        let spread = self.spread_of(command, words);
+        if self.engine.shards.len() > 1 && command.reaches_further(words) {
+            // The keys that it will ask for are unknown yet, and may be those of the commands before and
+            // after it, on any shard: they keep their order because nothing else is under way.
+            let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
+            return self.when_drained(conn, |shard| shard.start_job(conn, job, spread));
+        }
+        match spread {
             Spread::On(owner) if owner != self.id() => {
                 let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
                 let Some(origin) = self.owe_reply(conn) else { return Next::Stop };

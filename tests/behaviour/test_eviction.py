@@ -63,6 +63,9 @@ def test_noeviction_refuses_what_could_grow_and_allows_the_rest(server, c):
             ("ZINCRBY z 1 a", OOM),
             ("COPY k k2", OOM),
             ("BITOP NOT d k", OOM),
+            ("SORT l ALPHA STORE m", OOM),
+            ("RESTORE m 0 x", OOM),
+            ("SORT_RO l ALPHA", ["a", "b"]),
             ("SET", wrong_arity("set")),  # the arity is looked at first
             ("GET k", "v"),
             ("LPOP l", "a"),
@@ -80,7 +83,7 @@ def test_noeviction_refuses_what_could_grow_and_allows_the_rest(server, c):
 
 covers(
     "SET", "SETEX", "MSET", "APPEND", "INCR", "SETRANGE", "SETBIT", "LSET", "LINSERT", "LMOVE", "HINCRBY", "SUNIONSTORE", "ZINCRBY",
-    "BITOP", "RENAME",
+    "BITOP", "RENAME", "SORT", "SORT_RO", "RESTORE",
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ that the commands themselves are deterministic.
 """
 
 import random
+import re
 
 import pytest
 
@@ -55,6 +56,7 @@ VOCABULARY = {
     "d": lambda rng: rng.choice(["0", "10", "100", "200", "100000", "-1", "x"]),
     "unit": lambda rng: rng.choice(["m", "km", "ft", "mi", "KM", "x"]),
     "enc": lambda rng: rng.choice(["ENCODING", "ENCODING", "REFCOUNT", "encoding"]),
+    "hf": pick(["h*->f"]),
     "kq": lambda rng: f"q{rng.randrange(3)}",  # scores all alike: by Redis's rules a lex range of others means nothing
     **{f"k{kind}": key_of(kind) for kind in "slhezxgpk"},
 }  # fmt: skip
@@ -265,6 +267,37 @@ FAMILIES = {
         SWAPDB {0|1} {0|1|99}
         FLUSHDB
     """,
+    "sorting": """
+        {LPUSH|RPUSH} <kl> (<i>)*
+        RPUSH <kl> 3 1 2 10 -5
+        RPUSH <kl> (<v>)*
+        SADD {e0|e1|e2} (<m>)*
+        ZADD <kz> 3 5 1 7 2 -1 <sc> <m>
+        SORT {l0|l1} [BY nosort] [LIMIT <p> <c>] [GET #] [ASC|DESC] [ALPHA] [STORE <kl>]
+        SORT {z0|z1} [BY nosort] [LIMIT <p> <c>] [GET #] [ASC|DESC] [ALPHA] [STORE <kl>]
+        SORT_RO {l0|z0} [BY nosort] [ALPHA] [DESC] [LIMIT <p> <i>]
+        SORT {<ke>|<kk>} [ALPHA] [DESC] [LIMIT 0 3]
+        SORT <ke> BY nosort [DESC] [LIMIT 0 3] STORE {l0|l1}
+        DEL <kk>
+    """,
+    "sorting_by_patterns": """
+        RPUSH {l0|l1|l2} 0 1 2 5 <i>
+        SET <ks> <i>
+        HSET <kh> f <i>
+        SORT {l0|l1} [BY nosort|BY s*|BY <hf>] [LIMIT <p> <c>] [GET s*|GET <hf>] [GET #] [ASC|DESC] [STORE <kl>]
+        DEL <kk>
+    """,
+    "dumps": """
+        SET <ks> <v>
+        APPEND <ks> <v>
+        RPUSH <kl> (<v>)* (<v>)*
+        SADD <ke> (<m>)*
+        SADD <ke> 1 2 3
+        ZADD <kz> (<f> <m>)*
+        DUMP {<ks>|<kl>|<kz>|nothing}
+        RESTORE <kk> {0|1|-1|x|33177117420000} {x|abcdefghijkl} [ABSTTL|x] [REPLACE] [IDLETIME {1|-1|x}] [FREQ {1|-1|256|x}]
+        DEL <kk>
+    """,
 }  # fmt: skip
 TEMPLATES = {
     family: [parse(line) for line in text.strip().splitlines() if line.strip()] for family, text in FAMILIES.items()
@@ -278,6 +311,13 @@ for _templates in TEMPLATES.values():
 IN_ANY_ORDER = {"SMEMBERS", "SUNION", "SINTER", "SDIFF", "HKEYS", "HVALS", "KEYS"}
 PAIRS_IN_ANY_ORDER = {"HGETALL"}
 SCANS = {"SSCAN": 1, "HSCAN": 2, "ZSCAN": 2}
+DUMPS_IN_ANY_ORDER = (b"\x02", b"\x04")
+"""Sets and hashes that are hash tables: first byte of their DUMP."""
+DUMP_OF_STREAM = b"\x13"
+"""Its groups tell when they were served, in eight bytes each, and so the checksum at the end differs, too."""
+UNIX_MS_BYTES = re.compile(rb".{4}[\xa0-\xaf]\x01\0\0", re.DOTALL)
+"""Points in time of our days, lowest byte first."""
+CHECKSUM_BYTES = 8
 EXPIRY_TIMES = {"EXPIRETIME", "PEXPIRETIME"}
 SET_FROM_NOW_MAX = 33_177_117_000
 """Templates set absolute expiries above this, in seconds; what is below was counted from now on."""
@@ -313,6 +353,10 @@ def canonical(command, reply):
         return reply if reply > limit else "some time from now"
     if verb in TELLS_TIMES:
         return without_times(verb, reply)
+    if verb == "DUMP" and reply.startswith(DUMPS_IN_ANY_ORDER):
+        return "a table, in the order of its server"
+    if verb == "DUMP" and reply.startswith(DUMP_OF_STREAM):
+        return UNIX_MS_BYTES.sub(b"some time", reply[:-CHECKSUM_BYTES])
     if verb in IN_ANY_ORDER and isinstance(reply, list):
         return type(reply)(sorted(reply))
     if verb in PAIRS_IN_ANY_ORDER:
@@ -344,13 +388,14 @@ READERS = {
 
 
 def state(client):
-    """Everything that a client can read of the current database."""
+    """Everything that a client can read of the current database, down to the bytes of DUMP where they are defined."""
     found = {}
     for key in sorted(client("KEYS *")):
         kind = str(client("TYPE", key)).encode()
         reads = [tuple(key if word == KEY else word for word in words) for words in READERS[kind]]
         reads += [("OBJECT", "ENCODING", key), ("PEXPIRETIME", key)]
         found[key] = [canonical(read, client(*read)) for read in reads]
+        found[key].append(canonical(("DUMP", key), client("DUMP", key)))
     return found
 
 

@@ -307,6 +307,27 @@ def test_within_a_block_nobody_waits(c):
     assert c("EXEC") == [NIL_ARRAY, NIL_ARRAY]
 
 
+def test_a_stream_is_dumped_and_restored_with_its_groups(c):
+    c.pipeline(*[("XADD", "x", f"{i}-1", "n", i, *(["odd", ""] if i % 2 else [])) for i in range(1, 301)])
+    check(
+        c,
+        ("XDEL x 3-1 150-1 300-1", 3),
+        ("XGROUP CREATE x g 0", OK),
+        ("XGROUP CREATE x 12345 $", OK),
+        ("XGROUP CREATECONSUMER x g idle", 1),
+    )
+    c("XREADGROUP GROUP g alice COUNT 120 STREAMS x >")
+    c("XREADGROUP GROUP g bob COUNT 7 STREAMS x >")
+    c("XACK x g 1-1 99-1")
+    before, payload = c("XINFO STREAM x FULL COUNT 0"), c("DUMP x")
+    for _ in range(2):
+        assert c("RESTORE", "x", 0, payload, "REPLACE") == OK
+        assert c("XINFO STREAM x FULL COUNT 0") == before
+        assert c("DUMP x") == payload
+    assert c("XADD x 300-1 f v") == Error("ERR The ID specified in XADD is equal or smaller than the target stream top item")
+    assert len(c("XREADGROUP GROUP g alice STREAMS x 0")[0][1]) == 118
+
+
 def test_a_long_stream_is_walked_and_trimmed(c):
     count = 20_000
     c.pipeline(*[("XADD", "x", f"{i // 10 + 1}-{i % 10}", "n", i, "even" if i % 2 else "odd", "x" * (i % 50)) for i in range(1, count + 1)])

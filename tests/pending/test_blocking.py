@@ -1,4 +1,4 @@
-"""What waits of test_blocking.py: places, SORT, scripts."""
+"""What waits of test_blocking.py: places, scripts."""
 
 import pytest
 
@@ -14,12 +14,11 @@ def blocked(server, count):
 @pytest.mark.parametrize(
     "wait, push, reply",
     [
-        ("BLPOP l 5", "SORT other ALPHA STORE l", [b"l", b"o"]),
         ("BZPOPMIN z 5", "GEOADD z 0 0 x", [b"z", b"x", "3377699720527872"]),
     ],
 )
 def test_a_waiting_client_is_woken_by_what_it_waits_for(server, c, connect, wait, push, reply, protocol):
-    c.pipeline("RPUSH other o", "ZADD zother 1 m")
+    c("ZADD zother 1 m")
     waiter = connect(protocol)
     waiter.send(wait)
     blocked(server, 1)
@@ -35,7 +34,7 @@ def test_a_waiting_client_is_woken_by_what_it_waits_for(server, c, connect, wait
     blocked(server, 0)
 
 
-covers("SORT", "GEOADD")
+covers("GEOADD")
 
 
 def test_within_a_script_nothing_waits(c):

@@ -1,4 +1,4 @@
-"""What waits of test_expiry.py: places, HyperLogLogs, SORT, DUMP, scripts."""
+"""What waits of test_expiry.py: places, HyperLogLogs, scripts."""
 
 import pytest
 
@@ -31,11 +31,9 @@ def expired(server, c):
 
 
 READS = (
-    ("DUMP h", NIL),
     ("GEOPOS g Palermo", [NIL_ARRAY]),
     ("GEODIST g Palermo Palermo", NIL),
     ("PFCOUNT p", 0),
-    ("SORT l ALPHA", EMPTY),
 )
 
 
@@ -47,7 +45,6 @@ def test_a_read_does_not_see_an_expired_key(expired, command, expected):
 WRITES = (
     ("PFADD p a", 1),
     ("PFMERGE t p", OK),
-    ("SORT l ALPHA STORE t", 0),
 )
 
 

@@ -29,20 +29,6 @@ FAMILIES = {
         SET <kp> <v>
         DEL <kp>
     """,
-    "sorting": """
-        {LPUSH|RPUSH} <kl> (<i>)*
-        SADD <ke> (<m>)*
-        SET <ks> <v>
-        SORT <kl> [BY nosort|BY s*] [LIMIT <p> <c>] [GET s*|GET #] [ASC|DESC] [ALPHA] [STORE <kl>]
-        SORT_RO <kl> [ALPHA] [DESC]
-        SORT <ke> [ALPHA] [DESC] [LIMIT 0 3]
-        DEL <kk>
-    """,
-    "dumps": """
-        SET <ks> <v>
-        APPEND <ks> <v>
-        DUMP <ks>
-    """,
 }  # fmt: skip
 
 for _family, _text in FAMILIES.items():

@@ -1,15 +1,14 @@
-"""What waits of test_server.py: roles, the cluster, MONITOR, DUMP, snapshots, the append-only file."""
+"""What waits of test_server.py: roles, the cluster, MONITOR, streams in DUMP, snapshots, the append-only file."""
 
 import pytest
 
 from harness import *
-from harness import NIL, OK, Server
+from harness import NIL, OK
 
 
 test_command_finds_the_keys_of_commands_to_come = table(
     ("COMMAND LIST FILTERBY PATTERN xread*", unordered("xread", "xreadgroup")),
     ("COMMAND GETKEYS eval script 2 a b c", ["a", "b"]),
-    ("COMMAND GETKEYS sort k BY w_* GET x_* STORE d", ["k", "d"]),
     ("COMMAND GETKEYS xread count 1 streams a b 0 0", ["a", "b"]),
 )
 
@@ -67,52 +66,6 @@ def contents(client):
     )  # fmt: skip
 
 
-def test_dump_and_restore_every_kind_of_value(c):
-    check(c, *KINDS)
-    before = contents(c)
-    for key in c("KEYS *"):
-        payload = c("DUMP", key)
-        assert c("RESTORE", key, 0, payload) == Error("BUSYKEY Target key name already exists.")
-        assert c("DEL", key) == 1
-        assert c("RESTORE", key, 0, payload) == OK
-        assert c("RESTORE", key, 0, payload, "REPLACE") == OK
-    assert contents(c) == before
-    payload = c("DUMP s")
-    check(
-        c,
-        (("RESTORE", "t", 100_000, payload), OK),
-        ("TTL t", between(99, 100)),
-        (("RESTORE", "u", 33177117420000, payload, "ABSTTL"), OK),
-        ("EXPIRETIME u", 33177117420),
-        (("RESTORE", "v", 0, payload, "IDLETIME", 1000), OK),
-        ("OBJECT IDLETIME v", between(1000, 1010)),
-        (("RESTORE", "w", -1, payload), Error("ERR Invalid TTL value, must be >= 0")),
-        (("RESTORE", "w", 0, payload, "NOPE"), SYNTAX_ERROR),
-        (("RESTORE", "w", 0, payload[:-1] + bytes([payload[-1] ^ 1])), Error("ERR DUMP payload version or checksum are wrong")),
-        (("RESTORE", "w", 0, b""), Error("ERR DUMP payload version or checksum are wrong")),
-        ("DUMP nothing", NIL),
-    )
-
-
-def test_a_dump_can_be_restored_by_the_real_server_and_back(c, private_redis):
-    check(c, *KINDS)
-    with private_redis.client() as other:
-        for key in c("KEYS *"):
-            assert other("RESTORE", key, 0, c("DUMP", key)) == OK
-        assert contents(other) == contents(c)
-        c("FLUSHALL")
-        for key in other("KEYS *"):
-            assert c("RESTORE", key, 0, other("DUMP", key)) == OK
-        assert contents(other) == contents(c)
-
-
-@pytest.fixture
-def private_redis():
-    server = Server("redis").start()
-    yield server
-    server.stop()
-
-
 def test_debug_reload_keeps_everything(c):
     check(c, *KINDS, ("SET e v EX 1000", OK))
     before = contents(c)
@@ -157,4 +110,4 @@ def test_an_append_only_file_survives_a_kill(private_server):
         assert contents(client) == before
 
 
-covers("MONITOR", "DUMP", "RESTORE", "SAVE", "BGSAVE", "BGREWRITEAOF", "LASTSAVE")
+covers("MONITOR", "SAVE", "BGSAVE", "BGREWRITEAOF", "LASTSAVE")

@@ -137,8 +137,10 @@ fn legacy_range(keys: &[KeySpec]) -> (i64, i64, i64) {
             let (first, last) = (i64::from(first), i64::from(last));
             Some((first, if last < 0 { last } else { first + last }, i64::from(step)))
         }
-        (Begin::Keyword { .. } | Begin::Streams { .. }, _)
-        | (_, Find::Keynum { .. } | Find::HalfOfRest) => None,
+        (Begin::Keyword { .. } | Begin::Streams { .. } | Begin::Unknown { .. }, _)
+        | (_, Find::Keynum { .. } | Find::HalfOfRest | Find::Unknown | Find::SortDestination) => {
+            None
+        }
     });
     let mut whole: Option<(i64, i64, i64)> = None;
     for (first, last, step) in ranges {
@@ -153,7 +155,13 @@ fn legacy_range(keys: &[KeySpec]) -> (i64, i64, i64) {
 }
 
 fn write_key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
-    reply.map(3);
+    if let Begin::Unknown { notes } = spec.begin {
+        reply.map(4);
+        reply.bulk(b"notes");
+        reply.bulk(notes.as_bytes());
+    } else {
+        reply.map(3);
+    }
     reply.bulk(b"flags");
     write_statuses(key_flags(spec), reply);
     reply.bulk(b"begin_search");
@@ -161,6 +169,7 @@ fn write_key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
         Begin::Index(at) => write_search("index", &[("index", i64::from(at))], reply),
         Begin::Keyword { word, from } => write_keyword(word, from, reply),
         Begin::Streams { from } => write_keyword("STREAMS", from, reply),
+        Begin::Unknown { .. } => write_search("unknown", &[], reply),
     }
     reply.bulk(b"find_keys");
     match spec.find {
@@ -177,6 +186,7 @@ fn write_key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
             let fields = [("keynumidx", 0), ("firstkey", first), ("keystep", 1)];
             write_search("keynum", &fields, reply);
         }
+        Find::Unknown | Find::SortDestination => write_search("unknown", &[], reply),
     }
 }
 

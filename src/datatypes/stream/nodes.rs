@@ -20,6 +20,10 @@ impl Nodes {
         self.0.iter()
     }
 
+    pub(super) fn iter_from(&self, first: StreamId) -> NodeRange<'_> {
+        self.0.range(first..)
+    }
+
     /// Adds an entry above all others; `texts` are fields and values by turns.
     pub(super) fn append(&mut self, id: StreamId, texts: &[&[u8]], limits: &NodeLimits) {
         let bytes = texts.iter().map(|text| text.len()).sum();
