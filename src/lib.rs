@@ -14,6 +14,7 @@ pub mod lanes;
 pub mod memory;
 pub mod persistence;
 pub mod process;
+pub mod pubsub;
 pub mod reactor;
 pub mod resp;
 pub mod session;

@@ -97,6 +97,24 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
+/// Takes `bytes` that were allocated out of the count, until [`touch`]: nobody has written to them since they
+/// came from the kernel, so they cost address space and no memory.
+pub fn leave_untouched(bytes: usize) {
+    count(-(bytes as isize));
+}
+
+/// `bytes` of what was left untouched are used from now on.
+pub fn touch(bytes: usize) {
+    count(bytes as isize);
+}
+
+/// The part of [`used_bytes`] that the calling thread counts: it changes with every allocation, and to read
+/// it takes one load of a line that is at hand. Below zero if the thread freed what others had allocated.
+pub fn counted_here() -> isize {
+    let mine = MINE.try_with(Cell::get).unwrap_or(usize::MAX).min(COUNTERS - 1);
+    COUNTS[mine].load(Ordering::Relaxed)
+}
+
 /// Bytes that all threads have allocated and not freed.
 pub fn used_bytes() -> usize {
     let threads = NEXT.load(Ordering::Relaxed).min(COUNTERS - 1);

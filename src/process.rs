@@ -30,8 +30,6 @@ pub struct Process {
     /// Connections refused because of `maxclients`.
     pub rejected_connections: AtomicU64,
     memory_peak: AtomicU64,
-    /// Shards that have keys which `maxmemory-policy` allows to evict.
-    pub evictable_shards: AtomicUsize,
 }
 
 impl Process {
@@ -52,7 +50,6 @@ impl Process {
             clients: AtomicUsize::new(0),
             rejected_connections: AtomicU64::new(0),
             memory_peak: AtomicU64::new(0),
-            evictable_shards: AtomicUsize::new(0),
         }
     }
 

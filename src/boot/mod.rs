@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use glommio::{Latency, LocalExecutorBuilder, Placement as CorePlacement, Shares};
+use glommio::Placement as CorePlacement;
 
 use crate::clock;
 use crate::config::Config;
@@ -32,8 +32,6 @@ use crate::shard_map::{ShardId, ShardMap};
 /// queue and stops reading the connections that feed it.
 const LANE_MESSAGES_MAX: usize = 1024;
 
-/// How long a task of another queue may run before glommio asks it to give way to the reactor.
-const CLIENT_LATENCY: Duration = Duration::from_millis(1);
 /// The most that glommio grants a task queue; its default queue has as many.
 const CLIENT_SHARES: usize = 1000;
 
@@ -122,8 +120,7 @@ impl Core {
     ) -> Result<std::thread::JoinHandle<()>, Box<dyn Error>> {
         let placement = self.cpu.map_or(CorePlacement::Unbound, CorePlacement::Fixed);
         let run = move || {
-            let executor = LocalExecutorBuilder::new(placement).name(&self.name).make();
-            let executor = match executor {
+            let executor = match reactor::executor(&self.name, placement) {
                 Ok(executor) => executor,
                 Err(error) => {
                     _ = ready.send(Err(format!("{}: {error}", self.name)));
@@ -155,9 +152,7 @@ impl Core {
 /// Runs the reactor in a task queue of its own, so that tasks of any other queue of the core
 /// (files, timers) give way to clients and get [`CLIENT_SHARES`] to their own of the time.
 async fn run_in_client_queue<S: Service + 'static>(reactor: Reactor<S>) -> io::Result<()> {
-    let latency = Latency::Matters(CLIENT_LATENCY);
-    let shares = Shares::Static(CLIENT_SHARES);
-    let queue = glommio::executor().create_task_queue(shares, latency, "clients");
+    let queue = reactor::task_queue("clients", CLIENT_SHARES);
     let task = glommio::spawn_local_into(async move { reactor.run().await.map(drop) }, queue);
     task.map_err(io::Error::other)?.await
 }

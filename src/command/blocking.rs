@@ -84,7 +84,7 @@ mod tests {
             ("BLPOP l 0", nothing),
             ("BLPOP l 0.0001", nothing),
             ("BLPOP l 0x10", nothing),
-            ("BLPOP l 9223372036854775", nothing),
+            ("BLPOP l 9000000000000000", nothing),
             ("BLPOP l -1", negative),
             ("BLPOP l 1e18", negative),
             ("BLPOP l inf", negative),

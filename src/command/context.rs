@@ -15,6 +15,8 @@
 //! - After a change, `ctx.changed(&key, Event…)`: where Redis calls `signalModifiedKey` and
 //!   `notifyKeyspaceEvent`; a second event of the same change (`del` after the last `hdel`) goes
 //!   through `ctx.notify`. No change, no call.
+//!   What a look-up or an insertion does by itself (a key has expired, is missing, is new) is noted by the
+//!   keyspace, and its event is published before that of the next call.
 //! - Write the reply, or return an error; never both (a partial reply is taken back).
 
 use std::collections::HashSet;
@@ -22,8 +24,10 @@ use std::collections::HashSet;
 use super::error::{CommandError, CommandResult};
 use crate::admin::stats::ShardStats;
 use crate::config::Config;
-use crate::keyspace::{DbKey, Key, Keyspace};
+use crate::config::values::KeyspaceEvents;
+use crate::keyspace::{DbKey, Key, Keyspace, Note};
 use crate::process::Process;
+use crate::pubsub::Directory;
 use crate::shard_map::{ShardId, ShardMap};
 use crate::transaction::{KeyLock, LockTable};
 
@@ -41,6 +45,26 @@ pub enum Class {
     Expired,
     Evicted,
     New,
+    Miss,
+}
+
+impl Class {
+    /// As `notify-keyspace-events` names it.
+    const fn flag(self) -> KeyspaceEvents {
+        match self {
+            Class::Generic => KeyspaceEvents::GENERIC,
+            Class::String => KeyspaceEvents::STRING,
+            Class::List => KeyspaceEvents::LIST,
+            Class::Set => KeyspaceEvents::SET,
+            Class::Hash => KeyspaceEvents::HASH,
+            Class::ZSet => KeyspaceEvents::ZSET,
+            Class::Stream => KeyspaceEvents::STREAM,
+            Class::Expired => KeyspaceEvents::EXPIRED,
+            Class::Evicted => KeyspaceEvents::EVICTED,
+            Class::New => KeyspaceEvents::NEW,
+            Class::Miss => KeyspaceEvents::KEY_MISS,
+        }
+    }
 }
 
 /// What the handlers have changed: counted always, told apart only if somebody wants to know.
@@ -107,6 +131,8 @@ pub struct Ctx<'a> {
     pub shards: ShardMap,
     /// What this command has changed.
     pub changes: &'a mut Changes,
+    /// Who listens to what, on all shards; what is published is sent when the command has run.
+    pub pubsub: &'a mut Directory,
     /// Which keys it may touch.
     pub reach: &'a mut Reach,
     /// Which keys of this shard others hold.
@@ -138,7 +164,31 @@ impl Ctx<'_> {
     }
 
     fn notify_in(&mut self, db: usize, key: &Key<'_>, class: Class, event: &'static str) {
-        tracing::trace!(db, slot = key.slot.get(), ?class, event, "keyspace event");
+        if self.config.notify_keyspace_events != KeyspaceEvents::NONE {
+            // What the keyspace has noted happened before.
+            self.publish_notes(db);
+            self.publish_event(db, key.bytes, class, event);
+        }
+    }
+
+    #[cold]
+    fn publish_event(&mut self, db: usize, key: &[u8], class: Class, event: &str) {
+        let wanted = self.config.notify_keyspace_events;
+        if wanted.contains(class.flag()) {
+            self.pubsub.publish_event(wanted, db, key, event);
+        }
+    }
+
+    /// Publishes what the keyspace has noted of database `db` itself.
+    pub fn publish_notes(&mut self, db: usize) {
+        for (note, key) in self.keyspace.take_notes(db) {
+            let (class, event) = match note {
+                Note::Expired => (Class::Expired, "expired"),
+                Note::Missed => (Class::Miss, "keymiss"),
+                Note::Created => (Class::New, "new"),
+            };
+            self.publish_event(db, &key, class, event);
+        }
     }
 
     /// To be asked before a command touches a key that its arguments do not name, and before it changes

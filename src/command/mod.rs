@@ -27,6 +27,7 @@ mod keys;
 mod lists;
 mod lists_blocking;
 mod object;
+mod pubsub;
 mod random;
 mod relocate;
 mod scan;
@@ -75,6 +76,7 @@ static FAMILIES: &[&[Command]] = &[
     lists::COMMANDS,
     lists_blocking::COMMANDS,
     object::COMMANDS,
+    pubsub::COMMANDS,
     relocate::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,

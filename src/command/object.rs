@@ -48,7 +48,7 @@ fn object_encoding(
     request: &Request<'_>,
     reply: &mut Reply<'_>,
 ) -> CommandResult {
-    match ctx.keyspace[ctx.db].look_at(&request.key(2)) {
+    match ctx.keyspace[ctx.db].inspect(&request.key(2)) {
         Some(entry) => reply.bulk(encoding(entry).as_bytes()),
         None => reply.null(),
     }
@@ -110,7 +110,7 @@ fn object_idletime(
 }
 
 fn clock_of(ctx: &mut Ctx<'_>, request: &Request<'_>) -> Option<u32> {
-    ctx.keyspace[ctx.db].look_at(&request.key(2)).map(Entry::clock)
+    ctx.keyspace[ctx.db].inspect(&request.key(2)).map(Entry::clock)
 }
 
 /// OBJECT REFCOUNT key
@@ -119,7 +119,7 @@ fn object_refcount(
     request: &Request<'_>,
     reply: &mut Reply<'_>,
 ) -> CommandResult {
-    match ctx.keyspace[ctx.db].look_at(&request.key(2)) {
+    match ctx.keyspace[ctx.db].inspect(&request.key(2)) {
         Some(entry) => reply.integer(refcount(entry, ctx.config)),
         None => reply.null(),
     }

@@ -128,13 +128,12 @@ mod tests {
     use super::*;
     use crate::admin::stats::ShardStats;
     use crate::command::Changes;
-    use crate::command::Reach;
     use crate::command::testing::TestShard;
     use crate::config::Config;
     use crate::keyspace::{Key, Keyspace, NewExpiry};
     use crate::process::Process;
+    use crate::pubsub::Directory;
     use crate::shard_map::ShardMap;
-    use crate::transaction::LockTable;
     use std::collections::{HashMap, HashSet};
 
     /// The bulk strings of a reply without integers or errors inside.
@@ -236,6 +235,7 @@ mod tests {
         map: ShardMap,
         config: Config,
         process: Process,
+        pubsub: Directory,
     }
 
     impl Shards {
@@ -245,6 +245,7 @@ mod tests {
                 map: ShardMap::new(count).unwrap(),
                 config: Config::default(),
                 process: Process::new(String::new(), 6379, None),
+                pubsub: Directory::new(ShardId(0), ShardMap::new(count).unwrap()),
             }
         }
 
@@ -262,9 +263,10 @@ mod tests {
                 shard: ShardId(shard as u16),
                 shards: self.map,
                 changes: &mut Changes::default(),
-                reach: &mut Reach::default(),
-                locks: &LockTable::default(),
+                reach: &mut crate::command::Reach::default(),
+                locks: &crate::transaction::LockTable::default(),
                 stats: &mut ShardStats::default(),
+                pubsub: &mut self.pubsub,
                 process: &self.process,
             })
         }

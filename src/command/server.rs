@@ -48,7 +48,7 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "config|rewrite", arity: Arity::Exactly(2), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::ConfigRewrite) },
     Command { name: "config|set", arity: Arity::AtLeast(4), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::ConfigSet) },
 
-    Command { name: "debug", arity: Arity::AtLeast(2), flags: OPERATOR, group: Group::Server, keys: NO_KEYS, categories: &[], run: DEBUG },
+    Command { name: "debug", arity: Arity::AtLeast(2), flags: OPERATOR.with(PROTECTED), group: Group::Server, keys: NO_KEYS, categories: &[], run: DEBUG },
     Command { name: "info", arity: Arity::AtLeast(1), flags: ANY_TIME, group: Group::Server, keys: NO_KEYS, categories: &["@dangerous"], run: figures::INFO },
 
     Command { name: "latency", arity: Arity::AtLeast(2), flags: NO_FLAGS, group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Container },

@@ -103,6 +103,9 @@ flags! {
     ALLOW_BUSY = 19, "allow_busy";
 }
 
+/// Needs the permission of `enable-debug-command`. COMMAND INFO does not show it.
+pub const PROTECTED: Flags = Flags(1 << 31);
+
 /// No flags.
 pub const NO_FLAGS: Flags = Flags(0);
 
@@ -119,6 +122,7 @@ pub enum Group {
     Stream,
     Bitmap,
     Connection,
+    Pubsub,
     Server,
     Transactions,
     /// "generic", too, in COMMAND DOCS, but about no keys in particular (WAIT): without a category.
@@ -138,6 +142,7 @@ impl Group {
             Group::Stream => "stream",
             Group::Bitmap => "bitmap",
             Group::Connection => "connection",
+            Group::Pubsub => "pubsub",
             Group::Server => "server",
             Group::Transactions => "transactions",
         }
@@ -156,7 +161,7 @@ impl Group {
             Group::Bitmap => Some("@bitmap"),
             Group::Connection => Some("@connection"),
             Group::Transactions => Some("@transaction"),
-            Group::Server | Group::Other => None,
+            Group::Pubsub | Group::Server | Group::Other => None,
         }
     }
 }
@@ -172,6 +177,8 @@ pub enum Access {
     OverWrite,
     /// Deletes it.
     Remove,
+    /// Nothing: it is no key, and only its slot is like one's (shard channels).
+    NotKey,
 }
 
 /// Where the keys begin.
@@ -186,16 +193,16 @@ pub enum Begin {
         /// Where to start looking.
         from: u8,
     },
+    /// Where only the command itself can tell.
+    Unknown {
+        /// Why, as COMMAND INFO shows it.
+        notes: &'static str,
+    },
     /// After the word STREAMS that ends the options of XREAD and XREADGROUP. As a keyword it would be found
     /// too early where a group or a consumer has that name, so the options are walked over.
     Streams {
         /// Where COMMAND INFO says that one has to look for the word.
         from: u8,
-    },
-    /// Where only the command itself can tell.
-    Unknown {
-        /// Why, as COMMAND INFO shows it.
-        notes: &'static str,
     },
 }
 
@@ -214,12 +221,12 @@ pub enum Find {
         /// From the number to the first key.
         first: u8,
     },
-    /// The first half of what is left; the other half belongs to them one by one (XREAD).
-    HalfOfRest,
     /// The arguments do not tell which they are.
     Unknown,
     /// The destination of SORT, wherever among its options that is.
     SortDestination,
+    /// The first half of what is left; the other half belongs to them one by one (XREAD).
+    HalfOfRest,
 }
 
 /// One group of keys in the arguments of a command.
@@ -281,10 +288,10 @@ impl KeySpec {
                 let start = begin + usize::from(first);
                 (start..args.len()).take(count).for_each(&mut visit);
             }
+            Find::Unknown | Find::SortDestination => {}
             Find::HalfOfRest => {
                 (begin..begin + args.len().saturating_sub(begin) / 2).for_each(visit);
             }
-            Find::Unknown | Find::SortDestination => {}
         }
     }
 
@@ -296,8 +303,8 @@ impl KeySpec {
                 let found = rest.iter().position(|a| a.eq_ignore_ascii_case(word.as_bytes()))?;
                 Some(usize::from(from) + found + 1)
             }
-            Begin::Streams { from } => Some(streams_word(args, usize::from(from))? + 1),
             Begin::Unknown { .. } => None,
+            Begin::Streams { from } => Some(streams_word(args, usize::from(from))? + 1),
         }
     }
 }

@@ -9,8 +9,9 @@ use super::context::Ctx;
 use super::error::CommandResult;
 use super::part::{Part, Stretch};
 use super::request::Request;
-use super::spec::{Arity, DENYOOM, Flags, Group, KeySpec};
+use super::spec::{Access, Arity, DENYOOM, Flags, Group, KeySpec};
 use crate::keyspace::{Key, ScanCursor, TypeName};
+use crate::pubsub::Kind;
 use crate::resp::Reply;
 
 /// What runs a command that works on keys, or on nothing but its arguments.
@@ -21,6 +22,9 @@ pub type Handler = fn(&mut Ctx<'_>, &Request<'_>, &mut Reply<'_>) -> CommandResu
 pub enum Run {
     /// On the shard that owns its keys; without keys, where the connection lives.
     Data(Handler),
+    /// As [`Run::Data`] without keys; it publishes. What it publishes goes out before its own reply, and
+    /// not before the earlier commands of its connection have been answered.
+    Publish(Handler),
     /// As [`Run::Data`], and waits for one of its keys if there is nothing to answer with (BLPOP).
     Blocking(Blocking),
     /// On every shard, and the parts are put together where the connection lives.
@@ -62,6 +66,9 @@ pub struct Walk {
     pub finish: fn(&Stretch, &mut Reply<'_>),
 }
 
+/// Makes the arguments that a command waits with.
+pub type Keep = fn(&mut Ctx<'_>, &Request<'_>) -> Vec<Vec<u8>>;
+
 /// A command that may wait until others make one of its keys.
 #[derive(Clone, Copy)]
 pub struct Blocking {
@@ -78,7 +85,7 @@ pub struct Blocking {
     pub timed_out: fn(&mut Reply<'_>),
     /// The arguments to wait with, if they mean something else by the time it is served
     /// (`$` of XREAD: what was the last entry when it began to wait).
-    pub keep: Option<fn(&mut Ctx<'_>, &Request<'_>) -> Vec<Vec<u8>>>,
+    pub keep: Option<Keep>,
 }
 
 /// What became of the attempt to run a [`Blocking`] command.
@@ -111,6 +118,8 @@ pub enum SessionCommand {
     ClientReply,
     ClientUnblock,
     ClientHelp,
+    Subscribe(Kind),
+    Unsubscribe(Kind),
     ConfigSet,
     ConfigRewrite,
     Shutdown,
@@ -275,7 +284,7 @@ impl CommandTable {
 fn shape_of(keys: &[KeySpec]) -> KeyShape {
     use super::spec::{Begin, Find};
     match keys {
-        [] => KeyShape::None,
+        keys if keys.iter().all(|spec| spec.access == Access::NotKey) => KeyShape::None,
         [KeySpec { begin: Begin::Index(at), find: Find::Range { last: 0, .. }, .. }] => {
             KeyShape::One(*at)
         }
@@ -342,7 +351,7 @@ impl Command {
 
     /// Calls `visit` with the place of each key in `args`.
     pub fn for_each_key(&self, args: &[&[u8]], mut visit: impl FnMut(usize)) {
-        for spec in self.keys {
+        for spec in self.keys.iter().filter(|spec| spec.access != Access::NotKey) {
             spec.for_each(args, &mut visit);
         }
     }
@@ -383,7 +392,7 @@ impl Command {
     pub fn reaches_further(&self, args: &[&[u8]]) -> bool {
         let is_pattern =
             |word: &&[u8]| word.eq_ignore_ascii_case(b"by") || word.eq_ignore_ascii_case(b"get");
-        matches!(self.name, "sort" | "sort_ro") && args.iter().skip(2).any(|word| is_pattern(word))
+        matches!(self.name, "sort" | "sort_ro") && args.iter().skip(2).any(is_pattern)
     }
 }
 
@@ -421,7 +430,7 @@ mod tests {
                 let run = table.command(id).run;
                 assert!(matches!(run, Run::Container | Run::ContainerOr(_)), "{name}");
             }
-            if !command.keys.is_empty() {
+            if shape_of(command.keys) != KeyShape::None {
                 let by_data = matches!(command.run, Run::Data(_) | Run::Blocking(_));
                 assert!(by_data || name == "watch", "{name}: keys need a data handler");
             }

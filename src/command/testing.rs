@@ -5,6 +5,7 @@ use crate::admin::stats::ShardStats;
 use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::process::Process;
+use crate::pubsub::Directory;
 use crate::resp::Reply;
 use crate::shard_map::{ShardId, ShardMap};
 use crate::transaction::LockTable;
@@ -23,6 +24,8 @@ pub struct TestShard {
     pub changes: Changes,
     /// What the shard counts.
     pub stats: ShardStats,
+    /// Who listens to what.
+    pub pubsub: Directory,
     /// The process around it.
     pub process: Process,
 }
@@ -43,6 +46,7 @@ impl TestShard {
             db: 0,
             changes: Changes::default(),
             stats: ShardStats::default(),
+            pubsub: Directory::new(ShardId(0), ShardMap::new(1).expect("one shard is allowed")),
             process: Process::new("0".repeat(40), 6379, None),
         }
     }
@@ -68,6 +72,15 @@ impl TestShard {
         out
     }
 
+    /// Runs commands and checks by how much each moves the count of changes.
+    pub(super) fn check_changes(&mut self, commands: &[(&str, u64)]) {
+        for (command, changes) in commands {
+            let before = self.changes.dirty;
+            self.run(command);
+            assert_eq!(self.changes.dirty - before, *changes, "{command}");
+        }
+    }
+
     fn execute(&mut self, args: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), CommandError> {
         let table = CommandTable::get();
         let id = table.find(args[0]).expect("tests call commands that there are");
@@ -91,10 +104,13 @@ impl TestShard {
             reach: &mut Reach::default(),
             locks: &LockTable::default(),
             stats: &mut self.stats,
+            pubsub: &mut self.pubsub,
             process: &self.process,
         };
         match command.run {
-            Run::Data(handler) | Run::ContainerOr(handler) => handler(&mut ctx, &request, reply),
+            Run::Data(handler) | Run::Publish(handler) | Run::ContainerOr(handler) => {
+                handler(&mut ctx, &request, reply)
+            }
             Run::Blocking(blocking) => {
                 if let Attempt::Wait(_) = (blocking.attempt)(&mut ctx, &request, reply)? {
                     (blocking.nothing)(reply);

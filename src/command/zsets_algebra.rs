@@ -305,15 +305,7 @@ fn run(
     let keys = input_keys(request, if outcome == Outcome::Store { 2 } else { 1 }, name)?;
     let db = &mut ctx.keyspace[ctx.db];
     for at in keys.clone() {
-        let key = request.key(at);
-        // Inputs of a STORE are looked up for writing, which counts no hit and no miss.
-        let entry = if outcome == Outcome::Store {
-            db.expire_if_due(&key);
-            db.peek(&key)
-        } else {
-            db.read_entry(&key)
-        };
-        Source::of(entry).ok_or(CommandError::WrongType)?;
+        Source::of(db.read_entry(&request.key(at))).ok_or(CommandError::WrongType)?;
     }
     let arguments = Arguments::parse(request, keys, operation, outcome)?;
     let sources = arguments.sources(db, request, operation)?;

@@ -7,12 +7,10 @@
 //! Promise: after a change that failed, what was listened on before is listened on still.
 
 use std::error::Error;
-use std::net::{Shutdown, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 
-use socket2::SockRef;
-
-use crate::boot::listen::{ListenOptions, listen_tcp, listen_unix};
+use crate::boot::listen::{ListenOptions, listen_tcp, listen_unix, stop_listening};
 use crate::config::Config;
 use crate::reactor::Action;
 
@@ -84,10 +82,7 @@ impl Listeners {
             self.switch_to(opened, actions);
             return Ok(());
         }
-        for socket in &self.tcp {
-            // Fails only on a socket that does not listen any more, which is what is wanted.
-            _ = SockRef::from(socket).shutdown(Shutdown::Both);
-        }
+        stop_listening(&self.tcp);
         match Self::open_tcp_or_log(new) {
             Some(opened) => {
                 self.switch_to(opened, actions);

@@ -4,6 +4,7 @@
 //! Promise: every change of the settings goes through here, one after the other, and is answered when
 //! it is in force on every shard.
 
+mod admission;
 mod listeners;
 
 pub use listeners::Listeners;
@@ -11,10 +12,9 @@ pub use listeners::Listeners;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use socket2::{SockRef, TcpKeepalive};
+use admission::Admission;
 
 use crate::boot::daemon;
 use crate::boot::limits;
@@ -23,16 +23,9 @@ use crate::command::CommandError;
 use crate::config::Config;
 use crate::lanes::Ports;
 use crate::process::Process;
-use crate::reactor::{Action, Adoption, CloseReason, ConnId, Peer, Service, Wait};
+use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
 use crate::shard::message::{ControlCall, ControlRequest, Message, Ticket};
 use crate::shard_map::{ShardId, ShardMap};
-
-/// What a client that comes from elsewhere is told in protected mode (the advice of Redis 7.0,
-/// in our words where it names its files).
-const PROTECTED_TEXT: &[u8] = b"-DENIED Corelane is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from the loopback interface. If you want to connect from external computers, you may adopt one of the following solutions: 1) Just disable protected mode sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting from the same host the server is running, however MAKE SURE it is not publicly accessible from internet if you do so. Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the protected mode by editing the configuration file, and setting the protected mode option to 'no', and then restarting the server. 3) If you started the server manually just for testing, restart it with the '--protected-mode no' option. 4) Set up an authentication password for the default user. NOTE: You only need to do one of the above things in order for the server to start accepting connections from the outside.\r\n";
-
-/// Words of `ERR max number of clients reached`.
-const MAX_CLIENTS_TEXT: &[u8] = b"-ERR max number of clients reached\r\n";
 
 /// A change of the settings that waits for the shards.
 struct Change {
@@ -48,7 +41,7 @@ pub struct Control {
     config: Arc<Config>,
     signals: Signals,
     listeners: Listeners,
-    next_shard: u16,
+    admission: Admission,
     actions: Vec<Action>,
     changing: Option<Change>,
     /// Changes that wait for the one under way.
@@ -75,7 +68,7 @@ impl Control {
             config,
             signals,
             listeners,
-            next_shard: 0,
+            admission: Admission::default(),
             actions,
             changing: None,
             queued: VecDeque::new(),
@@ -163,20 +156,6 @@ impl Control {
         }
         self.actions.push(Action::Stop);
     }
-
-    /// Why a new connection is turned away, as the bytes to send it.
-    fn refusal(&self, peer: &Peer) -> Option<&'static [u8]> {
-        if self.process.clients.load(Ordering::Relaxed) >= self.config.maxclients as usize {
-            self.process.rejected_connections.fetch_add(1, Ordering::Relaxed);
-            return Some(MAX_CLIENTS_TEXT);
-        }
-        let outside = match peer {
-            Peer::Tcp { remote, .. } => !remote.ip().to_canonical().is_loopback(),
-            Peer::Unix => false,
-        };
-        let open = self.config.protected_mode && self.config.requirepass.is_empty();
-        (open && outside).then_some(PROTECTED_TEXT)
-    }
 }
 
 fn failed(directive: &str, reason: &str) -> String {
@@ -209,26 +188,7 @@ fn shutdown_options(words: &[Vec<u8>]) -> Result<(), CommandError> {
 
 impl Service for Control {
     fn accepted(&mut self, socket: OwnedFd, peer: Peer) {
-        if let Some(text) = self.refusal(&peer) {
-            // Best effort, as in Redis: a fresh socket's buffer has room for a line.
-            _ = SockRef::from(&socket).send(text);
-            return;
-        }
-        if self.config.tcp_keepalive > 0
-            && let Peer::Tcp { .. } = peer
-        {
-            let idle = Duration::from_secs(u64::from(self.config.tcp_keepalive));
-            let keepalive = TcpKeepalive::new()
-                .with_time(idle)
-                .with_interval((idle / 3).max(Duration::from_secs(1)))
-                .with_retries(3);
-            _ = SockRef::from(&socket).set_tcp_keepalive(&keepalive);
-        }
-        self.process.clients.fetch_add(1, Ordering::Relaxed);
-        let shard = self.next_shard;
-        self.next_shard = (shard + 1) % self.shards.len() as u16;
-        let adoption = Box::new(Adoption { socket, peer, token: self.process.client_id() });
-        self.ports.to[usize::from(shard)].send(Message::Connection(adoption));
+        self.on_accepted(socket, peer);
     }
 
     fn opened(&mut self, _conn: ConnId, _peer: Peer, _token: u64) {}
@@ -239,14 +199,13 @@ impl Service for Control {
 
     fn closed(&mut self, _conn: ConnId, _why: CloseReason) {}
 
-    fn released(&mut self, _conn: ConnId, _socket: OwnedFd) {}
-
-    fn turn(&mut self, now: Instant) -> Wait {
+    fn turn(&mut self, _now: Instant) -> Wait {
         for core in 0..self.ports.from.len() {
             while let Some(message) = self.ports.from[core].pop() {
                 match message {
                     Message::Control(call) => self.on_call(*call),
                     Message::SettingsDone(_) => self.on_settings_done(),
+                    Message::LookedForClosed => self.on_looked(),
                     _ => unreachable!("meant for a shard"),
                 }
             }
@@ -257,13 +216,10 @@ impl Service for Control {
             tracing::info!(?signal, "User requested shutdown...");
             self.stop();
         }
+        self.look_for_places();
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
-        if self.ports.is_congested() {
-            Wait::Poll
-        } else {
-            Wait::Until(Some(now + crate::shard::LONGEST_SLEEP))
-        }
+        if self.ports.is_congested() { Wait::Poll } else { Wait::Until(None) }
     }
 
     fn has_incoming(&self) -> bool {

@@ -361,9 +361,9 @@ impl Stream {
         self.nodes.iter().map(|(first, pack)| (*first, pack))
     }
 
-    /// The nodes from the one on that begins with `first`, or the next one.
-    pub fn nodes_from(&self, first: StreamId) -> impl Iterator<Item = (StreamId, &Listpack)> {
-        self.nodes.iter_from(first).map(|(first, pack)| (*first, pack))
+    /// As [`Stream::nodes`], from the one whose first entry has the id `from`, or the next after it.
+    pub fn nodes_from(&self, from: StreamId) -> impl Iterator<Item = (StreamId, &Listpack)> {
+        self.nodes.iter_from(from).map(|(first, pack)| (*first, pack))
     }
 
     // ---- figures ----

@@ -10,6 +10,7 @@ use super::entry::Entry;
 use super::expiry::{ExpiryWheel, Popped};
 use super::garbage::Garbage;
 use super::key::{Key, hash_of};
+use super::notes::Notes;
 use super::slot_index::SlotIndex;
 use super::slot_table::{Location, SCAN_HASH_SHIFT, SlotTable};
 use super::value::{Collection, StrRef, Value, ValueMut, ValueRef};
@@ -42,6 +43,17 @@ pub enum NewExpiry {
     At(i64),
 }
 
+/// What [`Database::soonest`] found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Soonest {
+    /// This key, which expires at this unix time, ms.
+    Key(i64, Vec<u8>),
+    /// None yet: there were traces of keys that are gone, and there are others behind them.
+    Later,
+    /// No key has an expiry.
+    Nothing,
+}
+
 /// The keys of one database on one shard.
 pub struct Database {
     slots: Box<[SlotTable]>,
@@ -54,6 +66,8 @@ pub struct Database {
     /// Unix time, ms; the same for a whole turn.
     pub(super) now_ms: i64,
     stats: DatabaseStats,
+    /// What handlers do not see.
+    pub(super) notes: Notes,
     /// Big values on their way out.
     garbage: Garbage,
 }
@@ -69,6 +83,7 @@ impl Database {
             access,
             now_ms,
             stats: DatabaseStats::default(),
+            notes: Notes::default(),
             garbage: Garbage::default(),
         }
     }
@@ -135,6 +150,7 @@ impl Database {
             return false;
         }
         self.stats.expired += 1;
+        self.notes.expired(key.bytes);
         self.remove_entry(key).map(|entry| self.garbage.put(entry)).is_some()
     }
 
@@ -162,8 +178,10 @@ impl Database {
         if self.expiring > 0 {
             self.expire_if_due(key);
         }
-        let Some(entry) = self.slots.get(key.slot.index())?.find(key) else {
+        let table = self.slots.get(key.slot.index());
+        let Some(entry) = table.and_then(|table| table.find(key)) else {
             self.stats.misses += 1;
+            self.notes.missed(key.bytes);
             return None;
         };
         self.stats.hits += 1;
@@ -171,9 +189,17 @@ impl Database {
         Some(entry)
     }
 
-    /// The entry of `key`, as a command looks at it that must not count as an access (EXISTS, TTL,
-    /// OBJECT): counts a hit or a miss.
+    /// The entry of `key`, as a command looks at it that must not count as an access (EXISTS, TTL):
+    /// counts a hit or a miss.
     pub fn look_at(&mut self, key: &Key<'_>) -> Option<&Entry> {
+        if self.notes.wanted.missed && !self.contains(key) {
+            self.notes.missed(key.bytes);
+        }
+        self.inspect(key)
+    }
+
+    /// As [`Database::look_at`], for commands to which a missing key is no event (OBJECT).
+    pub fn inspect(&mut self, key: &Key<'_>) -> Option<&Entry> {
         let Some(at) = self.locate(key) else {
             self.stats.misses += 1;
             return None;
@@ -269,6 +295,7 @@ impl Database {
     /// Adds a key that does not exist. `expiry` is unix time, ms.
     pub fn insert(&mut self, key: &Key<'_>, value: Value, expiry: Option<i64>) {
         let entry = Entry::new(key.bytes, value, expiry, self.access.new_entry());
+        self.notes.created(key.bytes);
         self.insert_entry(key, entry);
     }
 
@@ -317,6 +344,7 @@ impl Database {
                 New::Bytes(text) => Entry::with_string(key.bytes, text, at, clock),
                 New::Value(value) => Entry::new(key.bytes, value, at, clock),
             };
+            self.notes.created(key.bytes);
             return self.insert_entry(key, entry);
         };
         let old_expiry = entry.expiry();
@@ -383,11 +411,23 @@ impl Database {
         self.remove_entry(key)
     }
 
-    /// Puts an entry that was taken from some database back under its own key, over what is there.
+    /// Puts an entry that was on loan back under its own key, over what is there.
+    pub fn put_back(&mut self, entry: Entry) {
+        self.insert_over(entry, false);
+    }
+
+    /// Makes an entry that was taken elsewhere a new key, over what is there.
     pub fn adopt(&mut self, entry: Entry) {
+        self.insert_over(entry, true);
+    }
+
+    fn insert_over(&mut self, entry: Entry, is_new: bool) {
         let bytes = entry.key().to_vec();
         let key = Key::new(&bytes);
         self.remove(&key);
+        if is_new {
+            self.notes.created(&bytes);
+        }
         self.insert_entry(&key, entry);
     }
 
@@ -441,6 +481,7 @@ impl Database {
             self.wheel.arm(slot, hash, at);
         } else if let Some(entry) = table.remove_if(hash, has_expiry) {
             self.stats.expired += 1;
+            self.notes.expired(entry.key());
             self.note_removed(slot, &entry);
             self.garbage.put(entry);
         }
@@ -560,14 +601,49 @@ impl Database {
         }
         for _ in 0..DRAWS_MAX {
             let Some((slot, hash)) = self.wheel.sample(random) else { break };
-            let live = |entry: &Entry| entry.expiry().is_some() && hash_of(entry.key()) == hash;
-            let found = self.table(slot).and_then(|table| table.find_if(hash, live));
+            let found = self.find_expiring(slot, hash);
             if found.is_some() {
                 return found;
             }
         }
         // Nearly all items are stale: look for a key the long way.
         self.iter().find(|entry| entry.expiry().is_some())
+    }
+
+    /// The key that expires soonest, as far as a look at `candidates` of them tells. Items of the wheel that
+    /// are stale are dropped on the way, so that nobody meets them twice.
+    pub fn soonest(&mut self, candidates: usize) -> Soonest {
+        /// Stale items dropped in one call; each costs a look into cold memory.
+        const STALE_MAX: usize = 64;
+        if self.expiring == 0 {
+            return Soonest::Nothing;
+        }
+        let mut live: Vec<(i64, Slot, u64)> = Vec::with_capacity(candidates);
+        let mut stale = 0;
+        while live.len() < candidates && stale < STALE_MAX {
+            let Some((slot, hash, fires_ms)) = self.wheel.take_soonest() else { break };
+            match self.find_expiring(slot, hash).and_then(Entry::expiry) {
+                Some(at) if at <= fires_ms => live.push((at, slot, hash)),
+                Some(later) => {
+                    self.wheel.arm(slot, hash, later);
+                    stale += 1;
+                }
+                None => stale += 1,
+            }
+        }
+        for (at, slot, hash) in &live {
+            self.wheel.arm(*slot, *hash, *at);
+        }
+        let best = live.iter().min().and_then(|(_, slot, hash)| self.find_expiring(*slot, *hash));
+        match best {
+            Some(entry) => Soonest::Key(entry.expiry().unwrap_or(i64::MAX), entry.key().to_vec()),
+            None => Soonest::Later,
+        }
+    }
+
+    fn find_expiring(&self, slot: Slot, hash: u64) -> Option<&Entry> {
+        let live = |entry: &Entry| entry.expiry().is_some() && hash_of(entry.key()) == hash;
+        self.table(slot)?.find_if(hash, live)
     }
 
     fn random_slot(&self, random: &mut impl FnMut() -> u64) -> Option<&SlotTable> {

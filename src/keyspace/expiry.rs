@@ -216,25 +216,65 @@ impl ExpiryWheel {
                 continue;
             }
             let shift = wheel as u32 * WHEEL_BITS;
-            let place = (self.now >> shift) as u32 % WHEEL_SLOTS as u32;
-            let ahead = self.occupied[wheel].rotate_right(place).trailing_zeros();
-            let ahead = if ahead == 0 { WHEEL_SLOTS as u32 } else { ahead };
-            let tick = ((self.now >> shift) + u64::from(ahead)) << shift;
+            let tick = ((self.now >> shift) + u64::from(self.ahead(wheel))) << shift;
             earliest = Some(earliest.map_or(tick, |e| e.min(tick)));
         }
         earliest.map(|tick| tick as i64 * TICK_MS)
     }
 
-    /// Some item, stale or not; `random` gives uniform 64-bit numbers. Places of the wheel are equally
-    /// likely, whatever they hold.
+    /// Some item, stale or not, each about as likely as any other; `random` gives uniform 64-bit numbers.
     pub fn sample(&self, random: &mut impl FnMut() -> u64) -> Option<(Slot, u64)> {
-        let start = random() as usize;
         let draw = random() as usize;
-        let item = (0..self.wheels.len())
-            .find_map(|step| self.wheels[start.wrapping_add(step) % self.wheels.len()].sample(draw))
-            .or_else(|| self.moving.sample(draw))
-            .or_else(|| self.due.sample(draw))?;
+        let placed: usize = self.wheels.iter().map(Place::len).sum();
+        let item = if placed > 0 {
+            let mut left = random() as usize % placed;
+            let place = self.wheels.iter().find(|place| {
+                let here = left < place.len();
+                left -= if here { 0 } else { place.len() };
+                here
+            });
+            place?.sample(draw)
+        } else {
+            // Only in the middle of a wave of expiries.
+            self.moving.sample(draw).or_else(|| self.due.sample(draw))
+        }?;
         Some((item.slot(), item.hash))
+    }
+
+    /// Takes out one of the items that fire soonest: of the first place that has any, whose items lie the
+    /// closer together the nearer they are; also when it would have fired, unix ms. Who does not handle it
+    /// arms it again.
+    pub fn take_soonest(&mut self) -> Option<(Slot, u64, i64)> {
+        let item = self
+            .due
+            .pop()
+            .or_else(|| self.moving.pop())
+            .or_else(|| (0..WHEELS).find_map(|wheel| self.take_from_wheel(wheel)))?;
+        Some((item.slot(), item.hash, item.tick() as i64 * TICK_MS))
+    }
+
+    fn take_from_wheel(&mut self, wheel: usize) -> Option<Item> {
+        while self.occupied[wheel] != 0 {
+            let at =
+                (self.now >> (wheel as u32 * WHEEL_BITS)) as usize + self.ahead(wheel) as usize;
+            let at = at % WHEEL_SLOTS;
+            let item = self.wheels[wheel * WHEEL_SLOTS + at].pop();
+            if item.is_some() {
+                return item;
+            }
+            self.occupied[wheel] &= !(1 << at);
+        }
+        None
+    }
+
+    /// How many places ahead of now the next occupied place of this wheel is; there is one.
+    fn ahead(&self, wheel: usize) -> u32 {
+        let place = (self.now >> (wheel as u32 * WHEEL_BITS)) as u32 % WHEEL_SLOTS as u32;
+        // The place of now itself has been emptied: what is there belongs to the next round.
+        match self.occupied[wheel].rotate_right(place) & !1 {
+            0 => WHEEL_SLOTS as u32,
+            later => later.trailing_zeros(),
+        }
     }
 
     /// Bytes that the wheel holds.
@@ -320,6 +360,35 @@ mod tests {
             assert!(drain(&mut wheel, 4 * reach_ms + after - TICK_MS).is_empty());
             assert_eq!(drain(&mut wheel, 4 * reach_ms + after + TICK_MS), [9]);
         }
+    }
+
+    #[test]
+    fn items_are_taken_soonest_first_as_far_as_their_places_tell() {
+        let mut wheel = ExpiryWheel::new(1_700_000_000_000);
+        let slot = Slot::new(1).unwrap();
+        // Each ten times as far ahead as the one before, in an order that is not theirs.
+        for number in [4, 0, 7, 2, 6, 1, 5, 3] {
+            wheel.arm(slot, number, 1_700_000_000_000 + 100 * 10_i64.pow(number as u32));
+        }
+        let taken: Vec<u64> =
+            std::iter::from_fn(|| wheel.take_soonest()).map(|(_, n, _)| n).collect();
+        assert_eq!(taken, [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert!(wheel.is_empty());
+    }
+
+    #[test]
+    fn a_crowded_place_is_sampled_as_often_as_its_items_are_many() {
+        let mut wheel = ExpiryWheel::new(0);
+        let slot = Slot::new(1).unwrap();
+        (0..900).for_each(|number| wheel.arm(slot, number, 3_600_000));
+        (900..1000).for_each(|number| wheel.arm(slot, number, (number as i64 - 890) * 1000));
+        let mut state = 1_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state >> 16
+        };
+        let crowded = (0..10_000).filter(|_| wheel.sample(&mut random).unwrap().1 < 900).count();
+        assert!((8700..9300).contains(&crowded), "{crowded} of 10,000, where 9,000 are due");
     }
 
     #[test]

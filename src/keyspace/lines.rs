@@ -20,6 +20,8 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::memory;
+
 const LINE_BYTES: usize = 64;
 const REGION_BYTES: usize = 64 * 1024;
 const REGION_LINES: usize = REGION_BYTES / LINE_BYTES;
@@ -198,12 +200,14 @@ impl Regions {
     fn spare_memory(&mut self) -> NonNull<u8> {
         if self.spare.is_empty() {
             let chunk = new_chunk();
+            memory::leave_untouched(REGIONS_PER_CHUNK * REGION_BYTES);
             // From the end, so that regions are used in the order of their addresses.
             self.spare.extend((0..REGIONS_PER_CHUNK).rev().map(|number| {
                 // SAFETY: `number` regions fit into the chunk before this one.
                 unsafe { chunk.add(number * REGION_BYTES) }
             }));
         }
+        memory::touch(REGION_BYTES);
         self.spare.pop().expect("a chunk has regions")
     }
 
@@ -240,6 +244,7 @@ impl Regions {
                 moved.header().place.store(place as u32, Ordering::Relaxed);
             }
             self.spare.push(region.clear());
+            memory::leave_untouched(REGION_BYTES);
         }
     }
 }

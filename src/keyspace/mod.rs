@@ -16,15 +16,17 @@ pub mod expiry;
 mod garbage;
 pub mod key;
 mod lines;
+mod notes;
 pub mod slot_index;
 pub mod slot_table;
 pub mod value;
 
 pub use access::AccessClock;
 pub use budget::Budget;
-pub use database::{Database, DatabaseStats, NewExpiry, ScanCursor, WrongType};
+pub use database::{Database, DatabaseStats, NewExpiry, ScanCursor, Soonest, WrongType};
 pub use entry::{Entry, Kind};
 pub use key::{DbKey, Key};
+pub use notes::{Note, NotesWanted};
 pub use value::{Collection, StrRef, TypeName, Value, ValueMut, ValueRef};
 
 use std::ops::{Index, IndexMut};
@@ -113,6 +115,19 @@ impl Keyspace {
             database.access.lfu_log_factor = log_factor;
             database.access.lfu_decay_minutes = decay_minutes;
         }
+    }
+
+    /// Which notes the databases keep from now on.
+    pub fn set_notes_wanted(&mut self, wanted: NotesWanted) {
+        for database in &mut self.databases {
+            database.notes.wanted = wanted;
+        }
+    }
+
+    /// What database `db` has noted since the last call, in order.
+    pub fn take_notes(&mut self, db: usize) -> Vec<(Note, Box<[u8]>)> {
+        let Some(database) = self.databases.get_mut(db) else { return Vec::new() };
+        if database.notes.is_empty() { Vec::new() } else { database.notes.take() }
     }
 
     /// The access clock, for OBJECT IDLETIME and FREQ and for eviction.

@@ -153,12 +153,7 @@ impl<S: Service> Reactor<S> {
                 return Ok(self.shut_down());
             }
             match wait {
-                Wait::Poll => {
-                    // No yield: glommio-ng 0.12 parks with a runnable task when its preempt timer has
-                    // fired before it looks at its queues, and then nothing wakes this core. A
-                    // service with tasks in the executor asks for WithExecutor.
-                    self.ring.enter(Patience::None)?;
-                }
+                Wait::Poll => self.ring.enter(Patience::None)?,
                 Wait::WithExecutor(deadline) => self.wait_in_executor(deadline).await?,
                 Wait::Until(deadline) => self.block_until(deadline)?,
             }
@@ -549,10 +544,12 @@ impl<S: Service> Reactor<S> {
         doorbell.prepare_sleep();
         doorbell.silence();
         self.ring.set_signalling(true);
-        if self.ring.has_news() || self.service.has_incoming() {
-            glommio::executor().yield_now().await;
-        } else if let Some(at) = deadline {
-            let time = at.saturating_duration_since(Instant::now());
+        let time = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        if self.ring.has_news() || self.service.has_incoming() || time == Some(Duration::ZERO) {
+            // Not a yield: a task that is always ready keeps the executor from looking at its rings.
+            signal.give();
+            signal.given().await?;
+        } else if let Some(time) = time {
             // Running into the deadline is no failure.
             let _ = glommio::timer::try_timeout(time, signal.given()).await;
         } else {

@@ -12,6 +12,7 @@ mod buffers;
 mod connections;
 mod core;
 mod eventfd;
+mod executor;
 mod pool;
 mod ring;
 mod send;
@@ -22,5 +23,6 @@ mod tests;
 
 pub use core::{Options, Reactor, StartError};
 pub use eventfd::doorbell;
+pub use executor::{executor, task_queue};
 pub use pool::BufferPool;
 pub use service::{Action, Adoption, CloseReason, ConnId, Peer, Service, Wait};

@@ -58,8 +58,8 @@ pub enum CloseReason {
 /// What the service has left to do when its turn ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wait {
-    /// There is more work now: look for completions without blocking, let the other tasks of the
-    /// executor run, and come back.
+    /// There is more work now: look for completions without blocking and come back. Other tasks of the
+    /// executor do not run; who has some and more work too says `WithExecutor(Some(now))`.
     Poll,
     /// Nothing to do before this time, a completion or the doorbell, but other tasks of the executor
     /// wait for files or timers: sleep in the executor, which wakes for them too. A task that leaves
@@ -113,8 +113,11 @@ const _: () = assert!(size_of::<Action>() <= 16, "actions are moved by the thous
 
 /// The layer above the reactor: everything that is not sockets. No call may block.
 pub trait Service {
-    /// A listener accepted `socket`: adopt it here or send it to another core.
-    fn accepted(&mut self, socket: OwnedFd, peer: Peer);
+    /// A listener accepted `socket`: adopt it here or send it to another core. Who has no listeners is
+    /// never asked, so by default the socket is closed.
+    fn accepted(&mut self, socket: OwnedFd, _peer: Peer) {
+        drop(socket);
+    }
 
     /// An adopted socket is a connection now; `conn` names it until `closed` or `released`.
     fn opened(&mut self, conn: ConnId, peer: Peer, token: u64);
@@ -128,8 +131,12 @@ pub trait Service {
     /// The connection is gone: forget it.
     fn closed(&mut self, conn: ConnId, why: CloseReason);
 
-    /// The answer to [`Action::Release`]: the connection is gone from here, its socket is not.
-    fn released(&mut self, conn: ConnId, socket: OwnedFd);
+    /// The answer to [`Action::Release`]: the connection is gone from here, its socket is not. For who
+    /// never releases, it is as if the connection had been closed.
+    fn released(&mut self, conn: ConnId, socket: OwnedFd) {
+        drop(socket);
+        self.closed(conn, CloseReason::Asked);
+    }
 
     /// All completions of this turn have been delivered: run lanes, timers, slices of background
     /// work, and say what is left.

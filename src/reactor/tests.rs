@@ -204,7 +204,7 @@ impl Server {
         let doorbell = doorbells[core].clone();
         let theirs = orders.clone();
         let thread = thread::spawn(move || {
-            let executor = glommio::LocalExecutorBuilder::default().make().unwrap();
+            let executor = executor("test", glommio::Placement::Unbound).unwrap();
             executor.run(async move {
                 let mut options = Options::new(doorbells, core);
                 options.listeners.push(listener.into());
@@ -564,6 +564,7 @@ fn background_tasks_run_while_the_service_sleeps_with_them() {
     for wait in [
         Wait::WithExecutor(None),
         Wait::WithExecutor(Some(Instant::now() + Duration::from_secs(60))),
+        Wait::WithExecutor(Some(Instant::now())),
     ] {
         server.order(Order::RunBackground(Duration::from_millis(30), wait));
         echo(&mut client, b"served meanwhile");

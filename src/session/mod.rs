@@ -10,12 +10,18 @@ pub use multi::{Block, Multi, Spread};
 pub use replies::{Place, ReplyQueue};
 
 use crate::command::CommandId;
+use crate::config::values::{BufferLimits, BufferLimitsByClass};
+use crate::pubsub::Counts;
 use crate::resp::Parser;
 use crate::shard_map::ShardId;
 use crate::transaction::TxId;
 
 /// See [`Session::limited_output_bytes`] (Redis 7.0 `server.h`, PROTO_REPLY_CHUNK_BYTES).
 const UNCOUNTED_OUTPUT_BYTES: usize = 16 * 1024;
+
+/// Unsent output of a connection, in bytes, from which on its commands wait: more than the sockets of a client
+/// on a fast network hold, so that one that reads never waits.
+pub const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Why a connection's further commands have to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -29,6 +35,10 @@ pub enum Hold {
     Blocked,
     /// A command is at work on several shards or cores.
     Operation,
+    /// Memory is full, and the other shards are asked whether they can make room.
+    Room,
+    /// It has much output that it does not read.
+    Output,
     /// A lane from this core is full: what it feeds waits until there is room again.
     FullLane,
 }
@@ -86,6 +96,8 @@ pub struct Session {
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// How many subscriptions it has.
+    pub subscribed: Counts,
     /// Which replies it wants.
     pub reply_mode: ReplyMode,
     /// Where the parser stands in the command that begins `query`, or in the next input.
@@ -96,6 +108,14 @@ pub struct Session {
     pub replies: ReplyQueue,
     /// Why its next commands wait.
     pub hold: Hold,
+    /// Unsent output from which on they wait.
+    pub output_max: usize,
+    /// It has more than that, or had and has not taken it.
+    pub reads_slowly: bool,
+    /// For that reason some of its commands are kept that came back from another shard without having run.
+    pub has_returned: bool,
+    /// Its commands that are batched for other shards or came back from there, and have not been handled.
+    pub abroad: u32,
     /// Nothing more is run; it is closed as soon as its replies are out.
     pub closing: bool,
     /// The peer sends no more.
@@ -110,7 +130,7 @@ pub struct Session {
     pub over_soft_limit_since: Option<i64>,
     /// When it connected, unix ms.
     pub created_ms: i64,
-    /// When it last sent something, unix ms.
+    /// When it last sent or was sent something, unix ms.
     pub active_ms: i64,
     /// What it queues since MULTI.
     pub multi: Option<Box<Multi>>,
@@ -150,11 +170,16 @@ impl Session {
             authenticated,
             no_evict: false,
             no_touch: false,
+            subscribed: Counts::default(),
             reply_mode: ReplyMode::On,
             parser: Parser::default(),
             query: Vec::new(),
             replies: ReplyQueue::default(),
             hold: Hold::None,
+            output_max: OUTPUT_BYTES_MAX,
+            reads_slowly: false,
+            has_returned: false,
+            abroad: 0,
             closing: false,
             input_ended: false,
             paused: false,
@@ -177,7 +202,7 @@ impl Session {
         }
     }
 
-    /// RESET: back to how a fresh connection is.
+    /// RESET: back to how a fresh connection is, but for its subscriptions, which others know of.
     pub fn reset(&mut self, authenticated: bool) {
         self.name.clear();
         self.db = 0;
@@ -186,6 +211,29 @@ impl Session {
         self.no_evict = false;
         self.no_touch = false;
         self.reply_mode = ReplyMode::On;
+    }
+
+    /// Appends a message out of turn, one or several, whatever replies the client wants. `message` is an
+    /// array, which RESP3 calls a push.
+    pub fn push(&mut self, message: &[u8]) {
+        let out = self.replies.local();
+        let before = out.len();
+        out.extend_from_slice(message);
+        if self.resp3
+            && let Some(sigil) = out.get_mut(before)
+        {
+            *sigil = b'>';
+        }
+        self.replies.end_local(before);
+    }
+
+    /// Keeps a place for a reply that is made elsewhere or later.
+    pub fn keep_place(&mut self) -> Place {
+        let wanted = self.reply_mode == ReplyMode::On;
+        if self.reply_mode == ReplyMode::SkipNext {
+            self.reply_mode = ReplyMode::On;
+        }
+        self.replies.expect(wanted)
     }
 
     /// Whether input may be run now.
@@ -198,10 +246,20 @@ impl Session {
         self.in_flight + self.replies.len()
     }
 
+    /// The part of it that could be sent now: that waits for no other reply.
+    pub fn sendable_bytes(&self) -> usize {
+        self.in_flight + self.replies.ready_bytes()
+    }
+
     /// The part of it that `client-output-buffer-limit` counts: Redis 7.0 does not count the first
     /// [`UNCOUNTED_OUTPUT_BYTES`], its static buffer, so that no limit cuts off small replies.
     pub fn limited_output_bytes(&self) -> usize {
         self.unsent_bytes().saturating_sub(UNCOUNTED_OUTPUT_BYTES)
+    }
+
+    /// Which of the limits apply to it.
+    pub fn output_limits(&self, limits: &BufferLimitsByClass) -> BufferLimits {
+        if self.subscribed.any() { limits.pubsub } else { limits.normal }
     }
 
     /// Memory that the connection holds, in bytes (CLIENT LIST tot-mem).

@@ -96,7 +96,7 @@ impl Block {
                 self.needs_all |= which.concerns_others();
             }
             (None, Run::EveryShard(_) | Run::Walk(_)) => self.needs_all = true,
-            (None, Run::Container | Run::ContainerOr(_)) => {}
+            (None, Run::Publish(_) | Run::Container | Run::ContainerOr(_)) => {}
         }
         self.denies_oom |= command.flags.has(DENYOOM);
         self.reaches_further |= command.reaches_further(words);

@@ -32,6 +32,8 @@ enum Pending {
 pub struct ReplyQueue {
     /// In order and ready to go: full chunks, then the one that is being filled.
     full: VecDeque<Vec<u8>>,
+    /// Bytes of `full`.
+    full_bytes: usize,
     out: Vec<u8>,
     pending: VecDeque<Pending>,
     /// The place of the first of `pending`; places count on and wrap.
@@ -39,6 +41,8 @@ pub struct ReplyQueue {
     /// Local replies behind an expected one, one after the other.
     held: Vec<u8>,
     held_start: usize,
+    /// Bytes of all [`Pending::Filled`].
+    filled: usize,
     /// Somebody's reply will take a while: what is ready is not kept back for it.
     late: bool,
 }
@@ -52,10 +56,14 @@ impl ReplyQueue {
         self.pending.is_empty()
     }
 
-    /// Bytes that are ready or held.
+    /// Bytes that are there: those that are ready, and those that wait for an earlier reply.
     pub fn len(&self) -> usize {
-        let full: usize = self.full.iter().map(Vec::len).sum();
-        full + self.out.len() + self.held.len() - self.held_start
+        self.ready_bytes() + self.held.len() - self.held_start + self.filled
+    }
+
+    /// Bytes that are ready to be sent.
+    pub fn ready_bytes(&self) -> usize {
+        self.full_bytes + self.out.len()
     }
 
     /// Whether no bytes are ready or held.
@@ -83,18 +91,26 @@ impl ReplyQueue {
     /// Where a local reply is to be appended; call [`ReplyQueue::end_local`] with its former length.
     #[inline]
     pub fn local(&mut self) -> &mut Vec<u8> {
-        if !self.pending.is_empty() {
-            return &mut self.held;
+        if self.pending.is_empty() {
+            ready(&mut self.full, &mut self.full_bytes, &mut self.out)
+        } else {
+            &mut self.held
         }
-        if self.out.len() >= CHUNK_BYTES {
-            self.full.push_back(std::mem::take(&mut self.out));
-        }
-        &mut self.out
     }
 
     /// Takes back the reply that was appended behind `before` bytes of [`ReplyQueue::local`].
     pub fn drop_local(&mut self, before: usize) {
-        if self.pending.is_empty() { &mut self.out } else { &mut self.held }.truncate(before);
+        self.last_local().truncate(before);
+    }
+
+    /// As [`ReplyQueue::drop_local`], and returns the reply, so that something can go before it.
+    pub fn take_local(&mut self, before: usize) -> Vec<u8> {
+        self.last_local().split_off(before)
+    }
+
+    /// What [`ReplyQueue::local`] returned last: it may have begun a new chunk, and now would again.
+    fn last_local(&mut self) -> &mut Vec<u8> {
+        if self.pending.is_empty() { &mut self.out } else { &mut self.held }
     }
 
     /// A local reply was appended to [`ReplyQueue::local`], which had `before` bytes.
@@ -126,11 +142,13 @@ impl ReplyQueue {
         };
         let wanted = !matches!(pending, Pending::Unwanted);
         if index > 0 {
-            *pending = Pending::Filled(if wanted { reply.into() } else { Box::default() });
+            let reply = if wanted { reply } else { b"" };
+            *pending = Pending::Filled(reply.into());
+            self.filled += reply.len();
             return;
         }
         if wanted {
-            self.out.extend_from_slice(reply);
+            ready(&mut self.full, &mut self.full_bytes, &mut self.out).extend_from_slice(reply);
         }
         self.pending.pop_front();
         self.first = self.first.wrapping_add(1);
@@ -141,10 +159,16 @@ impl ReplyQueue {
     fn release(&mut self) {
         loop {
             match self.pending.front() {
-                Some(Pending::Filled(reply)) => self.out.extend_from_slice(reply),
+                Some(Pending::Filled(reply)) => {
+                    self.filled -= reply.len();
+                    ready(&mut self.full, &mut self.full_bytes, &mut self.out)
+                        .extend_from_slice(reply);
+                }
                 Some(Pending::Held(length)) => {
                     let end = self.held_start + length;
-                    self.out.extend_from_slice(&self.held[self.held_start..end]);
+                    let held = &self.held[self.held_start..end];
+                    ready(&mut self.full, &mut self.full_bytes, &mut self.out)
+                        .extend_from_slice(held);
                     self.held_start = end;
                 }
                 Some(Pending::Expected | Pending::Unwanted) => return,
@@ -165,7 +189,13 @@ impl ReplyQueue {
 
     /// Takes bytes that are ready, a chunk at a time; empty when there are none.
     pub fn take_output(&mut self) -> Vec<u8> {
-        self.full.pop_front().unwrap_or_else(|| std::mem::take(&mut self.out))
+        match self.full.pop_front() {
+            Some(chunk) => {
+                self.full_bytes -= chunk.len();
+                chunk
+            }
+            None => std::mem::take(&mut self.out),
+        }
     }
 
     /// Gives a free buffer to write replies into, so that the next reply need not allocate one.
@@ -181,10 +211,32 @@ impl ReplyQueue {
         full + self.out.capacity() + self.held.capacity()
     }
 
-    /// Forgets what is pending and ready (the connection is being cut).
+    /// Forgets what is pending and ready (the connection is being cut). Places stay: their replies may come
+    /// before the connection is gone.
     pub fn clear(&mut self) {
-        *self = Self { first: self.first, ..Self::default() };
+        let mut pending = std::mem::take(&mut self.pending);
+        for place in &mut pending {
+            *place = match place {
+                Pending::Expected | Pending::Unwanted => Pending::Unwanted,
+                Pending::Filled(_) | Pending::Held(_) => Pending::Held(0),
+            };
+        }
+        *self = Self { first: self.first, pending, ..Self::default() };
     }
+}
+
+/// Where bytes go whose turn has come.
+#[inline]
+fn ready<'q>(
+    full: &mut VecDeque<Vec<u8>>,
+    full_bytes: &mut usize,
+    out: &'q mut Vec<u8>,
+) -> &'q mut Vec<u8> {
+    if out.len() >= CHUNK_BYTES {
+        *full_bytes += out.len();
+        full.push_back(std::mem::take(out));
+    }
+    out
 }
 
 #[cfg(test)]
@@ -255,6 +307,18 @@ mod tests {
             prop_assert_eq!(String::from_utf8(got).unwrap(), expected);
             prop_assert!(queue.is_clear() && queue.is_empty());
         }
+    }
+
+    #[test]
+    fn replies_that_come_after_all_was_forgotten_leave_nothing() {
+        let mut queue = ReplyQueue::default();
+        let (first, second) = (queue.expect(true), queue.expect(true));
+        local(&mut queue, "c");
+        queue.fill(second, b"b");
+        queue.clear();
+        assert_eq!(queue.len(), 0);
+        queue.fill(first, b"a");
+        assert!(queue.is_clear() && queue.is_empty());
     }
 
     #[test]

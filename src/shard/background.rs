@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Shard;
+use crate::config::values::BufferLimits;
 use crate::keyspace::Budget;
 
 /// How long one slice of freeing, and one of expiring, may take: with both and the steps that cannot be cut,
@@ -21,13 +22,13 @@ impl Shard {
     /// One slice of everything; true if more is to be done at once.
     pub(super) fn background_slice(&mut self) -> bool {
         if !self.engine.keyspace.has_slices() {
-            return false;
+            return self.engine.eviction.goes_on();
         }
         let mut more = self.engine.keyspace.free_slice(&mut Budget::new(SLICE_TIME));
         if self.engine.keyspace.switches.active_expiry {
             more |= self.engine.keyspace.expire_slice(&mut Budget::new(SLICE_TIME));
         }
-        more | self.is_making_room()
+        more | self.engine.eviction.goes_on()
     }
 
     /// When the shard has to wake up though nobody calls.
@@ -48,12 +49,16 @@ impl Shard {
             let ms = (at - self.engine.keyspace.now_ms()).clamp(1, 3_600_000);
             now + Duration::from_millis(ms as u64)
         });
-        expiry.into_iter().chain(clients).chain(waiting).min()
+        let slow_readers = self.slow_readers.deadline();
+        expiry.into_iter().chain(clients).chain(waiting).chain(slow_readers).min()
     }
 
     fn watches_clients(&self) -> bool {
-        let soft = self.engine.config.client_output_buffer_limit.normal;
-        self.engine.config.timeout > 0 || (soft.soft > 0 && soft.soft_seconds > 0)
+        let limits = &self.engine.config.client_output_buffer_limit;
+        let has_soft = |limits: BufferLimits| limits.soft > 0 && limits.soft_seconds > 0;
+        self.engine.config.timeout > 0
+            || has_soft(limits.normal)
+            || (self.registry.has_clients() && has_soft(limits.pubsub))
     }
 
     /// Closes clients that were idle too long, and those too long over their soft output limit.
@@ -65,13 +70,15 @@ impl Shard {
         self.background.clients_checked = Some(now);
         let now_ms = self.engine.keyspace.now_ms();
         let timeout_ms = self.engine.config.timeout as i64 * 1000;
-        let soft = self.engine.config.client_output_buffer_limit.normal;
-        let soft_ms = soft.soft_seconds as i64 * 1000;
+        let limits = &self.engine.config.client_output_buffer_limit;
         let (mut idle, mut slow) = (Vec::new(), Vec::new());
         for (conn, session) in self.sessions.iter() {
-            if timeout_ms > 0 && now_ms - session.active_ms > timeout_ms && session.may_run() {
+            // A subscriber has nothing to say, and is not idle for that.
+            let may_idle = session.subscribed.any() || !session.may_run();
+            if timeout_ms > 0 && now_ms - session.active_ms > timeout_ms && !may_idle {
                 idle.push(conn);
             }
+            let soft_ms = i64::from(session.output_limits(limits).soft_seconds) * 1000;
             if session.over_soft_limit_since.is_some_and(|since| now_ms - since > soft_ms) {
                 slow.push(conn);
             }

@@ -4,6 +4,7 @@
 //! per command the crossing costs copying the arguments there and the reply back.
 
 use super::engine::SlowCommand;
+use super::room::Room;
 use crate::command::CommandId;
 use crate::reactor::ConnId;
 use crate::session::Place;
@@ -40,6 +41,16 @@ pub struct Item {
 pub struct Batch {
     /// The shard that sent it; replies go back there.
     pub home: Option<ShardId>,
+    /// The shard that it is for.
+    pub owner: Option<ShardId>,
+    /// Goes on after the owner had stopped; see [`super::crossing`].
+    pub resumes: bool,
+    /// What the home shard found out about room elsewhere.
+    pub room: Room,
+    /// Commands that the owner has handled; the others come back as they went.
+    pub handled: usize,
+    /// The owner stopped because it has no room for the next command and nothing to evict.
+    pub lacks_room: bool,
     /// The commands, in the order in which they are to run.
     pub items: Vec<Item>,
     /// The bytes of all arguments, one after the other.
@@ -75,9 +86,28 @@ impl Batch {
         }
     }
 
+    /// Calls `take` with each command from `first` on and its arguments.
+    pub fn hand_out(&self, first: usize, mut take: impl FnMut(Item, &[&[u8]])) {
+        let mut args = Vec::new();
+        self.args(&mut args);
+        let mut start = 0;
+        for (index, item) in self.items.iter().enumerate() {
+            let end = start + item.arg_count as usize;
+            if index >= first {
+                take(*item, &args[start..end]);
+            }
+            start = end;
+        }
+    }
+
     /// Empties it for another turn; false if it is too large to keep.
     pub fn reset(&mut self) -> bool {
         self.home = None;
+        self.owner = None;
+        self.resumes = false;
+        self.room = Room::Unknown;
+        self.handled = 0;
+        self.lacks_room = false;
         self.items.clear();
         self.bytes.clear();
         self.ends.clear();

@@ -153,6 +153,10 @@ impl Shard {
         let lock = KeyLock { hash: hashed.hash };
         while let Some(number) = self.waits.next(key, last) {
             last = Some(number);
+            if self.is_offered(number, key) {
+                // What the key holds is for it alone until it has had its turn.
+                return;
+            }
             if self.engine.locks.knows(number) {
                 // It is being served from another key. If that fails it will look at this one.
                 self.waits.note_missed(number, key.clone());
@@ -179,6 +183,21 @@ impl Shard {
             }
             self.serve_here(number, &hashed);
         }
+    }
+
+    /// Whether a client is about to be served from `key`.
+    fn is_offered(&self, number: TxId, key: &DbKey) -> bool {
+        let in_line = match self.waiting.get(&number) {
+            Some(Waiting::Scheduled(schedule)) => schedule.offered.as_ref() == Some(key),
+            Some(Waiting::Serve(known)) => known == key,
+            _ => false,
+        };
+        let lent = self.lent.get(&number).and_then(|schedule| schedule.offered.as_ref());
+        let own = match self.transactions.get(&number).map(|transaction| &transaction.work) {
+            Some(Work::Serve(offer)) => offer.offered.contains(key),
+            _ => false,
+        };
+        in_line || lent == Some(key) || own
     }
 
     /// What a client needs to be served from a key, all of whose keys are here: the key, and those that it
@@ -325,14 +344,14 @@ impl Shard {
     pub(super) fn serve_offer(
         &mut self,
         number: TxId,
-        offer: Box<Offer>,
+        offer: Offer,
         participants: Vec<(ShardId, Wanted)>,
         cancelled: Option<Unblock>,
     ) {
-        let Offer { blocked, offered } = *offer;
+        let Offer { blocked, offered } = offer;
         let is_gone = self.sessions.get(blocked.origin.conn).is_none();
         let cancelled = cancelled.or(is_gone.then_some(Unblock::Gone));
-        self.engine.changes.listening = true;
+        self.set_borrowing(true);
         let reply = match cancelled {
             Some(why) => Some(unblocked_reply(&blocked.command, why)),
             None => offered.iter().find_map(|key| {
@@ -343,7 +362,7 @@ impl Shard {
                 wants.then(|| self.serve_command(&blocked.command, &hashed)).flatten()
             }),
         };
-        self.listen();
+        self.set_borrowing(false);
         let own: Vec<Ready> = self.own_offers(number, &offered);
         match reply {
             Some(reply) => {

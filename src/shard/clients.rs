@@ -11,7 +11,9 @@ use crate::session::{Hold, Session};
 pub enum ClientType {
     /// Everybody who sends commands.
     Normal,
-    /// Links to a master, to replicas, and subscribers: none of them is a session yet.
+    /// Subscribers.
+    Pubsub,
+    /// Links to a master and to replicas: none of them is a session yet.
     Other,
 }
 
@@ -32,9 +34,14 @@ fn client_type(word: &[u8]) -> CommandResult<ClientType> {
     let word = String::from_utf8_lossy(word).into_owned();
     match word.to_ascii_lowercase().as_str() {
         "normal" => Ok(ClientType::Normal),
-        "master" | "replica" | "slave" | "pubsub" => Ok(ClientType::Other),
+        "pubsub" => Ok(ClientType::Pubsub),
+        "master" | "replica" | "slave" => Ok(ClientType::Other),
         _ => Err(CommandError::owned(format!("ERR Unknown client type '{word}'"))),
     }
+}
+
+fn type_of(session: &Session) -> ClientType {
+    if session.subscribed.any() { ClientType::Pubsub } else { ClientType::Normal }
 }
 
 impl ClientFilter {
@@ -111,7 +118,7 @@ impl ClientFilter {
         };
         self.ids.as_ref().is_none_or(|ids| ids.contains(&session.id))
             && self.skip != Some(session.id)
-            && self.kind.is_none_or(|kind| kind == ClientType::Normal)
+            && self.kind.is_none_or(|kind| kind == type_of(session))
             && same(&self.user, "default")
             && same(&self.address, &session.endpoint.remote)
             && same(&self.local_address, &session.endpoint.local)
@@ -134,6 +141,7 @@ pub fn line(conn: ConnId, session: &Session, now_ms: i64) -> String {
     let queued = session.multi.as_ref().map(|multi| multi.block.commands.len());
     let multi = session.executing.or(queued);
     for (is_so, flag) in [
+        (session.subscribed.any(), 'P'),
         (multi.is_some(), 'x'),
         (session.hold == Hold::Blocked, 'b'),
         (session.watch_broken, 'd'),
@@ -151,8 +159,8 @@ pub fn line(conn: ConnId, session: &Session, now_ms: i64) -> String {
     }
     let command = session.last_command.map_or("NULL", |id| CommandTable::get().command(id).name);
     format!(
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 \
-         ssub=0 multi={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={} rbs={} rbp=0 obl={} oll=0 \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} \
+         ssub={} multi={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={} rbs={} rbp=0 obl={} oll=0 \
          omem={} tot-mem={} events=r cmd={command} user=default redir=-1 resp={} lib-name={} \
          lib-ver={}",
         session.id,
@@ -163,6 +171,9 @@ pub fn line(conn: ConnId, session: &Session, now_ms: i64) -> String {
         (now_ms - session.created_ms).max(0) / 1000,
         (now_ms - session.active_ms).max(0) / 1000,
         session.db,
+        session.subscribed.channels,
+        session.subscribed.patterns,
+        session.subscribed.shard_channels,
         multi.map_or(-1, |count| count as i64),
         session.query.len(),
         session.query.capacity() - session.query.len(),

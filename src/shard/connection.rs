@@ -5,6 +5,7 @@ use super::clients::{self, ClientFilter};
 use super::message::{PartWork, Unblock};
 use crate::command::{CommandError, CommandResult, Part, SessionCommand, database_number};
 use crate::datatypes::number::parse_i64;
+use crate::pubsub::Kind;
 use crate::reactor::{Action, ConnId};
 use crate::resp::Reply;
 use crate::session::{ReplyMode, Session};
@@ -22,6 +23,15 @@ pub(super) enum SessionOutcome {
     Operation(Start),
 }
 
+/// The operation that ends subscriptions of this kind.
+fn unsubscribe(kind: Kind) -> Start {
+    match kind {
+        Kind::Channel => |shard, conn, words| shard.unsubscribe(conn, Kind::Channel, &words[1..]),
+        Kind::Pattern => |shard, conn, words| shard.unsubscribe(conn, Kind::Pattern, &words[1..]),
+        Kind::Shard => |shard, conn, words| shard.unsubscribe(conn, Kind::Shard, &words[1..]),
+    }
+}
+
 impl Shard {
     /// Runs a command that is about the connection, other connections or the server.
     pub(super) fn session_command(
@@ -30,8 +40,20 @@ impl Shard {
         which: SessionCommand,
         words: &[&[u8]],
     ) -> SessionOutcome {
-        if which == SessionCommand::ClientReply {
-            return self.client_reply(conn, words);
+        let is_subscriber = self.sessions.get(conn).is_some_and(|s| s.subscribed.any());
+        match which {
+            SessionCommand::ClientReply => return self.client_reply(conn, words),
+            SessionCommand::Subscribe(kind) => {
+                self.subscribe(conn, kind, &words[1..]);
+                return SessionOutcome::Done;
+            }
+            SessionCommand::Unsubscribe(kind) => {
+                return SessionOutcome::Operation(unsubscribe(kind));
+            }
+            SessionCommand::Reset if is_subscriber => {
+                return SessionOutcome::Operation(Shard::reset_subscriber);
+            }
+            _ => {}
         }
         if let Some(start) = Self::operation_of(which) {
             return SessionOutcome::Operation(start);
@@ -71,8 +93,11 @@ impl Shard {
         words: &[&[u8]],
     ) -> Vec<u8> {
         use SessionCommand as C;
-        if which == C::Reset {
-            self.leave_multi(conn);
+        match which {
+            C::Reset => self.leave_multi(conn),
+            C::Subscribe(kind) => return self.subscribe_at_once(conn, kind, &words[1..]),
+            C::Unsubscribe(kind) => return self.unsubscribe_at_once(conn, kind, &words[1..]),
+            _ => {}
         }
         let config = std::sync::Arc::clone(&self.engine.config);
         let now_ms = self.engine.keyspace.now_ms();

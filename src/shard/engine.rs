@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::eviction::Eviction;
 use crate::admin::latency::LatencyEvent;
 use crate::admin::stats::{Outcome, ShardStats};
 use crate::clock::{self, Ticks};
@@ -12,8 +13,10 @@ use crate::command::{
     EveryShard, Part, Reach, Request,
 };
 use crate::config::Config;
-use crate::keyspace::{Key, Keyspace};
+use crate::config::values::KeyspaceEvents;
+use crate::keyspace::{Key, Keyspace, NotesWanted};
 use crate::process::Process;
+use crate::pubsub::Directory;
 use crate::resp::Reply;
 use crate::shard_map::{ShardId, ShardMap};
 use crate::transaction::LockTable;
@@ -70,14 +73,18 @@ pub struct Engine {
     pub locks: LockTable,
     /// Changes since the start.
     pub changes: Changes,
+    /// Who listens to what, on all shards.
+    pub pubsub: Directory,
     /// Which keys the job at work may touch.
     pub reach: Reach,
     /// What this shard counts.
     pub stats: ShardStats,
     /// Slow commands on their way to the slow log.
     pub slow: Vec<SlowCommand>,
-    /// Memory is full and nothing can be evicted.
-    pub out_of_memory: bool,
+    /// What may have to go when memory is full.
+    pub eviction: Eviction,
+    /// The keyspace keeps notes for keyspace events.
+    takes_notes: bool,
     /// When the last timed command ended: the next one's start.
     last: Ticks,
     /// What ran since then.
@@ -110,10 +117,12 @@ impl Engine {
             process,
             locks: LockTable::default(),
             changes: Changes::default(),
+            pubsub: Directory::new(id, shards),
             reach: Reach::default(),
             stats: ShardStats::default(),
             slow: Vec::new(),
-            out_of_memory: false,
+            eviction: Eviction::default(),
+            takes_notes: false,
             last: Ticks::now(),
             brief: BriefRun { id: CommandId(0), len: 0 },
             is_brief: Vec::new(),
@@ -140,6 +149,15 @@ impl Engine {
         let may_share = self.slow_nanos.min(self.spike_nanos) >= SHARED_TIME_THRESHOLD_MIN;
         let commands = if may_share { CommandTable::get().commands() } else { &[] };
         self.is_brief = commands.iter().map(|command| command.flags.has(FAST)).collect();
+        let events = config.notify_keyspace_events;
+        let wanted = NotesWanted {
+            expired: events.contains(KeyspaceEvents::EXPIRED),
+            missed: events.contains(KeyspaceEvents::KEY_MISS),
+            created: events.contains(KeyspaceEvents::NEW),
+        };
+        self.takes_notes = wanted.any();
+        self.keyspace.set_notes_wanted(wanted);
+        self.eviction.set_limit(config.maxmemory as usize);
         self.keyspace.set_access_policy(
             config.maxmemory_policy.is_lfu(),
             config.lfu_log_factor,
@@ -174,7 +192,9 @@ impl Engine {
         let before = out.len();
         let mut reply = Reply::new(out, resp3);
         let mark = reply.mark();
-        if let Err(error) = handler(&mut self.ctx(db), request, &mut reply) {
+        let result = handler(&mut self.ctx(db), request, &mut reply);
+        self.publish_notes();
+        if let Err(error) = result {
             reply.truncate(mark);
             return self.failed(id, request, &error, &mut reply);
         }
@@ -186,6 +206,21 @@ impl Engine {
             self.account(id, args, Outcome::Ok);
         }
         Ran::Done
+    }
+
+    /// Publishes what the keyspace has noted itself, as keyspace events.
+    #[inline]
+    pub fn publish_notes(&mut self) {
+        if self.takes_notes {
+            self.publish_all_notes();
+        }
+    }
+
+    #[cold]
+    fn publish_all_notes(&mut self) {
+        for db in 0..self.keyspace.database_count() {
+            self.ctx(db).publish_notes(db);
+        }
     }
 
     #[inline]
@@ -379,6 +414,7 @@ impl Engine {
             shard: self.id,
             shards: self.shards,
             changes: &mut self.changes,
+            pubsub: &mut self.pubsub,
             reach: &mut self.reach,
             locks: &self.locks,
             stats: &mut self.stats,

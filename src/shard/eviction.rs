@@ -1,180 +1,286 @@
 //! Eviction: what goes when `maxmemory` is exceeded, by the eight policies of Redis.
 //!
-//! Memory is counted for the whole process, keys belong to shards. A shard that is over the limit evicts
-//! keys of its own, and asks the others to evict too; writes are refused only when no shard
-//! has anything left that the policy allows to go.
+//! Memory is counted for the whole process, keys belong to shards. As in Redis, room is made before a command
+//! that may take memory, on the shard whose keys it touches. What this shard cannot do, for it has
+//! nothing left that the policy allows to go, the others may ([`super::room`]).
+//!
+//! LRU and LFU are approximated as in Redis 7.0 (`evict.c`): of `maxmemory-samples` keys at a time the best are
+//! kept in a pool over many samples. What expires soonest is not sampled: the timing wheel knows it.
+//!
+//! Promise: without `maxmemory`, a command pays one comparison for all this.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Shard;
-use super::message::Message;
-use crate::command::Class;
+use super::engine::Engine;
+use crate::command::{Class, CommandError};
 use crate::config::values::MaxmemoryPolicy;
-use crate::keyspace::{Budget, Entry, Key};
+use crate::keyspace::{Budget, Entry, Key, Soonest};
 use crate::memory;
 
-/// How long a turn may look for keys to evict before it goes on without room.
+/// How long the first command of a turn may be kept waiting for room (Redis 7.0 `evict.c`,
+/// evictionTimeLimitUs with the default tenacity), and each further one: a turn of 64 such commands stays
+/// below 4 ms even if memory is far over the limit.
 const EVICTION_TIME: Duration = Duration::from_micros(500);
+const FURTHER_EVICTION_TIME: Duration = Duration::from_micros(50);
 /// What an eviction counts in elements: it looks at several keys in cold memory.
 const EVICTION_ELEMENTS: usize = 16;
+/// Candidates kept from one sample to the next (Redis 7.0 `evict.c`, EVPOOL_SIZE).
+const POOL_CANDIDATES: usize = 16;
 
-/// What a shard remembers of it between turns.
-#[derive(Default)]
-pub(super) struct Eviction {
-    /// Figures of the whole process are taken at most once a millisecond.
-    checked_ms: i64,
-    /// Whether this shard is counted among those that have keys to evict.
-    is_counted: bool,
-    /// Memory was over the limit when this shard last looked.
-    is_over: bool,
+/// The reply to a command that would take memory when there is none.
+pub const OUT_OF_MEMORY: CommandError =
+    CommandError::text("OOM command not allowed when used memory > 'maxmemory'.");
+
+/// A key that may be evicted.
+struct Candidate {
+    /// The greater, the sooner it goes.
+    score: u64,
+    db: usize,
+    key: Vec<u8>,
 }
 
-impl Shard {
-    /// Makes room if `maxmemory` is exceeded, and notes whether writes must be refused.
-    pub(super) fn refresh_memory(&mut self) {
-        let limit = self.engine.config.maxmemory as usize;
-        if limit == 0 {
-            self.engine.out_of_memory = false;
-            self.eviction.is_over = false;
+/// What a shard knows of memory and of keys to evict.
+#[derive(Default)]
+pub struct Eviction {
+    /// `maxmemory`; 0 for none.
+    limit: usize,
+    /// What the other cores had allocated when this one last looked; its own share it sees at any time.
+    others: isize,
+    /// How long the next command may be kept waiting.
+    time: Duration,
+    /// Memory is over the limit still, and there is more to evict.
+    goes_on: bool,
+    /// Best last.
+    pool: Vec<Candidate>,
+    /// The database that is sampled first where chance decides.
+    next_db: usize,
+}
+
+impl Eviction {
+    /// Takes the limit over from the settings. What counts as a good candidate may have changed too.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+        self.goes_on = false;
+        self.pool.clear();
+        self.look();
+    }
+
+    /// Takes the figures of all cores.
+    pub fn look(&mut self) {
+        if self.limit > 0 {
+            self.others = memory::used_bytes() as isize - memory::counted_here();
+        }
+    }
+
+    /// Whether memory is over the limit still, and there is more to evict here: the next turn comes at once.
+    pub fn goes_on(&self) -> bool {
+        self.goes_on && self.is_over()
+    }
+
+    #[inline]
+    fn is_over(&self) -> bool {
+        self.limit > 0 && self.others + memory::counted_here() > self.limit as isize
+    }
+
+    /// Adds to the pool, unless it is full of better ones.
+    fn offer(&mut self, candidate: Candidate) {
+        let same = |known: &Candidate| known.db == candidate.db && known.key == candidate.key;
+        if self.pool.iter().any(same) {
             return;
         }
-        let now_ms = self.engine.keyspace.now_ms();
-        if self.eviction.checked_ms == now_ms && !self.engine.out_of_memory {
-            return;
-        }
-        self.eviction.checked_ms = now_ms;
-        self.count_evictable();
-        self.eviction.is_over = memory::used_bytes() > limit;
-        if !self.eviction.is_over {
-            self.engine.out_of_memory = false;
-            return;
-        }
-        let evicts = self.make_room(limit);
-        self.count_evictable();
-        if self.engine.shards.len() > 1 {
-            self.ask_others_for_room();
-        }
-        let someone_can = self.process.evictable_shards.load(Ordering::Relaxed) > 0;
-        self.engine.out_of_memory = !evicts && !someone_can && memory::used_bytes() > limit;
-    }
-
-    /// Another shard found memory over the limit.
-    pub(super) fn on_make_room(&mut self) {
-        let limit = self.engine.config.maxmemory as usize;
-        if limit > 0 && memory::used_bytes() > limit {
-            self.eviction.is_over = self.make_room(limit);
-            self.count_evictable();
+        let at = self.pool.partition_point(|known| known.score <= candidate.score);
+        if self.pool.len() < POOL_CANDIDATES {
+            self.pool.insert(at, candidate);
+        } else if at > 0 {
+            self.pool.remove(0);
+            self.pool.insert(at - 1, candidate);
         }
     }
+}
 
-    /// Whether the next turn must come at once because memory is over the limit and there is something
-    /// to evict here.
-    pub(super) fn is_making_room(&mut self) -> bool {
-        let limit = self.engine.config.maxmemory as usize;
-        self.eviction.is_over
-            && self.eviction.is_counted
-            && limit > 0
-            && memory::used_bytes() > limit
+impl Engine {
+    /// Whether there is no `maxmemory`.
+    #[inline]
+    pub fn has_no_limit(&self) -> bool {
+        self.eviction.limit == 0
     }
 
-    fn ask_others_for_room(&mut self) {
-        for shard in self.engine.shards.iter().filter(|shard| *shard != self.engine.id) {
-            self.ports.to[shard.index()].send(Message::MakeRoom);
-        }
+    /// Whether a command that may take memory can run: memory is below the limit, or room is being made on this
+    /// shard. If not, there is nothing to evict here.
+    #[inline]
+    pub fn has_room(&mut self) -> bool {
+        !self.eviction.is_over() || self.make_room()
     }
 
-    /// Keeps the count of shards that have something to evict.
-    fn count_evictable(&mut self) {
-        let policy = self.engine.config.maxmemory_policy;
-        let has_some = policy != MaxmemoryPolicy::Noeviction
-            && self.engine.keyspace.databases().iter().any(|database| {
-                if policy.is_volatile() { database.expiring() > 0 } else { !database.is_empty() }
-            });
-        if has_some == self.eviction.is_counted {
-            return;
+    /// Makes room at the beginning of a turn; false if there is nothing to evict here.
+    #[inline]
+    pub fn refresh_room(&mut self) -> bool {
+        if self.eviction.limit == 0 {
+            return true;
         }
-        self.eviction.is_counted = has_some;
-        if has_some {
-            self.process.evictable_shards.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.process.evictable_shards.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.eviction.time = EVICTION_TIME;
+        self.eviction.look();
+        self.has_room()
     }
 
-    /// Evicts until memory is below `limit` or the time is over; false if nothing can be evicted.
-    /// A turn that runs out of time goes on, as in Redis: room is being made.
-    fn make_room(&mut self, limit: usize) -> bool {
-        let mut budget = Budget::new(EVICTION_TIME);
+    /// Evicts until memory is below the limit or the time is over, and returns true; or until nothing is left
+    /// to evict, and returns false.
+    #[cold]
+    fn make_room(&mut self) -> bool {
+        let time = std::mem::replace(&mut self.eviction.time, FURTHER_EVICTION_TIME);
+        let mut budget = Budget::new(time);
+        self.eviction.goes_on = false;
         loop {
-            // What was evicted before may be all that is needed, once it is freed.
-            if self.engine.keyspace.free_slice(&mut budget) || memory::used_bytes() <= limit {
+            // What was deleted before may be all that is needed, once it is freed.
+            let more_to_free = self.keyspace.free_slice(&mut budget);
+            self.eviction.look();
+            if !self.eviction.is_over() {
+                return true;
+            }
+            if more_to_free || budget.is_spent() {
+                self.eviction.goes_on = true;
                 return true;
             }
             if !self.evict_one() {
                 return false;
             }
             budget.spend(EVICTION_ELEMENTS);
-            if budget.is_spent() {
+        }
+    }
+
+    /// Evicts a key, or comes closer to it; false if there is none that may go.
+    fn evict_one(&mut self) -> bool {
+        match self.config.maxmemory_policy {
+            MaxmemoryPolicy::Noeviction => false,
+            MaxmemoryPolicy::VolatileTtl => self.evict_soonest(),
+            MaxmemoryPolicy::AllkeysRandom | MaxmemoryPolicy::VolatileRandom => self.evict_random(),
+            MaxmemoryPolicy::AllkeysLru
+            | MaxmemoryPolicy::VolatileLru
+            | MaxmemoryPolicy::AllkeysLfu
+            | MaxmemoryPolicy::VolatileLfu => self.evict_best(),
+        }
+    }
+
+    fn evict_soonest(&mut self) -> bool {
+        let candidates = self.samples();
+        let mut any = false;
+        let mut best: Option<(i64, usize, Vec<u8>)> = None;
+        for db in 0..self.keyspace.database_count() {
+            if self.keyspace.databases()[db].expiring() == 0 {
+                continue;
+            }
+            any = true;
+            if let Soonest::Key(at, key) = self.keyspace[db].soonest(candidates)
+                && best.as_ref().is_none_or(|(best, ..)| at < *best)
+            {
+                best = Some((at, db, key));
+            }
+        }
+        if let Some((_, db, key)) = best {
+            self.evict(db, &key);
+        }
+        any
+    }
+
+    fn evict_random(&mut self) -> bool {
+        let count = self.keyspace.database_count();
+        for step in 0..count {
+            let db = (self.eviction.next_db + step) % count;
+            let seed = self.keyspace.draw();
+            if let Some(entry) = self.sample(db, seed) {
+                let key = entry.key().to_vec();
+                self.eviction.next_db = db + 1;
+                self.evict(db, &key);
                 return true;
             }
         }
+        false
     }
 
-    /// Evicts the best of a few candidates by the policy; false if there is none.
-    fn evict_one(&mut self) -> bool {
-        let policy = self.engine.config.maxmemory_policy;
-        if policy == MaxmemoryPolicy::Noeviction {
-            return false;
-        }
-        let samples = (self.engine.config.maxmemory_samples as usize).max(1);
-        let mut best: Option<(u64, usize, Vec<u8>)> = None;
-        for db in 0..self.engine.keyspace.database_count() {
-            for _ in 0..samples {
-                let mut seed = self.engine.keyspace.draw();
-                let mut random = || {
-                    seed ^= seed << 13;
-                    seed ^= seed >> 7;
-                    seed ^= seed << 17;
-                    seed
-                };
-                let database = &self.engine.keyspace[db];
-                let entry = if policy.is_volatile() {
-                    database.sample_expiring(&mut random)
-                } else {
-                    database.sample_entry(&mut random)
-                };
-                let Some(entry) = entry else { break };
-                let score = self.eviction_score(policy, entry);
-                if best.as_ref().is_none_or(|(best, ..)| score > *best) {
-                    best = Some((score, db, entry.key().to_vec()));
-                }
+    fn evict_best(&mut self) -> bool {
+        let mut any = false;
+        for db in 0..self.keyspace.database_count() {
+            for _ in 0..self.samples() {
+                let seed = self.keyspace.draw();
+                let Some(entry) = self.sample(db, seed) else { break };
+                any = true;
+                let candidate =
+                    Candidate { score: self.score(entry), db, key: entry.key().to_vec() };
+                self.eviction.offer(candidate);
             }
         }
-        let Some((_, db, bytes)) = best else { return false };
-        let key = Key::new(&bytes);
-        self.engine.keyspace[db].remove(&key);
-        self.engine.ctx(db).notify(&key, Class::Evicted, "evicted");
-        self.engine.stats.counters().evicted_keys += 1;
-        true
+        // One that was used since it was sampled stays, and so does one that is gone.
+        while let Some(Candidate { score, db, key }) = self.eviction.pool.pop() {
+            let entry = self.keyspace.databases()[db].peek(&Key::new(&key));
+            if entry.is_some_and(|entry| self.may_go(entry) && self.score(entry) >= score) {
+                self.evict(db, &key);
+                break;
+            }
+            if entry.is_none() && self.keyspace[db].expire_if_due(&Key::new(&key)) {
+                break;
+            }
+        }
+        any
     }
 
-    /// The greater, the sooner it goes.
-    fn eviction_score(&self, policy: MaxmemoryPolicy, entry: &Entry) -> u64 {
-        let access = self.engine.keyspace.access();
-        match policy {
-            MaxmemoryPolicy::AllkeysLru | MaxmemoryPolicy::VolatileLru => {
-                u64::from(access.idle_seconds(entry.clock()))
-            }
-            MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu => {
-                255 - u64::from(access.frequency(entry.clock()))
-            }
-            MaxmemoryPolicy::VolatileTtl => {
-                u64::MAX - entry.expiry().map_or(u64::MAX, |at| at.max(0) as u64)
-            }
-            MaxmemoryPolicy::AllkeysRandom
-            | MaxmemoryPolicy::VolatileRandom
-            | MaxmemoryPolicy::Noeviction => 0,
+    fn samples(&self) -> usize {
+        (self.config.maxmemory_samples as usize).max(1)
+    }
+
+    /// Some key that may go, drawn with this seed.
+    fn sample(&self, db: usize, mut seed: u64) -> Option<&Entry> {
+        let mut random = || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed
+        };
+        let database = &self.keyspace.databases()[db];
+        if self.config.maxmemory_policy.is_volatile() {
+            database.sample_expiring(&mut random)
+        } else {
+            database.sample_entry(&mut random)
         }
+    }
+
+    fn may_go(&self, entry: &Entry) -> bool {
+        !self.config.maxmemory_policy.is_volatile() || entry.expiry().is_some()
+    }
+
+    /// The greater, the sooner it goes: how long it was not used, or how seldom.
+    fn score(&self, entry: &Entry) -> u64 {
+        let access = self.keyspace.access();
+        if self.config.maxmemory_policy.is_lfu() {
+            255 - u64::from(access.frequency(entry.clock()))
+        } else {
+            u64::from(access.idle_seconds(entry.clock()))
+        }
+    }
+
+    fn evict(&mut self, db: usize, key: &[u8]) {
+        let key = Key::new(key);
+        if self.keyspace[db].remove(&key) {
+            self.ctx(db).notify(&key, Class::Evicted, "evicted");
+            self.stats.counters().evicted_keys += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(score: u64) -> Candidate {
+        Candidate { score, db: 0, key: score.to_le_bytes().to_vec() }
+    }
+
+    #[test]
+    fn the_pool_keeps_the_best_of_all_samples_and_each_once() {
+        let mut eviction = Eviction::default();
+        for score in (0..100).chain(0..100).map(|n| n * 37 % 100) {
+            eviction.offer(candidate(score));
+        }
+        let scores: Vec<u64> = eviction.pool.iter().map(|candidate| candidate.score).collect();
+        assert_eq!(scores, (84..100).collect::<Vec<_>>());
     }
 }

@@ -5,51 +5,41 @@
 //! a pipeline overlap; then they run in order.
 
 use super::Shard;
-use super::batch::{Batch, Item};
+use super::connection::SessionOutcome;
 use super::engine::{Engine, Ran};
+use super::eviction::OUT_OF_MEMORY;
+use super::group::{
+    Parsed, Why, identify, is_http, parse_group, prefetch, single_key, why_unidentified,
+};
 use super::job::Job;
-use super::message::{JobRequest, Origin, OwnedCommand};
+use super::message::{JobRequest, OwnedCommand};
 use super::multi::{exec_aborted, is_about_transactions, passes_multi};
 use crate::admin::slowlog::Caller;
 use crate::admin::stats::Outcome;
-use crate::command::spec::{DENYOOM, NO_AUTH};
+use crate::command::spec::{DENYOOM, NO_AUTH, PROTECTED};
 use crate::command::{
     Command, CommandError, CommandId, CommandResult, CommandTable, Handler, KeyShape, Request, Run,
     SessionCommand, debug_is_allowed,
 };
-use crate::keyspace::{Database, Key};
+use crate::keyspace::Key;
 use crate::reactor::ConnId;
-use crate::resp::{Limits, ProtocolError, Reply, Step};
+use crate::resp::{ProtocolError, Reply};
 use crate::session::{Hold, ReplyMode, Session, Spread};
-use crate::shard_map::ShardId;
 use crate::transaction::KeyLock;
 
-/// Commands that are parsed before the first of them runs: enough to overlap cache misses, few enough
-/// that what was prefetched is still in the first-level cache when it is used.
-const GROUP_COMMANDS_MAX: usize = 64;
 /// Keys of one command that are prefetched: what more there is would push the first out of the cache again.
 const PREFETCHED_KEYS_MAX: usize = 64;
 /// Input that may wait behind a held command before reading stops.
-const HELD_INPUT_BYTES_MAX: usize = 256 * 1024;
+pub(super) const HELD_INPUT_BYTES_MAX: usize = 256 * 1024;
 
-/// One parsed command of a group.
-#[derive(Clone, Copy)]
-struct Parsed<'a> {
-    /// Its arguments in the group's.
-    first_arg: usize,
-    end_arg: usize,
-    /// Where it ends in the input of the group.
-    end: usize,
-    /// `None` if there is no such command, or not with so many arguments.
-    id: Option<CommandId>,
-    /// Its only key, for commands that have exactly one.
-    key: Option<(u8, Key<'a>)>,
-}
+/// Replies go on in a new buffer from this length on, so looking how much a client has by now costs next to
+/// nothing if it is done when the last one is so long.
+const LONG_OUTPUT_BYTES: usize = 64 * 1024;
 
 /// Vectors that are used again for every group.
 #[derive(Default)]
 pub struct Scratch {
-    args: Vec<&'static [u8]>,
+    pub(super) args: Vec<&'static [u8]>,
     keys: Vec<(usize, Key<'static>)>,
     pub(super) block_args: Vec<&'static [u8]>,
     group: Vec<Parsed<'static>>,
@@ -76,6 +66,8 @@ fn recycle_group<'b>(mut group: Vec<Parsed<'_>>) -> Vec<Parsed<'b>> {
 pub(super) enum Next {
     /// It ran, or its reply is under way: go on.
     Done,
+    /// As `Done`, and the client may have more output by now than is good.
+    DoneAndLong,
     /// It ran, or is at work, and the next one has to wait or will never run.
     Stop,
     /// It has not started; it is the first to go on with.
@@ -117,6 +109,9 @@ impl Shard {
         if session.query.len() > query_limit {
             tracing::warn!(client = session.id, "closing client: query buffer limit reached");
             self.cut(conn);
+        } else if session.hold == Hold::Output {
+            // Its input is always read, see there.
+            self.input_behind_output(conn);
         } else if session.hold != Hold::None
             && session.query.len() > HELD_INPUT_BYTES_MAX
             && !session.paused
@@ -144,6 +139,9 @@ impl Shard {
 
     /// Runs the commands at the start of `input` and returns how many bytes they took.
     fn run_input(&mut self, conn: ConnId, input: &[u8]) -> usize {
+        if self.reads_too_slowly(conn) {
+            return 0;
+        }
         let mut args = recycle_args(std::mem::take(&mut self.scratch.args));
         let mut group = recycle_group(std::mem::take(&mut self.scratch.group));
         let mut used = 0;
@@ -175,7 +173,7 @@ impl Shard {
                     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                     match self.run_alone(conn, &words) {
                         Next::NotYet => break,
-                        Next::Done | Next::Stop => used += consumed,
+                        Next::Done | Next::DoneAndLong | Next::Stop => used += consumed,
                     }
                 }
                 Why::Error(error) => {
@@ -207,7 +205,8 @@ impl Shard {
         group: &[Parsed<'_>],
     ) -> Option<usize> {
         let mut start = 0;
-        let hard = self.engine.config.client_output_buffer_limit.normal.hard as usize;
+        let limits = &self.engine.config.client_output_buffer_limit;
+        let hard = self.sessions.get(conn).map_or(0, |s| s.output_limits(limits).hard as usize);
         for parsed in group {
             let words = &args[parsed.first_arg..parsed.end_arg];
             let outcome = match parsed.id {
@@ -216,6 +215,8 @@ impl Shard {
             };
             match outcome {
                 Next::Done => start = parsed.end,
+                Next::DoneAndLong if self.reads_too_slowly(conn) => return Some(parsed.end),
+                Next::DoneAndLong => start = parsed.end,
                 Next::Stop => return Some(parsed.end),
                 Next::NotYet => return Some(start),
             }
@@ -293,14 +294,20 @@ impl Shard {
             return self.refuse(conn, Some(id), &error);
         }
         let queues = session.multi.is_some() && !passes_multi(command);
-        if self.engine.out_of_memory
+        let listens = session.subscribed.any() && !session.resp3;
+        if !self.engine.has_no_limit()
             && (queues || command.flags.has(DENYOOM) || is_oom_exec(command, session))
+            && let Some(next) = self.stopped_by_lack_of_room(conn, id, key.filter(|_| !queues))
         {
-            return self.refuse_for_memory(conn, id);
+            return next;
+        }
+        if listens && let Some(next) = self.run_for_subscriber(conn, id, words) {
+            return next;
         }
         if queues {
             return self.queue(conn, id, words, key);
         }
+        let Some(session) = self.sessions.get_mut(conn) else { return Next::Stop };
         match (command.run, key) {
             (Run::Data(handler), Some((at, key))) => {
                 let owner = self.engine.shards.owner(key.slot);
@@ -319,13 +326,17 @@ impl Shard {
                 if self.engine.run(id, handler, &request, state, out) == Ran::OutOfReach {
                     return self.reach_further(conn, id, words);
                 }
-                if plain {
+                let next = after_reply(out.len());
+                if self.engine.pubsub.has_outgoing() {
+                    let before = self.send_before_reply(conn, before);
+                    self.apply_reply_mode(conn, before);
+                } else if plain {
                     session.replies.end_local(before);
                 } else {
                     self.apply_reply_mode(conn, before);
                 }
                 self.settle_changes(None);
-                Next::Done
+                next
             }
             (Run::Data(handler), None) if table.shape(id) == KeyShape::None => {
                 self.run_here(conn, |engine, state, out| {
@@ -333,6 +344,13 @@ impl Shard {
                 })
             }
             (Run::Data(_), None) => self.run_many_keys(conn, id, words),
+            (Run::Publish(_), _) if !session.replies.is_clear() => {
+                session.hold = Hold::Drain;
+                Next::NotYet
+            }
+            (Run::Publish(handler), _) => self.run_here(conn, |engine, state, out| {
+                _ = engine.run(id, handler, &Request::new(words), state, out);
+            }),
             (Run::Blocking(_), _) => self.run_blocking(conn, id, words),
             (Run::Walk(_) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
             (Run::Session(which), _) if is_about_transactions(which) => {
@@ -357,8 +375,33 @@ impl Shard {
         let out = session.replies.local();
         let before = out.len();
         run(&mut self.engine, state, out);
+        let next = after_reply(out.len());
+        let before = self.send_before_reply(conn, before);
         self.apply_reply_mode(conn, before);
-        Next::Done
+        next
+    }
+
+    /// A command that may take memory waits or is refused if there is none; `None` if it may go on. What
+    /// another shard runs is that shard's to decide.
+    #[inline]
+    fn stopped_by_lack_of_room(
+        &mut self,
+        conn: ConnId,
+        id: CommandId,
+        key: Option<(u8, Key<'_>)>,
+    ) -> Option<Next> {
+        let is_foreign = |(_, key): (u8, Key<'_>)| self.engine.shards.owner(key.slot) != self.id();
+        if key.is_some_and(is_foreign) || self.engine.has_room() {
+            return None;
+        }
+        match self.room_elsewhere() {
+            Some(true) => None,
+            Some(false) => Some(self.refuse_for_memory(conn, id)),
+            None => {
+                self.hold_for_room(conn);
+                Some(Next::NotYet)
+            }
+        }
     }
 
     /// Answers an error to a command that does not run.
@@ -388,36 +431,6 @@ impl Shard {
             }
         }
         session.replies.end_local(before);
-    }
-
-    /// Puts a command with one key into this turn's batch for the owner of the key.
-    fn send_across(
-        &mut self,
-        conn: ConnId,
-        id: CommandId,
-        words: &[&[u8]],
-        (key_at, key): (u8, Key<'_>),
-        owner: ShardId,
-    ) -> Next {
-        let Some(origin) = self.owe_reply(conn) else { return Next::Stop };
-        let Some(session) = self.sessions.get(conn) else { return Next::Stop };
-        let item = Item {
-            conn,
-            place: origin.place,
-            id,
-            db: session.db as u16,
-            resp3: session.resp3,
-            key_at,
-            slot: key.slot,
-            hash: key.hash,
-            arg_count: words.len() as u32,
-            reply_end: None,
-        };
-        let spare = &mut self.spare_batches;
-        let batch = self.outgoing[owner.index()]
-            .get_or_insert_with(|| spare.pop().unwrap_or_else(|| Box::new(Batch::default())));
-        batch.push(item, words);
-        Next::Done
     }
 
     /// A command for keys of this shard has to wait for a transaction that holds some of them.
@@ -462,6 +475,12 @@ impl Shard {
         match spread {
             Spread::On(owner) if owner != self.id() => {
                 let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
+                if self.sessions.get(conn).is_some_and(|session| session.abroad > 0) {
+                    // It would overtake what comes back from its owner without having run.
+                    return self.when_drained(conn, |shard| {
+                        shard.start_job(conn, job, Spread::On(owner));
+                    });
+                }
                 let Some(origin) = self.owe_reply(conn) else { return Next::Stop };
                 self.send_job(owner, JobRequest { job, origin, number: None });
                 return Next::Done;
@@ -527,9 +546,9 @@ impl Shard {
         next
     }
 
-    /// What a command of DEBUG may not do here, if it is one.
+    /// Whether this client may run a command that needs a permission of its own (DEBUG).
     pub(super) fn is_debug_allowed(&self, conn: ConnId, id: CommandId) -> CommandResult {
-        if CommandTable::get().command(id).name != "debug" {
+        if !CommandTable::get().command(id).flags.has(PROTECTED) {
             return Ok(());
         }
         let Some(session) = self.sessions.get(conn) else { return Ok(()) };
@@ -538,12 +557,11 @@ impl Shard {
 
     #[cold]
     fn refuse_for_memory(&mut self, conn: ConnId, id: CommandId) -> Next {
-        let error = CommandError::text("OOM command not allowed when used memory > 'maxmemory'.");
         if let Run::Session(SessionCommand::Exec) = CommandTable::get().command(id).run {
             self.leave_multi(conn);
-            return self.refuse(conn, Some(id), &exec_aborted(&error));
+            return self.refuse(conn, Some(id), &exec_aborted(&OUT_OF_MEMORY));
         }
-        self.refuse(conn, Some(id), &error)
+        self.refuse(conn, Some(id), &OUT_OF_MEMORY)
     }
 
     fn run_in_parts(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
@@ -560,15 +578,17 @@ impl Shard {
         which: crate::command::SessionCommand,
         words: &[&[u8]],
     ) -> Next {
-        let outcome = self.session_command(conn, which, words);
-        self.engine.account(id, words, Outcome::Ok);
-        match outcome {
-            super::connection::SessionOutcome::Done => Next::Done,
-            super::connection::SessionOutcome::Closing => Next::Stop,
-            super::connection::SessionOutcome::Operation(start) => {
+        let next = match self.session_command(conn, which, words) {
+            SessionOutcome::Done => Next::Done,
+            SessionOutcome::Closing => Next::Stop,
+            SessionOutcome::Operation(start) => {
                 self.when_drained(conn, |shard| start(shard, conn, words))
             }
+        };
+        if !matches!(next, Next::NotYet) {
+            self.engine.account(id, words, Outcome::Ok);
         }
+        next
     }
 
     /// Starts a command with a wide effect once all earlier replies of the connection have come.
@@ -596,158 +616,12 @@ impl Shard {
         self.apply_reply_mode(conn, before);
         self.close_after_replies(conn);
     }
-
-    // ---- batches from other shards ----
-
-    /// Runs the commands of a batch and leaves their replies in it.
-    pub(super) fn run_batch(&mut self, batch: &mut Batch) {
-        let home = batch.home.expect("a batch on its way knows its home");
-        let mut args = recycle_args(std::mem::take(&mut self.scratch.args));
-        let mut replies = std::mem::take(&mut batch.replies);
-        let mut items = std::mem::take(&mut batch.items);
-        let mut slow = std::mem::take(&mut batch.slow);
-        batch.args(&mut args);
-        self.prefetch_items(&items, &args);
-        let mut first_arg = 0;
-        for item in &mut items {
-            let words = &args[first_arg..first_arg + item.arg_count as usize];
-            first_arg += item.arg_count as usize;
-            let lock = KeyLock { hash: item.hash };
-            let (db, resp3) = (usize::from(item.db), item.resp3);
-            let owned = || {
-                let args = words.iter().map(|word| word.to_vec()).collect();
-                let job = Job::Command(OwnedCommand { id: item.id, db, resp3, args });
-                let origin = Origin { shard: home, conn: item.conn, place: item.place };
-                JobRequest { job, origin, number: None }
-            };
-            if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
-                self.on_job(owned());
-                continue;
-            }
-            let Run::Data(handler) = CommandTable::get().command(item.id).run else {
-                unreachable!("only data commands cross in batches")
-            };
-            let at = usize::from(item.key_at);
-            let key = Key { bytes: words[at], hash: item.hash, slot: item.slot };
-            let request = Request::with_key(words, at, key);
-            let ran = self.engine.run(item.id, handler, &request, (db, resp3), &mut replies);
-            if ran == Ran::OutOfReach {
-                let missing = std::mem::take(&mut self.engine.reach.missing);
-                self.coordinate(owned(), missing);
-                continue;
-            }
-            self.settle_changes(None);
-            item.reply_end = Some(replies.len() as u32);
-            if !self.engine.slow.is_empty() {
-                slow.extend(self.engine.slow.drain(..).map(|slow| (item.conn, slow)));
-            }
-        }
-        self.engine.end_brief_run();
-        self.scratch.args = recycle_args(args);
-        batch.items = items;
-        batch.replies = replies;
-        batch.slow = slow;
-    }
-
-    fn prefetch_items(&self, items: &[Item], args: &[&[u8]]) {
-        let keyspace = &self.engine.keyspace;
-        let keys = |visit: &dyn Fn(usize, &Key<'_>)| {
-            let mut first_arg = 0;
-            for item in items {
-                let bytes = args[first_arg + usize::from(item.key_at)];
-                visit(usize::from(item.db), &Key { bytes, hash: item.hash, slot: item.slot });
-                first_arg += item.arg_count as usize;
-            }
-        };
-        keys(&|db, key| keyspace[db].prefetch_slot(key));
-        keys(&|db, key| keyspace[db].prefetch_bucket(key));
-        keys(&|db, key| keyspace[db].prefetch_entry(key));
-    }
-
-    /// Hands the replies of a batch that came home to their connections.
-    pub(super) fn take_replies(&mut self, mut batch: Box<Batch>) {
-        let mut start = 0;
-        for (conn, slow) in batch.slow.drain(..) {
-            self.engine.slow.push(slow);
-            self.log_slow_commands(Some(conn));
-        }
-        for item in std::mem::take(&mut batch.items) {
-            let Some(end) = item.reply_end else {
-                if let Some(session) = self.sessions.get_mut(item.conn) {
-                    session.replies.expect_delay();
-                    self.touch(item.conn);
-                }
-                continue;
-            };
-            let reply = &batch.replies[start..end as usize];
-            start = end as usize;
-            if let Some(session) = self.sessions.get_mut(item.conn) {
-                session.replies.lend(|| self.buffers.take());
-                session.replies.fill(item.place, reply);
-                self.after_fill(item.conn);
-            }
-        }
-        if batch.reset() {
-            self.spare_batches.push(batch);
-        }
-    }
 }
 
-/// Why parsing a group ended.
-enum Why {
-    /// The group is full.
-    Full,
-    /// The next command is not whole.
-    NeedsMore,
-    /// An inline command follows, of so many bytes and these words.
-    Inline(usize, Vec<Vec<u8>>),
-    /// What follows is no command.
-    Error(ProtocolError),
-}
-
-struct Stop {
-    why: Why,
-    /// Input taken by the group and by empty lines after it.
-    skipped: usize,
-}
-
-fn parse_group<'b>(
-    engine: &Engine,
-    session: &mut Session,
-    input: &'b [u8],
-    args: &mut Vec<&'b [u8]>,
-    group: &mut Vec<Parsed<'b>>,
-) -> Stop {
-    let limits = Limits {
-        bulk_bytes_max: engine.config.proto_max_bulk_len as usize,
-        unauthenticated: !session.authenticated,
-    };
-    // AUTH lifts limits that apply to what follows it, so until then one command at a time.
-    let most = if session.authenticated { GROUP_COMMANDS_MAX } else { 1 };
-    let table = CommandTable::get();
-    let mut end = 0;
-    while group.len() < most {
-        if end == input.len() {
-            return Stop { why: Why::NeedsMore, skipped: end };
-        }
-        let first_arg = args.len();
-        match session.parser.next(&input[end..], &limits, args) {
-            Ok(Step::Command { consumed }) => {
-                end += consumed;
-                let words = &args[first_arg..];
-                let id = identify(table, words);
-                let key = id.and_then(|id| single_key(table, id, words));
-                group.push(Parsed { first_arg, end_arg: args.len(), end, id, key });
-            }
-            Ok(Step::Nothing { consumed }) => end += consumed,
-            Ok(Step::Inline { consumed, args }) => {
-                return Stop { why: Why::Inline(consumed, args), skipped: end };
-            }
-            Ok(Step::Incomplete { .. }) => return Stop { why: Why::NeedsMore, skipped: end },
-            Err(error) => return Stop { why: Why::Error(error), skipped: end },
-        }
-    }
-    Stop { why: Why::Full, skipped: end }
+/// Whether to look how much output there is, now that the buffer of replies is so long.
+#[inline]
+fn after_reply(length: usize) -> Next {
+    if length >= LONG_OUTPUT_BYTES { Next::DoneAndLong } else { Next::Done }
 }
 
 /// Whether this is EXEC of a block that needs memory.
@@ -755,115 +629,4 @@ fn parse_group<'b>(
 fn is_oom_exec(command: &Command, session: &Session) -> bool {
     matches!(command.run, Run::Session(SessionCommand::Exec))
         && session.multi.as_ref().is_some_and(|multi| multi.block.denies_oom)
-}
-
-/// Which command this is, if it exists and its arity is right; [`why_unidentified`] if not.
-#[inline(always)]
-fn identify(table: &CommandTable, words: &[&[u8]]) -> Option<CommandId> {
-    let mut id = table.find(words[0])?;
-    let mut command = table.command(id);
-    if wants_subcommand(command, words) {
-        id = table.find_subcommand(command, words.get(1)?)?;
-        command = table.command(id);
-    }
-    command.arity.allows(words.len()).then_some(id)
-}
-
-/// Whether the next word decides what this command is.
-#[inline(always)]
-fn wants_subcommand(command: &Command, words: &[&[u8]]) -> bool {
-    match command.run {
-        Run::Container => true,
-        Run::ContainerOr(_) => words.len() > 1,
-        _ => false,
-    }
-}
-
-/// What is wrong with a command that [`identify`] does not know.
-#[cold]
-fn why_unidentified(words: &[&[u8]]) -> CommandError {
-    let table = CommandTable::get();
-    let Some(id) = table.find(words[0]) else { return unknown_command(words) };
-    let command = table.command(id);
-    let name = match (wants_subcommand(command, words), words.get(1)) {
-        (true, Some(word)) => match table.find_subcommand(command, word) {
-            Some(id) => table.command(id).name,
-            None => return unknown_subcommand(command.name, word),
-        },
-        _ => command.name,
-    };
-    CommandError::WrongArity(name.to_owned())
-}
-
-#[inline(always)]
-fn single_key<'b>(
-    table: &CommandTable,
-    id: CommandId,
-    words: &[&'b [u8]],
-) -> Option<(u8, Key<'b>)> {
-    match table.shape(id) {
-        KeyShape::One(at) => words.get(usize::from(at)).map(|bytes| (at, Key::new(bytes))),
-        KeyShape::None | KeyShape::Several => None,
-    }
-}
-
-/// Whether this is how an HTTP request begins that a browser can be made to send.
-#[cold]
-fn is_http(words: &[&[u8]]) -> bool {
-    words[0].eq_ignore_ascii_case(b"post") || words[0].eq_ignore_ascii_case(b"host:")
-}
-
-/// Most bytes of the arguments that an unknown command's error repeats (Redis 7.0 `server.c`).
-const UNKNOWN_ARGS_BYTES_MAX: usize = 128;
-
-#[cold]
-fn unknown_command(words: &[&[u8]]) -> CommandError {
-    let text = |bytes: &[u8]| {
-        let cut = &bytes[..bytes.len().min(UNKNOWN_ARGS_BYTES_MAX)];
-        String::from_utf8_lossy(cut).into_owned()
-    };
-    let mut args = String::new();
-    for word in &words[1..] {
-        if args.len() >= UNKNOWN_ARGS_BYTES_MAX {
-            break;
-        }
-        let left = UNKNOWN_ARGS_BYTES_MAX - args.len();
-        let cut = &word[..word.len().min(left)];
-        args.push_str(&format!("'{}' ", String::from_utf8_lossy(cut)));
-    }
-    let name = text(words[0]);
-    CommandError::owned(format!("ERR unknown command '{name}', with args beginning with: {args}"))
-}
-
-#[cold]
-fn unknown_subcommand(container: &str, word: &[u8]) -> CommandError {
-    let word = String::from_utf8_lossy(&word[..word.len().min(128)]).into_owned();
-    let container = container.to_ascii_uppercase();
-    CommandError::owned(format!("ERR unknown subcommand '{word}'. Try {container} HELP."))
-}
-
-/// Asks for what the commands of the group will look at, level by level.
-fn prefetch(engine: &Engine, db: usize, args: &[&[u8]], group: &[Parsed<'_>]) {
-    let Some(database) = engine.keyspace.databases().get(db) else { return };
-    let alone = engine.shards.len() == 1;
-    let keys = || {
-        let keys = group.iter().filter_map(|parsed| parsed.key.as_ref().map(|(_, key)| key));
-        keys.filter(|key| alone || engine.shards.owner(key.slot) == engine.id)
-    };
-    database.prefetch(keys);
-    prefetch_members(database, args, group);
-}
-
-/// Of commands in a row for the same collection, asks for the members too.
-fn prefetch_members(database: &Database, args: &[&[u8]], group: &[Parsed<'_>]) {
-    let table = CommandTable::get();
-    let key = |parsed: &Parsed<'_>| parsed.key.map(|(_, key)| (key.hash, key.slot));
-    for run in group.chunk_by(|a, b| a.id == b.id && key(a) == key(b)) {
-        let [Parsed { id: Some(id), key: Some((_, key)), .. }, _, ..] = run else { continue };
-        let Some(at) = table.command(*id).likely_member() else { continue };
-        let member = |parsed: &Parsed<'_>| {
-            args[parsed.first_arg..parsed.end_arg].get(usize::from(at)).copied()
-        };
-        database.prefetch_members(key, run.iter().filter_map(member));
-    }
 }

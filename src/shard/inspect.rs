@@ -2,7 +2,7 @@
 //!
 //! For simulations and debugging; nothing here runs in normal service.
 
-use super::Shard;
+use super::{Shard, crossing};
 use crate::session::Hold;
 
 impl Shard {
@@ -15,14 +15,19 @@ impl Shard {
             && self.transactions.is_empty()
             && self.lent.is_empty()
             && self.granted.is_empty()
+            && self.awaited.is_empty()
+            && self.registry.is_settled()
+            && self.incoming.is_empty()
+            && !self.engine.pubsub.has_outgoing()
             && self.runs.is_empty()
-            && self.outgoing.iter().all(Option::is_none)
+            && self.crossings.iter().all(crossing::Crossing::is_idle)
+            && self.is_room_settled()
             && self.resumable.is_empty()
             && self.sessions.iter().all(|(_, session)| match session.hold {
                 Hold::None => session.replies.is_clear(),
                 // Waiting for a key is rest, too, unless its number is in some line.
                 Hold::Blocked => true,
-                Hold::Drain | Hold::Operation | Hold::FullLane => false,
+                Hold::Drain | Hold::Operation | Hold::FullLane | Hold::Room | Hold::Output => false,
             })
             && !self.ports.has_incoming()
             && !self.ports.is_congested()
@@ -44,6 +49,11 @@ impl Shard {
         self.sessions.len()
     }
 
+    /// Whether, as far as this shard knows, nobody listens to anything on any shard.
+    pub fn knows_no_subscriber(&self) -> bool {
+        self.engine.pubsub.is_empty() && self.registry.is_empty()
+    }
+
     /// Proves what this shard promises; panics with the rule that is broken. Walks every key. Between
     /// turns the keys of other shards are always on their way home, so every key here is its own.
     pub fn check(&self) {
@@ -54,6 +64,7 @@ impl Shard {
                 assert_eq!(owner, self.id(), "a key is on the shard that owns its slot");
             }
         }
+        self.registry.check(|conn| self.sessions.get(conn).is_some());
         let counted =
             self.engine.stats.snapshot(&self.engine.keyspace, false).counters.connected_clients;
         assert_eq!(counted, self.sessions.len() as u64, "every connection is counted");

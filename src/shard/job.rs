@@ -111,13 +111,9 @@ impl Shard {
     pub(super) fn owe_reply(&mut self, conn: ConnId) -> Option<Origin> {
         let shard = self.id();
         let session = self.sessions.get_mut(conn)?;
-        let wanted = session.reply_mode == ReplyMode::On;
-        if session.reply_mode == ReplyMode::SkipNext {
-            session.reply_mode = ReplyMode::On;
-        }
         // Others may hold the keys, or it waits for them: what is ready must not wait as well.
         session.replies.expect_delay();
-        Some(Origin { shard, conn, place: session.replies.expect(wanted) })
+        Some(Origin { shard, conn, place: session.keep_place() })
     }
 
     /// Starts a job for a connection, which waits for its reply.
@@ -143,9 +139,11 @@ impl Shard {
         }
     }
 
-    /// Sends a job to the owner of its keys, behind what was batched for it.
+    /// Sends a job to the owner of its keys. It may overtake what was batched for that shard, so none of that is
+    /// its connection's.
     pub(super) fn send_job(&mut self, owner: ShardId, request: JobRequest) {
-        self.send_batch(owner.index());
+        let abroad = self.sessions.get(request.origin.conn).map_or(0, |session| session.abroad);
+        assert_eq!(abroad, 0, "a job overtakes no command of its connection");
         self.send(owner.index(), Message::Job(Box::new(request)));
     }
 
@@ -216,7 +214,7 @@ impl Shard {
         let (request, state) = (Request::new(&words), (command.db, command.resp3));
         let (id, mut reply) = (command.id, Vec::new());
         match CommandTable::get().command(id).run {
-            Run::Data(handler) | Run::ContainerOr(handler) => {
+            Run::Data(handler) | Run::Publish(handler) | Run::ContainerOr(handler) => {
                 if self.engine.run(id, handler, &request, state, &mut reply)
                     == super::engine::Ran::OutOfReach
                 {
@@ -287,7 +285,7 @@ impl Shard {
         out: &mut Vec<u8>,
     ) {
         let ran = match CommandTable::get().command(id).run {
-            Run::Data(handler) | Run::ContainerOr(handler) => {
+            Run::Data(handler) | Run::Publish(handler) | Run::ContainerOr(handler) => {
                 self.engine.run(id, handler, request, state, out)
             }
             Run::Blocking(blocking) => {

@@ -10,6 +10,7 @@ use super::job::Job;
 use crate::command::{CommandError, CommandId, CommandResult, Part};
 use crate::config::Config;
 use crate::keyspace::{DbKey, Entry, ScanCursor};
+use crate::pubsub::{Change, MoveId, Publication};
 use crate::reactor::{Adoption, ConnId};
 use crate::session::Place;
 use crate::shard_map::ShardId;
@@ -173,6 +174,16 @@ pub struct PartDone {
     pub result: CommandResult<Part>,
 }
 
+/// "My connections listen to more, or to less."
+pub struct SubscriptionChanges {
+    /// Whose.
+    pub from: ShardId,
+    /// What waits until it is noted, by [`Message::Noted`]; nothing if the connection is gone.
+    pub id: Option<MoveId>,
+    /// To what.
+    pub changes: Arc<[Change]>,
+}
+
 /// What a shard asks the control core to do.
 pub enum ControlRequest {
     /// CONFIG SET: the words after it.
@@ -229,6 +240,12 @@ pub enum Message {
     Part(Box<PartRequest>),
     /// See [`PartDone`].
     PartDone(Box<PartDone>),
+    /// See [`SubscriptionChanges`].
+    Subscriptions(Box<SubscriptionChanges>),
+    /// The shard has noted these changes of yours.
+    Noted(MoveId, ShardId),
+    /// A message for subscribers of yours.
+    Publication(Arc<Publication>),
     /// Shard to control core.
     Control(Box<ControlCall>),
     /// Control core to shard: the outcome of a [`ControlCall`].
@@ -237,8 +254,14 @@ pub enum Message {
     Settings(Arc<Config>),
     /// Shard to control core: the settings are in force here.
     SettingsDone(ShardId),
-    /// Memory is over the limit: evict keys of yours.
-    MakeRoom,
+    /// Control core to shard: notice which clients are gone. Answered by [`Message::LookedForClosed`].
+    LookForClosed,
+    /// Shard to control core: whoever had closed before the question is not counted any more.
+    LookedForClosed,
+    /// Memory is over the limit: evict keys of yours, and tell this shard if you could.
+    MakeRoom(Option<ShardId>),
+    /// The answer: whether memory is below the limit, or will be for what is evicted.
+    RoomMade(bool),
     /// Control core to shard: end.
     Stop,
 }

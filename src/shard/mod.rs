@@ -1,9 +1,10 @@
 //! One data core without its sockets: sessions, keys, and the lanes to the other cores.
 //!
 //! A turn: input is parsed and run ([`input`]); what belongs to other shards goes into a batch for each
-//! ([`batch`]) and crosses once; commands with keys on several shards become transactions
-//! ([`transactions`]); commands that concern all shards are asked in parts ([`parts`]). Between turns,
-//! slices of background work ([`background`]).
+//! ([`batch`]) and crosses once ([`crossing`]); commands with keys on several shards become transactions
+//! ([`transactions`]); commands that concern all shards are asked in parts ([`parts`]). What commands
+//! publish goes out when they have run ([`aftermath`], [`fanout`]). Between turns, slices of background
+//! work ([`background`]).
 //!
 //! Promise: everything here runs to completion and never waits; what is not done yet is an
 //! operation with a ticket, and the connection is held until it is.
@@ -14,18 +15,23 @@ pub mod batch;
 mod blocking;
 pub mod clients;
 mod connection;
+mod crossing;
 pub mod engine;
 mod eviction;
+mod fanout;
+mod group;
 mod input;
 mod inspect;
 pub mod job;
 pub mod message;
 mod multi;
+mod output;
 mod parts;
+pub mod room;
 mod server_commands;
 mod service;
-pub(crate) use service::LONGEST_SLEEP;
 pub mod sessions;
+mod subscriptions;
 mod transactions;
 mod whole;
 
@@ -43,6 +49,7 @@ use crate::config::Config;
 use crate::keyspace::DbKey;
 use crate::lanes::Ports;
 use crate::process::Process;
+use crate::pubsub::{MoveId, Registry};
 use crate::reactor::{Action, BufferPool, ConnId};
 use crate::session::Hold;
 use crate::shard_map::{ShardId, ShardMap};
@@ -76,8 +83,8 @@ pub struct Shard {
     slowed: Vec<ConnId>,
     /// Connections whose held input may go on.
     resumable: VecDeque<ConnId>,
-    /// This turn's commands for each other shard.
-    outgoing: Vec<Option<Box<Batch>>>,
+    /// What is under way to each shard and from it.
+    crossings: Vec<crossing::Crossing>,
     #[allow(clippy::vec_box)] // a batch crosses the lanes in its box, and comes back in it
     spare_batches: Vec<Box<Batch>>,
     waiting: HashMap<TxId, Waiting, ahash::RandomState>,
@@ -93,18 +100,33 @@ pub struct Shard {
     blocked: HashMap<TxId, blocking::Blocked, ahash::RandomState>,
     /// When those who wait and are answered by this shard wait no more, unix ms.
     deadlines: BTreeSet<(i64, TxId)>,
+    /// A command is at work on keys of other shards.
+    borrowing: bool,
     /// Transactions of other shards that hold keys here.
     lent: HashMap<TxId, Box<Schedule>, ahash::RandomState>,
     /// Those that hold all they want since somebody else left, and have not gone on yet.
     granted: VecDeque<TxId>,
     /// Somebody is at work on `granted`.
     granting: bool,
+    /// The subscriptions of the sessions that live here.
+    registry: Registry,
+    /// Who is told when all shards have noted a change of subscriptions.
+    awaited: HashMap<MoveId, subscriptions::Awaited, ahash::RandomState>,
+    /// What waits for the subscribers here, in order.
+    incoming: VecDeque<fanout::Incoming>,
+    /// Deliveries that this turn may still make.
+    deliveries_left: usize,
+    /// Kept for its allocation.
+    receivers: Vec<ConnId>,
     next_ticket: u64,
     scratch: Scratch,
     background: background::Background,
-    eviction: eviction::Eviction,
+    room: room::RoomSearch,
+    slow_readers: output::SlowReaders,
     /// The time was taken for this turn.
     turn_open: bool,
+    /// Turns until the control core is told that closed connections were looked for.
+    looking_for_closed: u8,
     /// This turn adopts a connection, which is opened when the turn is over.
     adopting: bool,
     stopping: bool,
@@ -123,7 +145,7 @@ impl Shard {
         Self {
             engine: Engine::new(id, shards, config, Arc::clone(&process), seed),
             sessions: Sessions::default(),
-            outgoing: (0..shards.len()).map(|_| None).collect(),
+            crossings: (0..shards.len()).map(|_| crossing::Crossing::default()).collect(),
             ports,
             process,
             actions: Vec::new(),
@@ -140,14 +162,22 @@ impl Shard {
             waits: Waits::default(),
             blocked: HashMap::default(),
             deadlines: BTreeSet::new(),
+            borrowing: false,
             lent: HashMap::default(),
             granted: VecDeque::new(),
             granting: false,
+            registry: Registry::default(),
+            awaited: HashMap::default(),
+            incoming: VecDeque::new(),
+            deliveries_left: fanout::DELIVERIES_PER_TURN,
+            receivers: Vec::new(),
             next_ticket: 0,
             scratch: Scratch::default(),
             background: background::Background::default(),
-            eviction: eviction::Eviction::default(),
+            room: room::RoomSearch::default(),
+            slow_readers: output::SlowReaders::default(),
             turn_open: false,
+            looking_for_closed: 0,
             adopting: false,
             stopping: false,
         }
@@ -178,7 +208,7 @@ impl Shard {
             self.engine.start_timing();
             let now_ms = self.engine.keyspace.now_ms();
             self.engine.stats.sample_rates(now_ms);
-            self.refresh_memory();
+            self.refresh_room();
         }
     }
 
@@ -194,6 +224,8 @@ impl Shard {
 
     /// The reply at `origin` is made: delivers it, here or to the home shard.
     fn deliver(&mut self, origin: Origin, reply: Vec<u8>) {
+        // Who has the reply may count on the messages being under way.
+        self.send_what_is_published();
         if origin.shard != self.id() {
             self.send(origin.shard.index(), Message::LateReply(Box::new((origin, reply))));
             return;
@@ -213,6 +245,8 @@ impl Shard {
         {
             session.hold = Hold::None;
             session.blocked = None;
+            // Who has waited was not idle, and its reply is yet to be sent.
+            session.active_ms = self.engine.keyspace.now_ms();
             self.resumable.push_back(conn);
         }
     }
@@ -234,6 +268,7 @@ impl Shard {
         let out = session.replies.local();
         let before = out.len();
         write(&mut self.engine, &mut crate::resp::Reply::new(out, resp3));
+        let before = self.send_before_reply(conn, before);
         self.apply_reply_mode(conn, before);
         if let Some(session) = self.sessions.get_mut(conn) {
             session.hold = Hold::None;

@@ -188,6 +188,7 @@ impl Shard {
                 Ok(Part::Done)
             }
         };
+        self.send_what_is_published();
         let done = PartDone { ticket: request.ticket, shard: self.id(), result };
         if request.coordinator == self.id() {
             self.on_part_done(done);

@@ -1,18 +1,17 @@
 //! The shard as its reactor sees it: sockets come and go, bytes come in, replies go out, turns end.
 
-use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Shard;
+use super::fanout::DELIVERIES_PER_TURN;
 use super::message::Message;
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
 use crate::session::{Endpoint, Hold, Session};
 
-/// How long a core sleeps without looking into its lanes, as often as `hz 10` wakes Redis. A doorbell has been
-/// seen to stay silent under heavy load, about once in some thousand connections; the cause is not
-/// found yet, and until it is, this bounds what it costs.
-pub(crate) const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+/// The end of a connection that reached its socket before a message was read is among the completions of the
+/// next turn, and is acted upon after it: only the turn after that has it behind itself.
+const TURNS_TO_CLOSE: u8 = 2;
 
 /// Messages taken from one lane before the others get their turn.
 const MESSAGES_PER_LANE_MAX: usize = 256;
@@ -30,11 +29,6 @@ fn endpoint(peer: Peer, unixsocket: &str) -> Endpoint {
 }
 
 impl Service for Shard {
-    fn accepted(&mut self, socket: OwnedFd, _peer: Peer) {
-        // Only the control core listens; a shard has no listener to accept from.
-        drop(socket);
-    }
-
     fn opened(&mut self, conn: ConnId, peer: Peer, token: u64) {
         self.open_turn();
         let config = &self.engine.config;
@@ -74,19 +68,21 @@ impl Service for Shard {
         }
         if let Some(session) = self.sessions.remove(conn) {
             tracing::debug!(client = session.id, ?why, "client gone");
+            if session.subscribed.any() {
+                self.forget_subscriber(conn);
+            }
+            if session.has_returned {
+                self.drop_returned(conn);
+            }
             self.process.clients.fetch_sub(1, Ordering::Relaxed);
             self.engine.stats.counters().connected_clients -= 1;
         }
     }
 
-    fn released(&mut self, conn: ConnId, socket: OwnedFd) {
-        self.abandon(conn);
-        self.sessions.remove(conn);
-        drop(socket);
-    }
-
     fn turn(&mut self, now: Instant) -> Wait {
         self.open_turn();
+        self.go_on_looking_for_closed();
+        self.go_on_with_slow_readers(now);
         self.take_messages();
         if !self.ports.is_congested() {
             self.end_slowness();
@@ -96,21 +92,25 @@ impl Service for Shard {
         }
         self.check_clients(now);
         self.check_deadlines();
-        let more = self.background_slice();
+        let mut more = self.background_slice();
+        self.send_what_is_published();
+        more |= self.fan_out();
+        self.deliveries_left = DELIVERIES_PER_TURN;
         self.send_batches();
         self.settle_touched();
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
         self.engine.end_brief_run();
         self.turn_open = false;
+        self.forget_room();
         // A connection is opened after the turn that adopts it. Only the next turn knows its deadlines,
         // and a turn that its opening began must not last, for then its time would be old.
         let adopting = std::mem::take(&mut self.adopting);
-        if more || adopting || self.ports.is_congested() || !self.resumable.is_empty() {
+        let looking = self.looking_for_closed > 0;
+        if more || adopting || looking || self.ports.is_congested() || !self.resumable.is_empty() {
             return Wait::Poll;
         }
-        let tick = now + LONGEST_SLEEP;
-        Wait::Until(Some(self.next_deadline(now).map_or(tick, |deadline| deadline.min(tick))))
+        Wait::Until(self.next_deadline(now))
     }
 
     fn has_incoming(&self) -> bool {
@@ -133,9 +133,12 @@ impl Service for Shard {
         let counters = self.engine.stats.counters();
         counters.net_output_bytes += bytes as u64;
         counters.writes_processed += 1;
-        let soft = self.engine.config.client_output_buffer_limit.normal.soft as usize;
+        let limits = &self.engine.config.client_output_buffer_limit;
         if let Some(session) = self.sessions.get_mut(conn) {
+            let soft = session.output_limits(limits).soft as usize;
             session.in_flight = session.in_flight.saturating_sub(bytes);
+            // Sending counts as activity, as in Redis 7.0 (`networking.c`, writeToClient).
+            session.active_ms = self.engine.keyspace.now_ms();
             if session.replies.wants_sending() {
                 // Long output goes out in chunks: the next one.
                 self.actions.push(Action::Send(conn));
@@ -144,6 +147,7 @@ impl Service for Shard {
                 session.over_soft_limit_since = None;
             }
         }
+        self.output_taken(conn);
     }
 
     fn recycle(&mut self, buffer: Vec<u8>) {
@@ -193,6 +197,9 @@ impl Shard {
             Message::Conclusion(conclusion) => self.on_conclusion(*conclusion),
             Message::Part(request) => self.on_part(request),
             Message::PartDone(done) => self.on_part_done(*done),
+            Message::Subscriptions(told) => self.on_subscriptions(&told),
+            Message::Noted(id, shard) => self.take_noted(id, shard),
+            Message::Publication(publication) => self.take_publication(publication),
             Message::ControlDone(done) => {
                 let (ticket, result) = *done;
                 self.on_control_done(ticket, result);
@@ -200,6 +207,7 @@ impl Shard {
             Message::Settings(config) => {
                 self.engine.config = config;
                 self.engine.settings_changed();
+                self.refresh_room();
                 let control = self.control_core();
                 self.send(control, Message::SettingsDone(self.id()));
             }
@@ -207,9 +215,21 @@ impl Shard {
                 self.stopping = true;
                 self.actions.push(Action::Stop);
             }
-            Message::MakeRoom => self.on_make_room(),
-            Message::Control(_) | Message::SettingsDone(_) => {
+            Message::LookForClosed => self.looking_for_closed = TURNS_TO_CLOSE,
+            Message::MakeRoom(answer_to) => self.on_make_room(answer_to),
+            Message::RoomMade(made) => self.on_room_made(made),
+            Message::Control(_) | Message::SettingsDone(_) | Message::LookedForClosed => {
                 unreachable!("meant for the control core")
+            }
+        }
+    }
+
+    /// Tells the control core when the turns have passed in which those who are gone are noticed.
+    fn go_on_looking_for_closed(&mut self) {
+        if self.looking_for_closed > 0 {
+            self.looking_for_closed -= 1;
+            if self.looking_for_closed == 0 {
+                self.send(self.control_core(), Message::LookedForClosed);
             }
         }
     }
@@ -239,22 +259,9 @@ impl Shard {
         self.touch(conn);
     }
 
-    /// Sends this turn's batches off.
-    fn send_batches(&mut self) {
-        (0..self.outgoing.len()).for_each(|shard| self.send_batch(shard));
-    }
-
-    /// Sends this turn's batch for `shard` off, if there is one.
-    pub(super) fn send_batch(&mut self, shard: usize) {
-        if let Some(mut batch) = self.outgoing[shard].take() {
-            batch.home = Some(self.id());
-            self.send(shard, Message::Commands(batch));
-        }
-    }
-
     /// Decides for every connection that something happened to: send, close, or cut off.
     fn settle_touched(&mut self) {
-        let limits = self.engine.config.client_output_buffer_limit.normal;
+        let config = std::sync::Arc::clone(&self.engine.config);
         let now_ms = self.engine.keyspace.now_ms();
         let mut touched = std::mem::take(&mut self.touched);
         for conn in touched.drain(..) {
@@ -266,6 +273,7 @@ impl Shard {
                 // A buffer that was lent and not needed.
                 self.buffers.give(session.replies.take_output());
             }
+            let limits = session.output_limits(&config.client_output_buffer_limit);
             let unsent = session.limited_output_bytes();
             let (hard, soft) = (limits.hard as usize, limits.soft as usize);
             if soft > 0 && unsent > soft {

@@ -165,7 +165,11 @@ impl Shard {
 
     /// An older transaction wants what `tx` holds here.
     fn recall(&mut self, tx: TxId) {
-        if let Some(schedule) = self.lent.get(&tx) {
+        if self.waiting.contains_key(&tx) {
+            // It was granted a moment ago and has not gone on.
+            self.granted.retain(|granted| *granted != tx);
+            self.engine.locks.give_back(tx, &mut self.granted);
+        } else if let Some(schedule) = self.lent.get(&tx) {
             let coordinator = schedule.coordinator.index();
             self.send(coordinator, Message::Recall(tx, self.id()));
         } else if let Some(own) = self.transactions.get_mut(&tx) {
@@ -192,8 +196,9 @@ impl Shard {
                 offered,
             );
         }
-        let entries = self.take_entries(schedule.keys.iter().flatten());
+        // Before the entries go: a watched key that is not there breaks its watch.
         let is_broken = self.is_watch_broken(schedule.watcher);
+        let entries = self.take_entries(schedule.keys.iter().flatten());
         let offered = schedule.offered.clone();
         let grant = Grant { tx, shard, entries, is_broken, offered };
         self.send(schedule.coordinator.index(), Message::Grant(Box::new(grant)));
@@ -214,7 +219,7 @@ impl Shard {
     /// Puts entries into this shard's tables.
     pub(super) fn adopt_entries(&mut self, entries: impl IntoIterator<Item = Loan>) {
         for (db, entry) in entries {
-            self.engine.keyspace[db].adopt(entry);
+            self.engine.keyspace[db].put_back(entry);
         }
     }
 
@@ -284,7 +289,8 @@ impl Shard {
                     }
                     self.run_if_complete(tx);
                 }
-                None => unreachable!("who is in line waits"),
+                // It was granted, and then its client went.
+                None => {}
             }
         }
         self.granting = false;
@@ -355,7 +361,7 @@ impl Shard {
         match work {
             Work::Parts(conn, command) => self.run_exclusive_parts(conn, command, tx),
             Work::Whole(block, origin) => self.run_whole(tx, block, origin, is_broken),
-            Work::Serve(offer) => self.serve_offer(tx, offer, participants, cancelled),
+            Work::Serve(offer) => self.serve_offer(tx, *offer, participants, cancelled),
             Work::Job(job, origin) => {
                 let is_gone = job.is_blocking() && self.sessions.get(origin.conn).is_none();
                 let outcome = match cancelled.or(is_gone.then_some(Unblock::Gone)) {
@@ -385,9 +391,9 @@ impl Shard {
             let keys = participants.iter().flat_map(|(_, keys)| keys.iter().flatten());
             self.engine.reach.keys = keys.cloned().collect();
         }
-        self.engine.changes.listening = true;
+        self.set_borrowing(true);
         let outcome = self.run_job(job, origin);
-        self.listen();
+        self.set_borrowing(false);
         self.engine.reach.keys = Default::default();
         outcome
     }

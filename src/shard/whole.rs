@@ -122,7 +122,7 @@ impl Shard {
             run.block.words(first, count).into_iter().map(<[u8]>::to_vec).collect();
         let command = OwnedCommand { id: queued.id, db: run.db, resp3: run.resp3, args };
         let kind = CommandTable::get().command(queued.id).run;
-        if matches!(kind, Run::Data(_) | Run::Blocking(_) | Run::ContainerOr(_))
+        if matches!(kind, Run::Data(_) | Run::Publish(_) | Run::Blocking(_) | Run::ContainerOr(_))
             && !self.run_borrowing(conn, &command)
         {
             return Step::Waits;
@@ -195,9 +195,9 @@ impl Shard {
         let (borrowed, mut out) = (std::mem::take(&mut run.borrowed), std::mem::take(&mut run.out));
         self.engine.reach.whole = true;
         self.engine.reach.keys = borrowed.iter().cloned().collect();
-        self.engine.changes.listening = true;
+        self.set_borrowing(true);
         let ran = self.run_one(command.id, &words, (command.db, command.resp3), &mut out);
-        self.listen();
+        self.set_borrowing(false);
         self.engine.reach.whole = false;
         self.engine.reach.keys = Default::default();
         let missing = std::mem::take(&mut self.engine.reach.missing);
@@ -222,7 +222,7 @@ impl Shard {
     ) -> Ran {
         let request = Request::new(words);
         match CommandTable::get().command(id).run {
-            Run::Data(handler) | Run::ContainerOr(handler) => {
+            Run::Data(handler) | Run::Publish(handler) | Run::ContainerOr(handler) => {
                 self.engine.run(id, handler, &request, state, out)
             }
             Run::Blocking(blocking) => {

@@ -32,26 +32,7 @@ def pytest_generate_tests(metafunc):
 
 def pytest_collection_modifyitems(items):
     """`only` with a narrowed CORELANE_TARGETS may leave a test without a target: drop it."""
-    items[:] = [item for item in items if "NOTSET" not in item.name and not _is_known_to_fail(item)]
-
-
-# Tests that Corelane does not pass yet, each with what is wrong: they run against redis-server, and against
-# Corelane again as soon as their line here is gone.
-KNOWN_FAILURES = {
-    "test_maxclients_turns_away_the_next_and_keeps_serving": "places of closed clients are counted a moment too long",
-    "test_volatile_policies_take_only_keys_with_an_expiry": "memory settles above the limit; writes are refused too early on 3 shards",
-    "test_volatile_ttl_takes_those_first_that_would_go_soonest": "candidates are drawn evenly over the wheel, not soonest first",
-    "test_allkeys_policies_make_room_and_keep_to_the_limit": "writes are refused while the other shards still make room",
-    "test_redis_benchmark_gets_through_all_default_tests": "bursts of new connections sometimes leave the server silent",
-    "test_redis_benchmark_runs_a_command_of_ones_own": "as above",
-    "test_a_slow_reader_over_the_output_limit_is_disconnected": "replies from another shard are made before the limit is looked at",
-    "test_rewrite_keeps_the_file_in_order_and_appends_what_is_new": "sometimes not done in time on 3 shards, as the line before",
-    "test_a_patient_slow_reader_gets_every_reply_in_order": "without a limit, replies are held as in Redis; the test asks for less",
-}
-
-
-def _is_known_to_fail(item):
-    return item.originalname in KNOWN_FAILURES and "corelane" in item.name
+    items[:] = [item for item in items if "NOTSET" not in item.name]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -64,7 +45,7 @@ def pytest_runtest_makereport(item, call):
     if report.failed:
         for server in getattr(item, "servers", []):
             if not server.alive():
-                title = f"{server.describe()} is DEAD (status {server.process.returncode})"
+                title = f"{server.describe()} is DEAD (status {server.status})"
                 report.sections.append((title, server.log_tail()))
             elif log := server.new_log():
                 report.sections.append((f"logged by {server.describe()} in this test", log))
@@ -107,7 +88,7 @@ def server(request, target):
     running.panics()
     yield running
     if not running.alive():
-        raise ServerDied(f"{running.describe()} DIED (status {running.process.returncode}) in this test")
+        raise ServerDied(f"{running.describe()} DIED (status {running.status}) in this test")
     if panics := running.panics():
         raise ServerDied(f"{running.describe()} panicked in this test:\n" + "\n".join(panics))
 

@@ -72,6 +72,17 @@ def test_redis_py_pool_with_many_threads(server):
         assert client.get("n") == b"2000"
 
 
+def test_redis_py_pubsub(r):
+    with r.pubsub() as pubsub:
+        pubsub.subscribe("ch")
+        pubsub.psubscribe("p*")
+        kinds = [pubsub.get_message(timeout=5)["type"] for _ in range(2)]
+        assert kinds == ["subscribe", "psubscribe"]
+        assert r.publish("ch", "hello") == 1 and r.publish("pq", "there") == 1
+        messages = [pubsub.get_message(timeout=5) for _ in range(2)]
+        assert [(m["type"], m["channel"], m["data"]) for m in messages] == [("message", "ch", "hello"), ("pmessage", "pq", "there")]
+
+
 def test_redis_cli_runs_a_command_and_its_info(server):
     import subprocess
 
@@ -88,5 +99,5 @@ def test_redis_cli_runs_a_command_and_its_info(server):
 
 
 covers(
-    "INFO", "CONFIG", "CONFIG GET", "COMMAND", "INCRBYFLOAT", "HINCRBYFLOAT", "ZSCORE",
+    "SUBSCRIBE", "PSUBSCRIBE", "PUBLISH", "INFO", "CONFIG", "CONFIG GET", "COMMAND", "INCRBYFLOAT", "HINCRBYFLOAT", "ZSCORE",
 )  # fmt: skip

@@ -364,6 +364,18 @@ def test_maxclients_turns_away_the_next_and_keeps_serving(private_server):
     assert [client("PING") for client in clients] == [Simple("PONG")] * 4
 
 
+def test_who_closes_a_connection_finds_its_place_free(private_server):
+    server = private_server("--maxclients", "4")
+    clients = [server.client() for _ in range(4)]
+    for _ in range(50):
+        clients.pop().close()
+        assert clients[0]("PING") == Simple("PONG")  # Redis frees the place before its next round of events
+        clients.append(server.client())
+        assert clients[-1]("PING") == Simple("PONG")
+    with server.client() as one_too_many:
+        assert one_too_many.rest() == b"-ERR max number of clients reached\r\n"
+
+
 def test_timeout_closes_idle_connections_only(server, connect):
     with server.config(timeout=1):
         idle, busy = connect(), connect()
@@ -377,6 +389,28 @@ def test_timeout_closes_idle_connections_only(server, connect):
 
         eventually(idle_is_gone)
         assert busy("PING") == Simple("PONG")
+
+
+def test_timeout_spares_blocked_and_subscribed_clients(server, connect):
+    with server.config(timeout=1):
+        idle, busy = connect(), connect()
+        blocked = connect()
+        blocked.send("BLPOP l 0")
+        subscribed = connect()
+        assert subscribed("SUBSCRIBE ch") == [b"subscribe", b"ch", 1]
+
+        def idle_is_gone():
+            assert busy("PING") == Simple("PONG")
+            try:
+                return idle.silent(0.05) is False and idle.closed()
+            except ConnectionLost:
+                return True
+
+        eventually(idle_is_gone)
+        assert busy("RPUSH l x") == 1
+        assert blocked.read() == [b"l", b"x"]
+        assert busy("PUBLISH ch hello") == 1
+        assert subscribed.read() == [b"message", b"ch", b"hello"]
 
 
 def test_protected_mode_lets_the_loopback_in(private_server):
@@ -428,4 +462,4 @@ def test_shutdown_nosave_closes_the_connection_and_ends_with_zero(private_server
     assert server.process.wait(timeout=10) == 0
 
 
-covers("SHUTDOWN", "INFO")
+covers("SHUTDOWN", "INFO", "SUBSCRIBE", "PUBLISH")

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from harness import *
-from harness import NIL, OK
+from harness import NIL, NIL_ARRAY, OK
 
 HASH_NOT_INTEGER = Error("ERR hash value is not an integer")
 HASH_NOT_FLOAT = Error("ERR hash value is not a float")
@@ -323,18 +323,6 @@ test_hscan_options_and_errors = table(
 )
 
 
-def scan_all(client, command, key, *options):
-    """The items of all steps in order, and the number of steps."""
-    items, cursor, steps = [], b"0", 0
-    while True:
-        cursor, part = client(command, key, cursor, *options)
-        items += part
-        steps += 1
-        assert steps < 100000
-        if cursor == b"0":
-            return items, steps
-
-
 def test_hscan_of_a_big_hash_takes_steps_and_returns_every_field_with_its_value(c):
     fields = {f"f{number}".encode(): str(number).encode() for number in range(5000)}
     c("HSET", "h", *[word for pair in fields.items() for word in pair])
@@ -452,3 +440,34 @@ def test_a_hash_is_a_map_whatever_its_encoding(c, big):
         assert c("HLEN", "h") == len(model)
     flat = c("HGETALL", "h")
     assert dict(zip(flat[::2], flat[1::2])) == model
+
+
+def test_writes_of_hashes_are_announced(server, c, connect):
+    with server.config(notify_keyspace_events="KEA"):
+        listener = connect()
+        listener("PSUBSCRIBE", "__keyevent@0__:*")
+        c.pipeline(
+            "HSET h a 1 b 2", "HSET h a 2", "HMSET h c 1", "HSETNX h a 1", "HSETNX h d 1", "HINCRBY h n 1",
+            "HINCRBYFLOAT h n 1", "HDEL h none", "HDEL h a b", "HDEL h c d n", "HDEL h x",
+        )  # fmt: skip
+        events = ["hset", "hset", "hset", "hset", "hincrby", "hincrbyfloat", "hdel", "hdel", "del"]
+        for event in events:
+            message = listener.read()
+            assert message == [b"pmessage", b"__keyevent@0__:*", f"__keyevent@0__:{event}".encode(), b"h"]
+
+
+test_a_write_that_changes_nothing_leaves_a_watched_key_alone = table(
+    ("HSET h a 1", 1),
+    ("WATCH h", OK),
+    ("HSETNX h a 2", 0),
+    ("HDEL h none", 0),
+    ("HINCRBY h a x", NOT_AN_INTEGER),
+    ("MULTI", OK),
+    ("PING", Simple("QUEUED")),
+    ("EXEC", [Simple("PONG")]),
+    ("WATCH h", OK),
+    ("HSET h a 1", 0),  # the same value again still counts as a change
+    ("MULTI", OK),
+    ("PING", Simple("QUEUED")),
+    ("EXEC", NIL_ARRAY),
+)

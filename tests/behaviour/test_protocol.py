@@ -385,6 +385,48 @@ def test_a_patient_slow_reader_gets_every_reply_in_order(server, c):
         assert grown < 64 * MEGABYTE, f"{grown} bytes held for one reader"
 
 
+def test_all_requests_may_be_written_before_the_first_reply_is_read(server, c):
+    """Redis reads whatever comes; so nobody may wait for a client to read that still writes."""
+    value = b"x" * 1000
+    names = [f"{'name' * 25}:{i}" for i in range(50)]
+    c.pipeline(*(("SET", name, value) for name in names))
+    rounds = 1000
+    with server.client(timeout=60) as eager:
+        eager.raw(b"".join(encode("GET", name) for name in names) * rounds)  # 6.7 MB, more than the sockets hold
+        for _ in range(rounds * len(names)):
+            assert eager.read() == value
+
+
+def test_what_stands_behind_unread_replies_takes_effect(server, c):
+    c("SET", "big", "x" * MEGABYTE)
+    with server.client() as lazy:
+        lazy.raw(encode("GET", "big") * 30 + encode("SET", "flag", "up"))
+        eventually(lambda: c("GET flag") == b"up")
+
+
+def test_long_replies_stay_in_order_with_the_writes_between_them(server, connect):
+    """With several shards, the owner of a key stops when its replies get long, and goes on later."""
+    alone = [f"long:{i}" for i in range(6)]
+    together = ["{one}a", "{one}b"]  # on one shard, so that commands with both keys go there whole
+    values = {name: bytearray(b"." * 300_000) for name in alone + together}
+    c = connect(timeout=60)
+    assert c.pipeline(*(("SET", name, bytes(value)) for name, value in values.items())) == [OK] * 8
+    commands, expected = [], []
+    for step in range(120):
+        name = (alone + together)[step * 5 % 8]
+        commands += [("GET", name), ("SETRANGE", name, step * 7, "#"), ("STRLEN", name)]
+        expected += [bytes(values[name]), 300_000, 300_000]
+        values[name][step * 7] = ord("#")
+        if step % 10 == 0:
+            commands.append(("MGET", *together))
+            expected.append([bytes(values[key]) for key in together])
+        if step % 30 == 0:
+            commands += [("MULTI",), ("GET", "{one}a"), ("EXEC",)]
+            expected += [OK, Simple("QUEUED"), [bytes(values["{one}a"])]]
+    for number, (reply, wanted) in enumerate(zip(c.pipeline(*commands), expected)):
+        assert reply == wanted, f"reply {number}, to {commands[number][:2]}"
+
+
 def test_one_who_never_reads_does_not_slow_the_others(server, connect):
     lazy = connect()
     lazy("SET", "big", "x" * 1_000_000)

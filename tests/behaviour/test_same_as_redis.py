@@ -55,6 +55,7 @@ VOCABULARY = {
     "place": lambda rng: rng.choice(["Palermo", "Catania", "Rome", "a"]),
     "d": lambda rng: rng.choice(["0", "10", "100", "200", "100000", "-1", "x"]),
     "unit": lambda rng: rng.choice(["m", "km", "ft", "mi", "KM", "x"]),
+    "idle": lambda rng: rng.choice(["0", "100000", "100000", "-1", "x", "9223372036854775807"]),  # no test takes 100 s, nor 0 ms
     "enc": lambda rng: rng.choice(["ENCODING", "ENCODING", "REFCOUNT", "encoding"]),
     "hf": pick(["h*->f"]),
     "kq": lambda rng: f"q{rng.randrange(3)}",  # scores all alike: by Redis's rules a lex range of others means nothing
@@ -230,10 +231,10 @@ FAMILIES = {
         XACK <kx> {g|q} (<id>)*
         XACK <kx> g {1-0|1-1|5-0|5-1|8-0|8-1|40-0|40-1|40-2}
         XPENDING <kx> {g|g|q}
-        XPENDING <kx> {g|g|q} [IDLE {0|100000|<i>}] {<id> <id>|- +} {<c>|<i>|10} [me|you|nobody]
-        XCLAIM <kx> {g|g|q} {me|you|they} {0|0|100000|<i>} {1-0|1-1|5-0} {5-1|8-0|40-0} [IDLE {200000|<i>}] [TIME {1|<i>}] [RETRYCOUNT <i>] [FORCE] [JUSTID] [LASTID <id>]
+        XPENDING <kx> {g|g|q} [IDLE <idle>] {<id> <id>|- +} {<c>|<i>|10} [me|you|nobody]
+        XCLAIM <kx> {g|g|q} {me|you|they} {0|<idle>} {1-0|1-1|5-0} {5-1|8-0|40-0} [IDLE {200000|<i>}] [TIME {1|<i>}] [RETRYCOUNT <i>] [FORCE] [JUSTID] [LASTID <id>]
         XCLAIM <kx> g me 0 (<id>)* [FORCE] [JUSTID] [x]
-        XAUTOCLAIM <kx> {g|g|q} {me|you|they} {0|0|100000|<i>} {0|-|<id>} [COUNT {<c>|<i>}] [JUSTID]
+        XAUTOCLAIM <kx> {g|g|q} {me|you|they} {0|<idle>} {0|-|<id>} [COUNT {<c>|<i>}] [JUSTID]
         XINFO STREAM <kx>
         XINFO STREAM <kx> FULL [COUNT {<c>|<i>}|COUNT|x]
         XINFO GROUPS <kx>

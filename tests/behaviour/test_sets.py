@@ -5,7 +5,7 @@ import random
 import pytest
 
 from harness import *
-from harness import NIL, OK
+from harness import NIL, NIL_ARRAY, OK
 
 INVALID_CURSOR = Error("ERR invalid cursor")
 NOT_POSITIVE = Error("ERR value is out of range, must be positive")
@@ -430,18 +430,6 @@ test_sscan_options_and_errors = table(
 )
 
 
-def scan_all(client, command, key, *options):
-    """The items of all steps in order, and the number of steps."""
-    items, cursor, steps = [], b"0", 0
-    while True:
-        cursor, part = client(command, key, cursor, *options)
-        items += part
-        steps += 1
-        assert steps < 100000
-        if cursor == b"0":
-            return items, steps
-
-
 def test_sscan_of_a_big_set_takes_steps_and_returns_every_member(c):
     everything = set(members("word", 5000))
     c("SADD", "s", *everything)
@@ -538,3 +526,42 @@ def test_a_set_is_a_set_whatever_its_encoding(c, kind):
             assert c("SISMEMBER", "s", member) == (member in model)
         assert c("SCARD", "s") == len(model)
     assert set(c("SMEMBERS", "s")) == model
+
+
+def test_writes_of_sets_are_announced(server, c, connect):
+    with server.config(notify_keyspace_events="KEA"):
+        listener = connect()
+        listener("PSUBSCRIBE", "__keyevent@0__:*")
+        c.pipeline(
+            "SADD {s}a 1 2 3 4", "SADD {s}a 1", "SREM {s}a 9", "SREM {s}a 1", "SMOVE {s}a {s}b 2", "SMOVE {s}a {s}b 9",
+            "SPOP {s}b", "SPOP {s}a 1", "SPOP {s}a 9", "SADD {s}a 1", "SREM {s}a 1", "SADD {s}a 1",
+            "SUNIONSTORE {s}d {s}a", "SINTERSTORE {s}d {s}a", "SDIFFSTORE {s}d {s}a", "SDIFFSTORE {s}d {s}d {s}a", "SDIFFSTORE {s}d {s}d {s}a",
+            "SINTERSTORE {s}a {s}none", "SINTERSTORE {s}a {s}none",
+        )  # fmt: skip
+        events = [
+            ("sadd", "a"), ("srem", "a"), ("srem", "a"), ("sadd", "b"), ("spop", "b"), ("del", "b"),
+            ("spop", "a"), ("spop", "a"), ("del", "a"), ("sadd", "a"), ("srem", "a"), ("del", "a"), ("sadd", "a"),
+            ("sunionstore", "d"), ("sinterstore", "d"), ("sdiffstore", "d"), ("del", "d"), ("del", "a"),
+        ]  # fmt: skip
+        for event, key in events:
+            channel, told = listener.read()[2:]
+            assert (channel.decode(), told.decode()) == (f"__keyevent@0__:{event}", f"{{s}}{key}")
+
+
+test_a_write_that_changes_nothing_leaves_a_watched_set_alone = table(
+    ("SADD s a", 1),
+    ("WATCH s", OK),
+    ("SADD s a", 0),
+    ("SREM s none", 0),
+    ("SMOVE s other none", 0),
+    ("SMOVE s s a", 1),
+    ("SPOP s 0", Set([])),
+    ("MULTI", OK),
+    ("PING", Simple("QUEUED")),
+    ("EXEC", [Simple("PONG")]),
+    ("WATCH s", OK),
+    ("SADD s b", 1),
+    ("MULTI", OK),
+    ("PING", Simple("QUEUED")),
+    ("EXEC", NIL_ARRAY),
+)

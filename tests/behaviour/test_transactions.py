@@ -3,7 +3,7 @@
 import pytest
 
 from harness import *
-from harness import NIL, NIL_ARRAY, OK
+from harness import NIL, NIL_ARRAY, NULL, OK
 
 QUEUED = Simple("QUEUED")
 EXECABORT = Error("EXECABORT Transaction discarded because of previous errors.")
@@ -229,7 +229,7 @@ def test_select_in_a_block_lasts_and_leads_each_command_to_its_database(c):
 def test_reply_modes_and_protocol_within_a_block(c):
     c.pipeline("MULTI", "HELLO 3", "GET nothing", "HGETALL nothing")
     got = c("EXEC")
-    assert got[1:] == [NIL, Map({})]
+    assert got[1:] == [NULL, Map({})]
     c("HELLO 2")
     c.raw(b"".join(encode(*line.split()) for line in ["MULTI", "SET k 1", "CLIENT REPLY SKIP", "EXEC", "GET k", "PING"]))
     # The mode comes to bear at once: its own reply is left out, and that of the command behind EXEC, so that

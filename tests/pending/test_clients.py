@@ -1,4 +1,4 @@
-"""What waits of test_clients.py: streams, transactions, scripts, publishing, blocking pops."""
+"""What waits of test_clients.py: streams, transactions, scripts, blocking pops."""
 
 import pytest
 import redis
@@ -34,22 +34,11 @@ def test_redis_py_pipelines_transactions_and_scripts(r):
     assert add(keys=["a"], args=[5]) == 15
 
 
-def test_redis_py_pubsub(r):
-    with r.pubsub() as pubsub:
-        pubsub.subscribe("ch")
-        pubsub.psubscribe("p*")
-        kinds = [pubsub.get_message(timeout=5)["type"] for _ in range(2)]
-        assert kinds == ["subscribe", "psubscribe"]
-        assert r.publish("ch", "hello") == 1 and r.publish("pq", "there") == 1
-        messages = [pubsub.get_message(timeout=5) for _ in range(2)]
-        assert [(m["type"], m["channel"], m["data"]) for m in messages] == [("message", "ch", "hello"), ("pmessage", "pq", "there")]
-
-
 def test_redis_py_blocking_pops(r):
     assert r.rpush("l", *"ab") == 2 and r.blpop(["l"], 1) in (("l", "a"), ["l", "a"])
 
 
 covers(
-    "XADD", "XLEN", "XRANGE", "XGROUP", "XGROUP CREATE", "XREADGROUP", "XPENDING", "XACK", "SUBSCRIBE", "PSUBSCRIBE", "PUBLISH", "WATCH",
+    "XADD", "XLEN", "XRANGE", "XGROUP", "XGROUP CREATE", "XREADGROUP", "XPENDING", "XACK", "WATCH",
     "EVALSHA", "SCRIPT", "SCRIPT LOAD", "BLPOP",
 )  # fmt: skip

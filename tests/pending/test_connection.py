@@ -1,4 +1,4 @@
-"""What waits of test_connection.py: CLIENT PAUSE and GETREDIR, subscribed clients."""
+"""What waits of test_connection.py: CLIENT PAUSE and GETREDIR."""
 
 from harness import *
 from harness import NIL, NIL_ARRAY, OK
@@ -31,28 +31,3 @@ test_client_getredir_and_pause_errors = table(
     ("CLIENT PAUSE 1 maybe", Error("ERR CLIENT PAUSE mode must be WRITE or ALL")),
     ("CLIENT UNPAUSE", OK),
 )
-
-
-def test_timeout_spares_blocked_and_subscribed_clients(server, connect):
-    with server.config(timeout=1):
-        idle, busy = connect(), connect()
-        blocked = connect()
-        blocked.send("BLPOP l 0")
-        subscribed = connect()
-        assert subscribed("SUBSCRIBE ch") == [b"subscribe", b"ch", 1]
-
-        def idle_is_gone():
-            assert busy("PING") == Simple("PONG")
-            try:
-                return idle.silent(0.05) is False and idle.closed()
-            except ConnectionLost:
-                return True
-
-        eventually(idle_is_gone)
-        assert busy("RPUSH l x") == 1
-        assert blocked.read() == [b"l", b"x"]
-        assert busy("PUBLISH ch hello") == 1
-        assert subscribed.read() == [b"message", b"ch", b"hello"]
-
-
-covers("SUBSCRIBE", "PUBLISH")

@@ -1,4 +1,4 @@
-"""What waits of test_eviction.py: HyperLogLogs, places, transactions and scripts without memory."""
+"""What waits of test_eviction.py: HyperLogLogs, places and scripts without memory."""
 
 from harness import *
 from harness import NIL, OK

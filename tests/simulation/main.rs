@@ -6,6 +6,7 @@
 //! gone. `CORELANE_SEED=n` runs one seed, `CORELANE_SEEDS=n` that many.
 
 mod atomic;
+mod blocks;
 mod control;
 mod databases;
 mod elements;
@@ -13,6 +14,8 @@ mod history;
 mod linear;
 mod model;
 mod operators;
+mod pubsub;
+mod queues;
 mod random;
 mod talker;
 mod walk;
@@ -68,7 +71,16 @@ fn each_seed(groups: &[Join]) {
 
 #[test]
 fn a_seed_makes_the_same_run_again() {
-    let groups: &[Join] = &[atomic::join, elements::join, history::join, model::join, walk::join];
+    let groups: &[Join] = &[
+        atomic::join,
+        blocks::join_transfers,
+        blocks::join_watchers,
+        elements::join,
+        history::join,
+        model::join,
+        queues::join,
+        walk::join,
+    ];
     for seed in 1..=10 {
         assert_eq!(run(seed, groups), run(seed, groups), "{seed}");
     }
@@ -82,6 +94,26 @@ fn keys_that_are_written_together_are_seen_together() {
 #[test]
 fn what_moves_between_keys_is_neither_lost_nor_doubled() {
     each_seed(&[elements::join]);
+}
+
+#[test]
+fn what_is_done_between_multi_and_exec_is_seen_whole() {
+    each_seed(&[blocks::join_transfers]);
+}
+
+#[test]
+fn no_update_is_lost_to_who_watches() {
+    each_seed(&[blocks::join_watchers]);
+}
+
+#[test]
+fn who_waits_gets_every_element_once_and_in_order() {
+    each_seed(&[queues::join]);
+}
+
+#[test]
+fn who_waits_longest_is_served_first() {
+    queues::longest_first(number("CORELANE_SEEDS").unwrap_or(SEEDS));
 }
 
 #[test]
@@ -121,6 +153,11 @@ fn a_line_may_be_as_long_as_there_are_clients() {
 }
 
 #[test]
+fn every_message_that_was_counted_is_heard_in_order() {
+    each_seed(&[pubsub::join]);
+}
+
+#[test]
 fn a_walk_over_all_keys_finds_every_key_that_stays() {
     each_seed(&[walk::join]);
 }
@@ -130,10 +167,14 @@ fn all_of_it_at_once_with_operators_at_work() {
     each_seed(&[
         operators::join,
         atomic::join,
+        blocks::join_transfers,
+        blocks::join_watchers,
         databases::join,
         elements::join,
         history::join,
         model::join,
+        queues::join,
+        pubsub::join,
         walk::join,
     ]);
 }

@@ -1,6 +1,8 @@
 //! A client: it makes calls, may have several under way, and checks each reply when it comes.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use corelane::resp::parse_reply::Value;
 
@@ -17,6 +19,8 @@ pub struct Call {
     text: String,
     /// `None` if there will be no reply.
     check: Option<Check>,
+    /// What is sent with it and answered after it.
+    rest: Vec<(String, Check)>,
 }
 
 impl Call {
@@ -32,7 +36,27 @@ impl Call {
         let shown: Vec<_> = words.iter().map(|w| String::from_utf8_lossy(w.as_ref())).collect();
         let text = shown.join(" ");
         let check: Check = Box::new(|_, reply| assert!(!is_error(reply), "an error: {reply:?}"));
-        Self { bytes, text, check: Some(check) }
+        Self { bytes, text, check: Some(check), rest: Vec::new() }
+    }
+
+    /// This call and another one, sent at once: they are made both or not at all.
+    pub fn then(mut self, next: Call) -> Self {
+        self.bytes.extend(next.bytes);
+        self.rest.extend(next.check.map(|check| (next.text, check)));
+        self.rest.extend(next.rest);
+        self
+    }
+
+    /// These commands between MULTI and EXEC, with what looks at the reply of EXEC.
+    pub fn block<W: AsRef<[u8]>>(
+        commands: &[Vec<W>],
+        check: impl FnOnce(u64, &Value) + 'static,
+    ) -> Self {
+        let queued = || Value::Simple(b"QUEUED".to_vec());
+        let multi = Call::of("multi").expect(Value::Simple(b"OK".to_vec()));
+        let all =
+            commands.iter().fold(multi, |all, words| all.then(Call::new(words).expect(queued())));
+        all.then(Call::of("exec").check(check))
     }
 
     /// From words that have no spaces in them.
@@ -70,6 +94,15 @@ pub fn is_error(reply: &Value) -> bool {
 /// it has nothing to say (any more).
 pub type Maker = Box<dyn FnMut(u64, &mut Random) -> Option<Call>>;
 
+/// What is done with messages that come unasked.
+struct Overhearing {
+    /// Confirmations that are due and come the same way.
+    due: Rc<Cell<usize>>,
+    hear: Box<dyn FnMut(&Value)>,
+    /// The connection is gone, and with it all that was known.
+    start_over: Box<dyn FnMut()>,
+}
+
 /// See the module.
 pub struct Talker {
     pub name: String,
@@ -80,8 +113,14 @@ pub struct Talker {
     /// Most calls under way at once.
     depth: usize,
     owed: VecDeque<(String, Check)>,
+    overhearing: Option<Overhearing>,
+    first: Option<Call>,
     /// It may lose its connection at any moment, and comes back.
     pub mortal: bool,
+    /// It makes calls that are answered when somebody else does something, or never.
+    pub patient: bool,
+    /// What is to be done when it comes back.
+    forget: Box<dyn FnMut()>,
 }
 
 impl Talker {
@@ -93,7 +132,11 @@ impl Talker {
             greetings_due: VecDeque::new(),
             depth: 1,
             owed: VecDeque::new(),
+            overhearing: None,
+            first: None,
             mortal: false,
+            patient: false,
+            forget: Box::new(|| {}),
         }
     }
 
@@ -107,10 +150,39 @@ impl Talker {
         self
     }
 
+    pub fn patient(mut self) -> Self {
+        self.patient = true;
+        self
+    }
+
+    /// What it has to forget when it comes back on a new connection.
+    pub fn forgetting(mut self, forget: impl FnMut() + 'static) -> Self {
+        self.forget = Box::new(forget);
+        self
+    }
+
     pub fn greeting(mut self, line: String) -> Self {
         self.greetings_due.push_back(line.clone());
         self.greeting.push(line);
         self
+    }
+
+    /// Hears what comes unasked; `due` counts what of it was asked for after all. `start_over` is called when
+    /// the connection is lost.
+    pub fn overhearing(
+        mut self,
+        due: Rc<Cell<usize>>,
+        hear: impl FnMut(&Value) + 'static,
+        start_over: impl FnMut() + 'static,
+    ) -> Self {
+        let (hear, start_over) = (Box::new(hear), Box::new(start_over));
+        self.overhearing = Some(Overhearing { due, hear, start_over });
+        self
+    }
+
+    /// Says this once, after the greeting.
+    pub fn say_first(&mut self, call: Call) {
+        self.first = Some(call);
     }
 
     /// The bytes of its next call, if it makes one now.
@@ -120,11 +192,13 @@ impl Talker {
         }
         let call = match self.greetings_due.pop_front() {
             Some(line) => Call::of(&line),
-            None => (self.make)(now, random)?,
+            None => match self.first.take() {
+                Some(call) => call,
+                None => (self.make)(now, random)?,
+            },
         };
-        if let Some(check) = call.check {
-            self.owed.push_back((call.text, check));
-        }
+        self.owed.extend(call.check.map(|check| (call.text, check)));
+        self.owed.extend(call.rest);
         Some(call.bytes)
     }
 
@@ -133,10 +207,14 @@ impl Talker {
         for call in calls {
             wire.extend(call.bytes);
             self.owed.extend(call.check.map(|check| (call.text, check)));
+            self.owed.extend(call.rest);
         }
     }
 
     pub fn hear(&mut self, now: u64, reply: &Value) {
+        if let (Value::Push(_), Some(overhearing)) = (reply, &mut self.overhearing) {
+            return (overhearing.hear)(reply);
+        }
         let Some((text, check)) = self.owed.pop_front() else {
             panic!("{} is owed nothing and gets {reply:?}", self.name);
         };
@@ -149,7 +227,7 @@ impl Talker {
 
     /// Replies that it waits for.
     pub fn owed(&self) -> usize {
-        self.owed.len()
+        self.owed.len() + self.overhearing.as_ref().map_or(0, |hearing| hearing.due.get())
     }
 
     /// What it waits for first, to be shown when it waits for too long.
@@ -160,6 +238,10 @@ impl Talker {
     /// Its connection is gone, and with it the replies that were owed.
     pub fn start_over(&mut self) {
         self.owed.clear();
+        (self.forget)();
+        if let Some(overhearing) = &mut self.overhearing {
+            (overhearing.start_over)();
+        }
         self.greetings_due = self.greeting.iter().cloned().collect();
     }
 }

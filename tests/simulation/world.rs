@@ -92,7 +92,10 @@ impl World {
         let bell = || Doorbell::new(File::open("/dev/null").expect("every system has it").into());
         let doorbells: Vec<_> = (0..=count).map(|_| Arc::new(bell())).collect();
         let mut ports = lanes::mesh(&doorbells, capacity);
-        let config = Arc::new(Config::default());
+        let events = *random.pick::<&str>(&["", "", "KEAmn"]);
+        let words = [b"notify-keyspace-events".to_vec(), events.into()];
+        let config = Config::default().set(&words, true).expect("Redis takes them too");
+        let config = Arc::new(config);
         let process = Arc::new(Process::new("0".repeat(40), 6379, None));
         let map = ShardMap::new(count as u16).expect("it is between 1 and 4");
         let control = Control::new(ports.pop().expect("the last port"), Arc::clone(&config));
@@ -204,7 +207,8 @@ impl World {
             }
             let Link { mut talker, cut, .. } = self.links.swap_remove(at);
             let (name, waits) = (&talker.name, talker.waits_for());
-            assert!(cut || talker.owed() == 0, "{name} was closed, waiting for {waits:.200}");
+            let may_end = cut || talker.patient || talker.owed() == 0;
+            assert!(may_end, "{name} was closed, waiting for {waits:.200}");
             if talker.mortal {
                 talker.start_over();
                 self.connect(talker);
@@ -395,12 +399,18 @@ impl World {
     /// Nobody says anything new; everything that was said is answered, within a bound. Returns how
     /// many rounds it took.
     pub fn settle(&mut self) -> usize {
-        let owed = |world: &Self| -> usize { world.links.iter().map(|l| l.talker.owed()).sum() };
-        let most = 100 + ROUNDS_PER_REPLY_MAX * (owed(self) + self.left_behind);
+        let owed = |world: &Self| -> usize {
+            let links = world.links.iter().filter(|link| !link.talker.patient);
+            links.map(|link| link.talker.owed()).sum()
+        };
+        let waits: usize = self.links.iter().map(|link| link.talker.owed()).sum();
+        let most = 100 + ROUNDS_PER_REPLY_MAX * (waits + self.left_behind);
         for round in 0..most {
             let arrived = self.links.iter().all(|link| link.input.is_empty());
             if arrived && owed(self) == 0 && self.is_quiet() {
                 self.left_behind = 0;
+                // Replies to those who wait without being owed anything arrive, too.
+                self.round(None);
                 if std::env::var("STAT").is_ok() {
                     eprintln!("STAT {round} of {most}");
                 }
@@ -476,12 +486,16 @@ impl World {
         }
         self.bury();
         self.settle();
-        self.round(None);
+        // Who is gone leaves words on their way: watches and waits are over, and others are told.
+        (0..4).for_each(|_| self.round(None));
+        self.settle();
         assert!(self.links.is_empty(), "who sends no more and is owed nothing is closed");
         assert!(self.is_quiet());
         for shard in &self.shards {
             shard.check();
+            assert!(shard.knows_no_subscriber());
             assert_eq!(shard.connection_count(), 0);
+            assert!(shard.has_no_followers(), "who is gone watches nothing and waits for nothing");
         }
         assert_eq!(self.process.clients.load(Ordering::Relaxed), 0);
     }

@@ -8,6 +8,7 @@ use crate::admin::{info, latency_report, memory_report, slowlog};
 use crate::clock;
 use crate::command::{CommandResult, Ctx, EveryShard, Part, Request, Run};
 use crate::memory;
+use crate::pubsub::Kind;
 use crate::resp::Reply;
 
 /// INFO [section …]
@@ -40,6 +41,10 @@ fn info_merge(
 ) -> CommandResult {
     let mut stats = info::sum(parts);
     stats.counters.connections_rejected = ctx.process.rejected_connections();
+    // Every shard knows the channels of all.
+    stats.counters.pubsub_channels = ctx.pubsub.len(Kind::Channel) as u64;
+    stats.counters.pubsub_patterns = ctx.pubsub.len(Kind::Pattern) as u64;
+    stats.counters.pubsub_shard_channels = ctx.pubsub.len(Kind::Shard) as u64;
     let text = info::text(request.rest(1), ctx.config, &facts(ctx), &stats);
     reply.verbatim(*b"txt", text.as_bytes());
     Ok(())

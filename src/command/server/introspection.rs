@@ -221,6 +221,7 @@ fn key_flags(spec: &KeySpec) -> Vec<String> {
         Access::ReadWrite => "RW",
         Access::OverWrite => "OW",
         Access::Remove => "RM",
+        Access::NotKey => "not_key",
     };
     let further = spec.flags.iter().map(|flag| flag.to_ascii_lowercase());
     std::iter::once(access.to_owned()).chain(further).collect()
@@ -264,7 +265,7 @@ fn write_doc(command: &'static Command, reply: &mut Reply<'_>) {
         field(reply, "replaced_by", replaced_by);
         fields += 1;
     }
-    if !command.keys.is_empty() {
+    if has_keys(command) {
         reply.bulk(b"arguments");
         reply.array(command.keys.len());
         command.keys.iter().enumerate().for_each(|(at, spec)| write_key_argument(at, spec, reply));
@@ -278,6 +279,11 @@ fn write_doc(command: &'static Command, reply: &mut Reply<'_>) {
         fields += 1;
     }
     reply.set_map_len(map, fields);
+}
+
+/// Shard channels have key specifications, for the sake of their slots, and are no keys.
+fn has_keys(command: &Command) -> bool {
+    command.keys.iter().any(|spec| spec.access != Access::NotKey)
 }
 
 /// Of the arguments, the table knows the keys.
@@ -326,7 +332,7 @@ pub fn get_keys_and_flags(
 fn find_keys<'a>(words: &[&'a [u8]]) -> CommandResult<Vec<(&'a [u8], Vec<String>)>> {
     let id = identify(words).ok_or(CommandError::text("ERR Invalid command specified"))?;
     let command = CommandTable::get().command(id);
-    if command.keys.is_empty() && !command.flags.has(MOVABLEKEYS) {
+    if !has_keys(command) && !command.flags.has(MOVABLEKEYS) {
         return Err(CommandError::text("ERR The command has no key arguments"));
     }
     if !command.arity.allows(words.len()) {

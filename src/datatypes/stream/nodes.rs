@@ -20,8 +20,9 @@ impl Nodes {
         self.0.iter()
     }
 
-    pub(super) fn iter_from(&self, first: StreamId) -> NodeRange<'_> {
-        self.0.range(first..)
+    /// The nodes whose first id is `from` or above.
+    pub(super) fn iter_from(&self, from: StreamId) -> btree_map::Range<'_, StreamId, Listpack> {
+        self.0.range(from..)
     }
 
     /// Adds an entry above all others; `texts` are fields and values by turns.

@@ -47,6 +47,24 @@ impl Place {
         self.buckets.push(moved);
     }
 
+    /// Number of items.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Takes out some item.
+    pub(super) fn pop(&mut self) -> Option<Item> {
+        while let Some(bucket) = self.buckets.last_mut() {
+            if let Some(item) = bucket.pop() {
+                self.len -= 1;
+                return Some(item);
+            }
+            // An empty last bucket was split off in vain: without it, all others hold what they should.
+            self.buckets.pop();
+        }
+        None
+    }
+
     /// Some item; any `draw` will do.
     pub(super) fn sample(&self, draw: usize) -> Option<Item> {
         sample(&self.buckets, draw)

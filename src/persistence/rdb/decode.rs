@@ -5,12 +5,12 @@
 //! chosen as Redis 7.0 chooses them on load: by the present limits, not by those of the writer.
 //!
 //! Promise: nothing is allocated because a length says so; every element has been seen first. A collection that
-//! comes out, but for a stream, has at least one element, and no member, field or rank twice.
+//! comes out has at least one element, and no member, field or rank twice.
 
 use super::encode::{PACKED_NODE, PLAIN_NODE};
 use super::input::{Error, Input, Text};
 use super::pairs::{self, DUPLICATE};
-use super::streams::{Layout, StreamUnderWay};
+use super::stream::{self, StreamDecoder};
 use super::type_code::TypeCode;
 use super::{ziplist, zipmap};
 use crate::config::Config;
@@ -77,8 +77,8 @@ enum Stage {
     Hash { hash: Hash, left: u64 },
     /// Members and scores of a sorted set.
     ZSet(ZSetUnderWay),
-    /// Nodes, groups and consumers of a stream.
-    Stream(Box<StreamUnderWay>),
+    /// Pieces of a stream.
+    Stream(Box<StreamDecoder>),
 }
 
 /// What a list is written as.
@@ -172,9 +172,8 @@ impl ValueDecoder {
                 zset.take(input, limits.zset)?;
                 &mut zset.left
             }
-            Stage::Stream(stream) => {
-                let whole = stream.step(input)?;
-                return Ok(whole.map(|stream| Value::Stream(Box::new(stream))));
+            Stage::Stream(decoder) => {
+                return Ok(decoder.step(input)?.map(|stream| Value::Stream(Box::new(stream))));
             }
         };
         *left -= 1;
@@ -207,19 +206,17 @@ impl ValueDecoder {
             | TypeCode::ZSet2 => {
                 return self.start_collection(code, input.length()?).map(|()| None);
             }
-            TypeCode::Stream | TypeCode::Stream2 | TypeCode::Stream3 => {
-                let layout = match code {
-                    TypeCode::Stream => Layout::Plain,
-                    TypeCode::Stream2 => Layout::Counted,
-                    _ => Layout::Timed,
-                };
-                let stream = StreamUnderWay::new(layout, input.length()?);
-                self.stage = Stage::Stream(Box::new(stream));
-                return Ok(None);
-            }
+            TypeCode::Stream => return self.start_stream(stream::Form::Plain),
+            TypeCode::Stream2 => return self.start_stream(stream::Form::Counted),
+            TypeCode::Stream3 => return self.start_stream(stream::Form::Active),
             // Modules are never loaded.
             TypeCode::Module | TypeCode::Module2 => return Err(Error::UnknownType(code.byte())),
         }))
+    }
+
+    fn start_stream(&mut self, form: stream::Form) -> Result<Option<Value>, Error> {
+        self.stage = Stage::Stream(Box::new(StreamDecoder::new(form)));
+        Ok(None)
     }
 
     /// Makes ready for `left` elements, one at a time.
@@ -251,7 +248,7 @@ impl ValueDecoder {
             Stage::Hash { hash, .. } => Ok(Value::Hash(Box::new(hash))),
             Stage::ZSet(zset) => zset.finish(self.limits.zset),
             Stage::Start(_) | Stage::Stream(_) => {
-                unreachable!("elements are counted after the start, those of a stream by itself")
+                unreachable!("the elements of these are not counted here")
             }
         }
     }

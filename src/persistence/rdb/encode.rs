@@ -10,7 +10,7 @@
 
 use super::input::{COMPRESSED, INT_8, INT_16, INT_32, LENGTH_14, LENGTH_32, LENGTH_64};
 use super::lzf;
-use super::streams;
+use super::stream::NextOfStream;
 use super::type_code::TypeCode;
 use crate::datatypes::hash::Hash;
 use crate::datatypes::list::{List, NodeView};
@@ -98,8 +98,8 @@ enum Next {
     Cursor(u64),
     /// The members of a sorted set from the one before this rank down: Redis writes the highest first.
     Below(usize),
-    /// The pieces of a stream from here on.
-    Stream(streams::Place),
+    /// A stream from this piece on.
+    Stream(NextOfStream),
     Nothing,
 }
 
@@ -213,12 +213,14 @@ impl ValueEncoder {
     }
 
     fn slice_stream(&self, stream: &Stream, elements_max: usize, out: &mut Vec<u8>) -> Next {
-        let place = match self.next {
-            Next::Stream(place) => Some(place),
+        let next = match self.next {
+            Next::Stream(next) => Some(next),
             _ => None,
         };
-        let next = streams::write_slice(stream, place, elements_max, self.compression, out);
-        next.map_or(Next::Nothing, Next::Stream)
+        match super::stream::write_slice(stream, next, self.compression, elements_max, out) {
+            NextOfStream::Nothing => Next::Nothing,
+            next => Next::Stream(next),
+        }
     }
 
     /// Where to scan on; before the first element its number of elements is written.

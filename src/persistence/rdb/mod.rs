@@ -16,11 +16,11 @@ pub mod input;
 pub mod lzf;
 pub mod payload;
 pub mod read_file;
+mod stream;
 pub mod type_code;
 pub mod write_file;
 
 mod pairs;
-mod streams;
 #[cfg(test)]
 mod tests;
 mod ziplist;

@@ -17,7 +17,6 @@ pub(super) const DUPLICATE: Error = Error::Corrupt("an element that is there twi
 const ODD: Error = Error::Corrupt("a first element without its second");
 const NO_SCORE: Error = Error::Corrupt("a score that is not a number");
 const UNSORTED: Error = Error::Corrupt("members that are not in order");
-/// What a few-pair listpack that became a table tells if that lost pairs.
 const UNREADABLE: Error = Error::Corrupt("a malformed listpack of pairs");
 
 /// The hash in `pack`: a listpack still, unless it has more fields than the limits allow.

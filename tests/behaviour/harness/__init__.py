@@ -59,3 +59,15 @@ def help_of(command):
         and reply[-2] == Simple("HELP")
         and reply[-1].startswith("    "),
     )
+
+
+def scan_all(client, command, key, *options):
+    """HSCAN, SSCAN or ZSCAN to the end: the items of all steps in order, and the number of steps."""
+    items, cursor, steps = [], b"0", 0
+    while True:
+        cursor, part = client(command, key, cursor, *options)
+        items += part
+        steps += 1
+        assert steps < 100000
+        if cursor == b"0":
+            return items, steps

@@ -95,6 +95,11 @@ class Server:
         return self.target == "redis"
 
     @property
+    def status(self):
+        """How the process ended: None while it runs, and if it could not even be started."""
+        return self.process.returncode if self.process else None
+
+    @property
     def pid(self):
         """The process id."""
         return self.process.pid
@@ -116,7 +121,11 @@ class Server:
                 preexec_fn=_end_with_parent,
             )
         if wait:
-            eventually(self._answers, START_SECONDS_MAX)
+            try:
+                eventually(self._answers, START_SECONDS_MAX)
+            except BaseException:
+                self.kill()
+                raise
         return self
 
     def _answers(self):
@@ -194,19 +203,22 @@ class Server:
     def assert_alive(self):
         """Raises ServerDied, with the end of the log, if the process is gone."""
         if not self.alive():
-            raise ServerDied(f"{self.describe()} DIED (status {self.process.returncode})\n{self.log_tail()}")
+            raise ServerDied(f"{self.describe()} DIED (status {self.status})\n{self.log_tail()}")
 
     def new_log(self):
         """What was logged since the last call of panics()."""
+        return self._log_since_panics()[-LOG_TAIL_BYTES:].decode("utf-8", "replace")
+
+    def _log_since_panics(self):
+        if not self.log.exists():  # never started
+            return b""
         with open(self.log, "rb") as log:
             log.seek(self.log_seen)
-            return log.read()[-LOG_TAIL_BYTES:].decode("utf-8", "replace")
+            return log.read()
 
     def panics(self):
         """Log lines since the last call that tell of a panic in some thread."""
-        with open(self.log, "rb") as log:
-            log.seek(self.log_seen)
-            new = log.read()
+        new = self._log_since_panics()
         self.log_seen += len(new)
         return [line for line in new.decode("utf-8", "replace").splitlines() if "panicked at" in line]
 

@@ -1,0 +1,76 @@
+//! What happens to keys within a look-up or an insertion, where no handler sees it: a key turns out to have
+//! expired, to be missing, or comes into being. Kept for keyspace events, in the order of events.
+//!
+//! Promise: what nobody wants costs a branch.
+
+/// What happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// The key was removed because its time had come.
+    Expired,
+    /// A command that reads did not find the key.
+    Missed,
+    /// The key was created.
+    Created,
+}
+
+/// Which notes are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct NotesWanted {
+    /// [`Note::Expired`].
+    pub expired: bool,
+    /// [`Note::Missed`].
+    pub missed: bool,
+    /// [`Note::Created`].
+    pub created: bool,
+}
+
+impl NotesWanted {
+    /// Whether any are.
+    pub fn any(self) -> bool {
+        self != Self::default()
+    }
+}
+
+/// The notes of one database.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub(super) wanted: NotesWanted,
+    list: Vec<(Note, Box<[u8]>)>,
+}
+
+impl Notes {
+    #[inline]
+    pub(super) fn expired(&mut self, key: &[u8]) {
+        if self.wanted.expired {
+            self.add(Note::Expired, key);
+        }
+    }
+
+    #[inline]
+    pub(super) fn missed(&mut self, key: &[u8]) {
+        if self.wanted.missed {
+            self.add(Note::Missed, key);
+        }
+    }
+
+    #[inline]
+    pub(super) fn created(&mut self, key: &[u8]) {
+        if self.wanted.created {
+            self.add(Note::Created, key);
+        }
+    }
+
+    #[cold]
+    fn add(&mut self, note: Note, key: &[u8]) {
+        self.list.push((note, key.into()));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(super) fn take(&mut self) -> Vec<(Note, Box<[u8]>)> {
+        std::mem::take(&mut self.list)
+    }
+}
