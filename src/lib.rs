@@ -17,6 +17,7 @@ pub mod process;
 pub mod pubsub;
 pub mod reactor;
 pub mod resp;
+pub mod scripting;
 pub mod session;
 pub mod shard;
 pub mod shard_map;

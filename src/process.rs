@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::clock;
 use crate::memory;
+use crate::scripting::Store;
 use crate::transaction::TxId;
 
 /// See the module. The counters are touched once per connection or transaction, never per command.
@@ -30,6 +31,8 @@ pub struct Process {
     /// Connections refused because of `maxclients`.
     pub rejected_connections: AtomicU64,
     memory_peak: AtomicU64,
+    /// Scripts and libraries.
+    pub scripts: Store,
 }
 
 impl Process {
@@ -50,6 +53,7 @@ impl Process {
             clients: AtomicUsize::new(0),
             rejected_connections: AtomicU64::new(0),
             memory_peak: AtomicU64::new(0),
+            scripts: Store::default(),
         }
     }
 

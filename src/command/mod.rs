@@ -31,6 +31,7 @@ mod pubsub;
 mod random;
 mod relocate;
 mod scan;
+mod scripts;
 mod server;
 mod sets;
 mod sets_algebra;
@@ -55,7 +56,8 @@ pub use databases::database_number;
 pub use error::{CommandError, CommandResult};
 pub use part::{Part, Stretch};
 pub use request::Request;
-pub use server::debug_is_allowed;
+pub use scripts::{ScriptBy, ScriptCommand};
+pub use server::{debug_is_allowed, entry_bytes};
 pub use table::{
     Attempt, Blocking, Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run,
     SessionCommand, Walk,
@@ -79,6 +81,7 @@ static FAMILIES: &[&[Command]] = &[
     pubsub::COMMANDS,
     relocate::COMMANDS,
     scan::COMMANDS,
+    scripts::COMMANDS,
     server::COMMANDS,
     sets::COMMANDS,
     sets_algebra::COMMANDS,

@@ -12,6 +12,7 @@ mod lolwut;
 mod memory_usage;
 
 pub use debug::is_allowed as debug_is_allowed;
+pub use memory_usage::entry_bytes;
 
 use super::help::help;
 use super::spec::*;

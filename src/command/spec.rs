@@ -125,6 +125,7 @@ pub enum Group {
     Pubsub,
     Server,
     Transactions,
+    Scripting,
     /// "generic", too, in COMMAND DOCS, but about no keys in particular (WAIT): without a category.
     Other,
 }
@@ -145,6 +146,7 @@ impl Group {
             Group::Pubsub => "pubsub",
             Group::Server => "server",
             Group::Transactions => "transactions",
+            Group::Scripting => "scripting",
         }
     }
 
@@ -161,6 +163,7 @@ impl Group {
             Group::Bitmap => Some("@bitmap"),
             Group::Connection => Some("@connection"),
             Group::Transactions => Some("@transaction"),
+            Group::Scripting => Some("@scripting"),
             Group::Pubsub | Group::Server | Group::Other => None,
         }
     }

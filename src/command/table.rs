@@ -9,6 +9,7 @@ use super::context::Ctx;
 use super::error::CommandResult;
 use super::part::{Part, Stretch};
 use super::request::Request;
+use super::scripts::ScriptCommand;
 use super::spec::{Access, Arity, DENYOOM, Flags, Group, KeySpec};
 use crate::keyspace::{Key, ScanCursor, TypeName};
 use crate::pubsub::Kind;
@@ -27,6 +28,8 @@ pub enum Run {
     Publish(Handler),
     /// As [`Run::Data`], and waits for one of its keys if there is nothing to answer with (BLPOP).
     Blocking(Blocking),
+    /// By a script, where its keys are.
+    Script(ScriptCommand),
     /// On every shard, and the parts are put together where the connection lives.
     EveryShard(EveryShard),
     /// From shard to shard, beginning where the arguments say, until enough has been looked at (SCAN).
@@ -88,6 +91,9 @@ pub struct Blocking {
     pub keep: Option<Keep>,
 }
 
+/// Gives the arguments that a blocking command waits with.
+pub type Keep = fn(&mut Ctx<'_>, &Request<'_>) -> Vec<Vec<u8>>;
+
 /// What became of the attempt to run a [`Blocking`] command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Attempt {
@@ -128,6 +134,18 @@ pub enum SessionCommand {
     Discard,
     Watch,
     Unwatch,
+    ScriptLoad,
+    ScriptExists,
+    ScriptFlush,
+    ScriptKill,
+    FunctionLoad,
+    FunctionDelete,
+    FunctionFlush,
+    FunctionList,
+    FunctionStats,
+    FunctionKill,
+    FunctionDump,
+    FunctionRestore,
 }
 
 impl SessionCommand {
@@ -142,6 +160,9 @@ impl SessionCommand {
                 | C::ConfigSet
                 | C::ConfigRewrite
                 | C::Shutdown
+                | C::ScriptKill
+                | C::FunctionStats
+                | C::FunctionKill
         )
     }
 }
@@ -388,11 +409,13 @@ impl Command {
         }
     }
 
-    /// Whether the command, with these arguments, may touch keys that they do not name (SORT … BY …).
+    /// Whether the command, with these arguments, may touch keys that they do not name (SORT … BY …,
+    /// scripts).
     pub fn reaches_further(&self, args: &[&[u8]]) -> bool {
         let is_pattern =
             |word: &&[u8]| word.eq_ignore_ascii_case(b"by") || word.eq_ignore_ascii_case(b"get");
-        matches!(self.name, "sort" | "sort_ro") && args.iter().skip(2).any(is_pattern)
+        matches!(self.run, Run::Script(_))
+            || matches!(self.name, "sort" | "sort_ro") && args.iter().skip(2).any(is_pattern)
     }
 }
 

@@ -126,7 +126,9 @@ impl TestShard {
                 let part = (every.part)(&mut ctx, &request)?;
                 (every.merge)(&mut ctx, &request, vec![part], reply)
             }
-            Run::Session(_) | Run::Container => unreachable!("needs a session"),
+            Run::Session(_) | Run::Script(_) | Run::Container => {
+                unreachable!("needs a session")
+            }
         }
     }
 }

@@ -106,6 +106,12 @@ impl Directory {
         std::mem::take(&mut self.outgoing)
     }
 
+    /// What was taken goes out after all, before what came since.
+    pub fn put_back(&mut self, mut earlier: Vec<Outgoing>) {
+        earlier.append(&mut self.outgoing);
+        self.outgoing = earlier;
+    }
+
     /// Whether a message to some channel could have a receiver.
     pub(super) fn has_listeners(&self) -> bool {
         !self.topics[Kind::Channel].is_empty() || !self.topics[Kind::Pattern].is_empty()

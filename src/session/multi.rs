@@ -88,9 +88,13 @@ impl Block {
         let command = CommandTable::get().command(id);
         match (key, command.run) {
             (Some((_, key)), _) => self.spread = self.spread.and(shards.owner(key.slot)),
-            (None, Run::Data(_) | Run::Blocking(_)) => command.for_each_key(words, |at| {
-                self.spread = self.spread.and(shards.owner(slot_of(words[at])));
-            }),
+            (None, Run::Data(_) | Run::Blocking(_) | Run::Script(_)) => {
+                command.for_each_key(words, |at| {
+                    self.spread = self.spread.and(shards.owner(slot_of(words[at])));
+                });
+                // A script may touch anything, and may run long.
+                self.needs_all |= matches!(command.run, Run::Script(_));
+            }
             (None, Run::Session(which)) => {
                 self.needs_session = true;
                 self.needs_all |= which.concerns_others();

@@ -3,6 +3,7 @@
 use super::Shard;
 use super::clients::{self, ClientFilter};
 use super::message::{PartWork, Unblock};
+use super::script_commands::is_about_scripts;
 use crate::command::{CommandError, CommandResult, Part, SessionCommand, database_number};
 use crate::datatypes::number::parse_i64;
 use crate::pubsub::Kind;
@@ -81,6 +82,9 @@ impl Shard {
             C::ConfigSet => Shard::config_set,
             C::ConfigRewrite => Shard::config_rewrite,
             C::Shutdown => Shard::shutdown,
+            C::ScriptKill => Shard::script_kill,
+            C::FunctionKill => Shard::function_kill,
+            C::FunctionStats => Shard::function_stats,
             _ => return None,
         })
     }
@@ -99,10 +103,20 @@ impl Shard {
             C::Unsubscribe(kind) => return self.unsubscribe_at_once(conn, kind, &words[1..]),
             _ => {}
         }
+        let mut made = Vec::new();
+        if is_about_scripts(which) {
+            let resp3 = self.protocol_of(conn);
+            let result = self.script_command(which, words, &mut Reply::new(&mut made, resp3));
+            if let Err(error) = result {
+                made.clear();
+                Reply::new(&mut made, resp3).error(&error);
+                self.engine.count_error(&error);
+            }
+            return made;
+        }
         let config = std::sync::Arc::clone(&self.engine.config);
         let now_ms = self.engine.keyspace.now_ms();
-        let Some(session) = self.sessions.get_mut(conn) else { return Vec::new() };
-        let mut made = Vec::new();
+        let Some(session) = self.sessions.get_mut(conn) else { return made };
         let mut reply = Reply::new(&mut made, session.resp3);
         let result = match which {
             C::Auth => auth(session, &config.requirepass, words, &mut reply),

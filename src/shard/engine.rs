@@ -350,6 +350,28 @@ impl Engine {
         }
     }
 
+    /// Counts a command that has run others ([`Engine::account`] of which has taken their times): all the time
+    /// since it began is its own.
+    pub fn account_since(
+        &mut self,
+        id: CommandId,
+        args: &[Vec<u8>],
+        began: Ticks,
+        outcome: Outcome,
+    ) {
+        self.start_timing();
+        let nanos = self.nanos(self.last.since(began));
+        self.stats.record_call(id, outcome);
+        self.stats.record_time(id, nanos, 1, self.config.latency_tracking);
+        if nanos >= self.slow_nanos {
+            let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+            self.note_slow(id, nanos, &args);
+        }
+        if nanos >= self.spike_nanos {
+            self.note_spike(id, nanos);
+        }
+    }
+
     #[cold]
     fn note_spike(&mut self, id: CommandId, nanos: u64) {
         let fast = CommandTable::get().command(id).flags.has(FAST);

@@ -294,6 +294,9 @@ impl Shard {
             return self.refuse(conn, Some(id), &error);
         }
         let queues = session.multi.is_some() && !passes_multi(command);
+        if self.scripts.is_busy && !Self::runs_while_busy(command, words) {
+            return self.refuse_busy(conn, id);
+        }
         let listens = session.subscribed.any() && !session.resp3;
         if !self.engine.has_no_limit()
             && (queues || command.flags.has(DENYOOM) || is_oom_exec(command, session))
@@ -352,6 +355,7 @@ impl Shard {
                 _ = engine.run(id, handler, &Request::new(words), state, out);
             }),
             (Run::Blocking(_), _) => self.run_blocking(conn, id, words),
+            (Run::Script(_), _) => self.run_script(conn, id, words),
             (Run::Walk(_) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
             (Run::Session(which), _) if is_about_transactions(which) => {
                 self.transaction_command(conn, id, which, words)
@@ -546,6 +550,13 @@ impl Shard {
         next
     }
 
+    /// A script: where its keys are, after all that its connection has sent before.
+    fn run_script(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
+        let spread = self.spread_of(CommandTable::get().command(id), words);
+        let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
+        self.when_drained(conn, |shard| shard.start_job(conn, job, spread))
+    }
+
     /// Whether this client may run a command that needs a permission of its own (DEBUG).
     pub(super) fn is_debug_allowed(&self, conn: ConnId, id: CommandId) -> CommandResult {
         if !CommandTable::get().command(id).flags.has(PROTECTED) {
@@ -553,6 +564,16 @@ impl Shard {
         }
         let Some(session) = self.sessions.get(conn) else { return Ok(()) };
         debug_is_allowed(self.engine.config.enable_debug_command, session.endpoint.is_local())
+    }
+
+    #[cold]
+    fn refuse_busy(&mut self, conn: ConnId, id: CommandId) -> Next {
+        let error = self.busy_reply();
+        if let Run::Session(SessionCommand::Exec) = CommandTable::get().command(id).run {
+            self.leave_multi(conn);
+            return self.refuse(conn, Some(id), &exec_aborted(&error));
+        }
+        self.refuse(conn, Some(id), &error)
     }
 
     #[cold]

@@ -7,6 +7,7 @@
 use super::Shard;
 use super::input::recycle_args;
 use super::message::{JobRequest, Message, Origin, OwnedCommand};
+use super::script_run::{Scope, Then};
 use super::{Waiting, blocking::Blocked};
 use crate::command::{
     Attempt, Command, CommandError, CommandTable, Request, Run, SessionCommand, database_number,
@@ -35,6 +36,10 @@ pub(super) enum Outcome {
     Waits(OwnedCommand, Option<i64>),
     /// Nothing happened: it needs these keys as well.
     Lacks(Vec<DbKey>),
+    /// Nothing happened: all shards have to stand still for it.
+    NeedsAll,
+    /// It is a script that is not over; somebody says with [`Shard::then`] what follows.
+    RunsOn,
 }
 
 impl Job {
@@ -77,6 +82,16 @@ impl Job {
         match self {
             Job::Command(command) => {
                 matches!(CommandTable::get().command(command.id).run, Run::Blocking(_))
+            }
+            Job::Block(_) => false,
+        }
+    }
+
+    /// Whether it is a script.
+    pub fn is_script(&self) -> bool {
+        match self {
+            Job::Command(command) => {
+                matches!(CommandTable::get().command(command.id).run, Run::Script(_))
             }
             Job::Block(_) => false,
         }
@@ -169,10 +184,38 @@ impl Shard {
         locks
     }
 
-    /// Runs a job whose keys are all here, and free or held by `under`.
-    pub(super) fn run_request(&mut self, request: JobRequest, under: Option<TxId>) {
+    /// Runs a job whose keys are all here, and free or held by `under`; false if it is not over.
+    pub(super) fn run_request(&mut self, request: JobRequest, under: Option<TxId>) -> bool {
+        if self.scripts.running.is_some() && request.job.is_script() {
+            // The Lua is taken. Who holds keys must not wait for it, and never has to: no transaction
+            // runs while a script waits.
+            match under {
+                None if !self.scripts.is_busy => self.scripts.queue.push_back(request),
+                _ => self.refuse_while_busy(request),
+            }
+            return true;
+        }
+        match self.run_job(&request.job, request.origin) {
+            Outcome::RunsOn => {
+                self.then(Then::Job(Box::new(request), under));
+                false
+            }
+            outcome => {
+                self.end_request(request, outcome, under);
+                true
+            }
+        }
+    }
+
+    /// A job whose keys are all here has run.
+    pub(super) fn end_request(
+        &mut self,
+        request: JobRequest,
+        outcome: Outcome,
+        under: Option<TxId>,
+    ) {
         let JobRequest { job, origin, number } = request;
-        match self.run_job(&job, origin) {
+        match outcome {
             Outcome::Reply(reply) => {
                 self.settle_changes(under);
                 self.deliver(origin, reply);
@@ -184,6 +227,8 @@ impl Shard {
             Outcome::Lacks(keys) => {
                 self.coordinate(JobRequest { job, origin, number: None }, keys);
             }
+            Outcome::NeedsAll => self.start_with_all(job, origin),
+            Outcome::RunsOn => unreachable!("it is not over"),
         }
     }
 
@@ -192,7 +237,7 @@ impl Shard {
         // The connection, if it lives on this shard.
         let client = (origin.shard == self.id()).then_some(origin.conn);
         let outcome = match job {
-            Job::Command(command) => self.run_owned(command),
+            Job::Command(command) => self.run_owned(command, client),
             Job::Block(block) => {
                 let mut reply = Vec::new();
                 if self.end_of_watch(block.watcher) {
@@ -209,7 +254,7 @@ impl Shard {
         outcome
     }
 
-    fn run_owned(&mut self, command: &OwnedCommand) -> Outcome {
+    fn run_owned(&mut self, command: &OwnedCommand, client: Option<ConnId>) -> Outcome {
         let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
         let (request, state) = (Request::new(&words), (command.db, command.resp3));
         let (id, mut reply) = (command.id, Vec::new());
@@ -230,6 +275,9 @@ impl Shard {
                     }
                     return Outcome::Waits(kept, until);
                 }
+            }
+            Run::Script(script) => {
+                return self.begin_script(script, command, (client, Scope::Keys));
             }
             _ => unreachable!("only commands that work on keys are jobs"),
         }

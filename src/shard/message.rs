@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::keyspace::{DbKey, Entry, ScanCursor};
 use crate::pubsub::{Change, MoveId, Publication};
 use crate::reactor::{Adoption, ConnId};
+use crate::scripting::Engine;
 use crate::session::Place;
 use crate::shard_map::ShardId;
 use crate::transaction::{TxId, Watcher};
@@ -146,6 +147,10 @@ pub enum PartWork {
     ClientList(Arc<super::clients::ClientFilter>),
     /// Note that these keys are watched.
     Watch(Watcher, Vec<DbKey>),
+    /// End the busy script, if it is one of this engine.
+    KillScript(Engine),
+    /// Tell which script is busy.
+    BusyScript,
     /// End the waiting of the client with this id, and count it.
     Unblock(u64, Unblock),
     /// Close the matching clients and count them; never the one with this id if it is to be skipped.
@@ -216,6 +221,8 @@ pub enum Message {
     LateReply(Box<(Origin, Vec<u8>)>),
     /// See [`JobRequest`].
     Job(Box<JobRequest>),
+    /// "Have all shards stand still for this script." To the shard of the connection.
+    JobForAll(Box<JobRequest>),
     /// The client who waits under this number waits no more.
     Unblock(TxId, Unblock),
     /// The transaction of this number waits no more for keys of this shard.

@@ -13,6 +13,7 @@ mod aftermath;
 mod background;
 pub mod batch;
 mod blocking;
+mod busy;
 pub mod clients;
 mod connection;
 mod crossing;
@@ -27,12 +28,16 @@ pub mod message;
 mod multi;
 mod output;
 mod parts;
+mod script_commands;
+mod script_run;
+mod scripts;
 pub mod room;
 mod server_commands;
 mod service;
 pub mod sessions;
 mod subscriptions;
 mod transactions;
+mod undo;
 mod whole;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -92,6 +97,8 @@ pub struct Shard {
     transactions: HashMap<TxId, transactions::Transaction, ahash::RandomState>,
     /// Blocks that run while all shards stand still.
     runs: HashMap<ConnId, whole::WholeRun, ahash::RandomState>,
+    /// Scripts: their Lua, and the one that runs.
+    scripts: scripts::Scripts,
     /// Who watches keys of this shard.
     watches: Watches,
     /// Who waits for keys of this shard.
@@ -158,6 +165,7 @@ impl Shard {
             operations: HashMap::default(),
             transactions: HashMap::default(),
             runs: HashMap::default(),
+            scripts: scripts::Scripts::default(),
             watches: Watches::default(),
             waits: Waits::default(),
             blocked: HashMap::default(),
@@ -204,11 +212,16 @@ impl Shard {
     fn open_turn(&mut self) {
         if !self.turn_open {
             self.turn_open = true;
-            self.engine.keyspace.set_now(clock::unix_ms());
+            if self.scripts.running.is_none() {
+                // For a script, time stands still.
+                self.engine.keyspace.set_now(clock::unix_ms());
+            }
             self.engine.start_timing();
             let now_ms = self.engine.keyspace.now_ms();
             self.engine.stats.sample_rates(now_ms);
-            self.refresh_room();
+            if self.scripts.running.is_none() {
+                self.refresh_room();
+            }
         }
     }
 
@@ -257,6 +270,9 @@ impl Shard {
         conn: ConnId,
         write: impl FnOnce(&mut Engine, &mut crate::resp::Reply<'_>),
     ) {
+        if self.scripts.awaited.as_ref().is_some_and(|awaited| awaited.conn == conn) {
+            return self.answer_parts_to_script(conn, write);
+        }
         if let Some(run) = self.runs.get_mut(&conn) {
             // It was a command of a block.
             let resp3 = self.sessions.get(conn).is_some_and(|session| session.resp3);

@@ -183,6 +183,8 @@ impl Shard {
             PartWork::Unblock(id, why) => {
                 Ok(Part::Count(u64::from(self.unblock_client(*id, *why))))
             }
+            PartWork::KillScript(engine) => Ok(self.kill_script(*engine)),
+            PartWork::BusyScript => Ok(self.busy_script()),
             PartWork::Watch(watcher, keys) => {
                 self.watch_keys(*watcher, keys.clone());
                 Ok(Part::Done)

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Shard;
 use super::fanout::DELIVERIES_PER_TURN;
-use super::message::Message;
+use super::message::{JobRequest, Message};
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
 use crate::session::{Endpoint, Hold, Session};
 
@@ -92,7 +92,9 @@ impl Service for Shard {
         }
         self.check_clients(now);
         self.check_deadlines();
-        let mut more = self.background_slice();
+        self.continue_busy_script();
+        let waits = self.scripts.running.is_some();
+        let mut more = (!waits && self.background_slice()) || self.scripts.is_busy;
         self.send_what_is_published();
         more |= self.fan_out();
         self.deliveries_left = DELIVERIES_PER_TURN;
@@ -165,7 +167,9 @@ impl Shard {
         }
     }
 
-    fn on_message(&mut self, message: Message) {
+    pub(super) fn on_message(&mut self, message: Message) {
+        let message = if self.scripts.is_busy { self.take_while_busy(message) } else { Some(message) };
+        let Some(message) = message else { return };
         match message {
             Message::Connection(adoption) => {
                 self.adopting = true;
@@ -182,6 +186,10 @@ impl Shard {
                 self.deliver(origin, reply);
             }
             Message::Job(request) => self.on_job(*request),
+            Message::JobForAll(request) => {
+                let JobRequest { job, origin, .. } = *request;
+                self.start_with_all(job, origin);
+            }
             Message::Unblock(number, why) => self.unblock(number, why),
             Message::Forget(number) => self.on_forget(number),
             Message::Unwatch(watcher) => self.on_unwatch(watcher),

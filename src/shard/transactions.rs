@@ -13,6 +13,7 @@
 
 use super::blocking::Offer;
 use super::job::{Job, Outcome};
+use super::script_run::Then;
 use super::message::{
     Conclusion, Ending, Grant, JobRequest, Loan, Message, Origin, OwnedCommand, Schedule, Unblock,
     Wanted,
@@ -34,6 +35,8 @@ pub(super) enum Work {
     Serve(Box<Offer>),
     /// Has every shard, standing still, do its part of a command.
     Parts(ConnId, OwnedCommand),
+    /// Runs a script while all shards stand still.
+    Script(Job, Origin),
     /// Runs a block with commands that concern all shards, while all stand still.
     Whole(Box<Block>, Origin),
 }
@@ -110,7 +113,7 @@ impl Shard {
         let watcher = match &work {
             Work::Job(job, _) => job.watcher(),
             Work::Whole(block, _) => block.watcher,
-            Work::Parts(..) | Work::Serve(_) => None,
+            Work::Parts(..) | Work::Serve(_) | Work::Script(..) => None,
         };
         let wanted = participants.clone();
         self.transactions.insert(tx, Transaction::new(work, participants));
@@ -270,8 +273,9 @@ impl Shard {
         while let Some(tx) = self.granted.pop_front() {
             match self.waiting.remove(&tx) {
                 Some(Waiting::Job(request)) => {
-                    self.run_request(*request, Some(tx));
-                    self.engine.locks.release(tx, &mut self.granted);
+                    if self.run_request(*request, Some(tx)) {
+                        self.engine.locks.release(tx, &mut self.granted);
+                    }
                 }
                 Some(Waiting::Part(request)) => {
                     self.run_part(&request);
@@ -361,6 +365,7 @@ impl Shard {
         match work {
             Work::Parts(conn, command) => self.run_exclusive_parts(conn, command, tx),
             Work::Whole(block, origin) => self.run_whole(tx, block, origin, is_broken),
+            Work::Script(job, origin) => self.run_script_with_all(tx, job, origin),
             Work::Serve(offer) => self.serve_offer(tx, *offer, participants, cancelled),
             Work::Job(job, origin) => {
                 let is_gone = job.is_blocking() && self.sessions.get(origin.conn).is_none();
@@ -368,6 +373,9 @@ impl Shard {
                     Some(why) => Outcome::Reply(self.cancelled_reply(&job, why)),
                     None => self.run_with_loans(&job, origin, &participants, is_broken),
                 };
+                if let Outcome::RunsOn = outcome {
+                    return self.then(Then::Loans(tx, job, origin, participants));
+                }
                 self.conclude_job(tx, (job, origin), participants, outcome);
             }
         }
@@ -398,7 +406,8 @@ impl Shard {
         outcome
     }
 
-    fn conclude_job(
+    /// A transaction has run: everything goes home, and what follows from its outcome is done.
+    pub(super) fn conclude_job(
         &mut self,
         tx: TxId,
         (job, origin): (Job, Origin),
@@ -420,6 +429,11 @@ impl Shard {
                 // Under a new number: this one is about to be over.
                 self.coordinate(JobRequest { job, origin, number: None }, further);
             }
+            Outcome::NeedsAll => {
+                self.send_home(tx, &participants, |_, _| Ending::Over);
+                self.start_with_all(job, origin);
+            }
+            Outcome::RunsOn => unreachable!("it is not over"),
         }
         self.release(tx);
     }

@@ -132,6 +132,10 @@ impl Shard {
         let tx = run.tx;
         match kind {
             Run::Session(which) => return self.step_of_session(conn, which, &command),
+            Run::Script(_) => {
+                self.run_script_of_block(tx, conn, &command);
+                return Step::Waits;
+            }
             Run::EveryShard(_) | Run::Walk(_) => {
                 self.start_parts_of(conn, command, Some((tx, false)));
                 return Step::Waits;
@@ -262,6 +266,9 @@ impl Shard {
     /// Keys that a block borrows have come.
     pub(super) fn on_fetched(&mut self, conn: ConnId, entries: Vec<Loan>) {
         self.adopt_entries(entries);
+        if self.script_fetches(conn) {
+            return self.on_fetched_for_script();
+        }
         let Some(run) = self.runs.get_mut(&conn) else {
             unreachable!("a block stays until its last command")
         };
@@ -271,7 +278,8 @@ impl Shard {
         }
     }
 
-    fn give_back_borrowed(&mut self, tx: TxId, borrowed: Vec<DbKey>) {
+    /// What was borrowed for a command goes home, and the others stand still further on.
+    pub(super) fn give_back_borrowed(&mut self, tx: TxId, borrowed: Vec<DbKey>) {
         let (me, (mut changed, _)) = (self.id(), self.engine.changes.take());
         let mut by_owner = Vec::new();
         borrowed.into_iter().for_each(|key| self.add_participant(&mut by_owner, key));
@@ -289,13 +297,18 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(conn) {
             session.executing = None;
         }
+        self.end_stand_still(run.tx);
+        self.deliver(run.origin, run.out);
+        self.release(run.tx);
+    }
+
+    /// The other shards need not stand still for `tx` any more.
+    pub(super) fn end_stand_still(&mut self, tx: TxId) {
         let others: Vec<ShardId> =
             self.engine.shards.iter().filter(|shard| *shard != self.engine.id).collect();
         for shard in others {
-            self.conclude(shard, run.tx, Vec::new(), Vec::new(), Ending::Over);
+            self.conclude(shard, tx, Vec::new(), Vec::new(), Ending::Over);
         }
-        self.deliver(run.origin, run.out);
-        self.release(run.tx);
     }
 
     /// The protocol that a block, or else the session of `conn`, speaks at the moment.

@@ -55,8 +55,8 @@ fn samples(request: &Request<'_>) -> CommandResult<usize> {
     Ok(samples)
 }
 
-/// Bytes of an entry and all it points to.
-fn entry_bytes(entry: &Entry, samples: usize) -> usize {
+/// Bytes of an entry and all it points to, as far as so many samples tell (0 for all).
+pub fn entry_bytes(entry: &Entry, samples: usize) -> usize {
     let payload = match entry.value() {
         ValueRef::Str(StrRef::Bytes(bytes)) if entry.kind() == Kind::Raw => bytes.len(),
         ValueRef::Str(_) => 0,

@@ -9,6 +9,7 @@ use super::decode::{Limits, ValueDecoder};
 use super::encode::{Compression, type_code, write_value};
 use super::input::{Error, Input};
 use super::type_code::TypeCode;
+use super::write_file::{opcode, write_function};
 use crate::keyspace::{Value, ValueRef};
 
 /// Bytes of the checksum.
@@ -50,6 +51,75 @@ pub fn restore(body: &[u8], version: u16, limits: Limits) -> Result<Value, Error
         // A payload is here whole, so the value never waits for more.
         if let Some(value) = decoder.slice(&mut input, usize::MAX)? {
             return Ok(value);
+        }
+    }
+}
+
+/// The payload of FUNCTION DUMP for libraries of these texts.
+pub fn dump_libraries<'a>(
+    texts: impl Iterator<Item = &'a [u8]>,
+    compression: Compression,
+) -> Vec<u8> {
+    let mut out = Vec::new();
+    texts.for_each(|text| write_function(text, compression, &mut out));
+    seal(0, &mut out);
+    out
+}
+
+/// Why a payload is not one of FUNCTION DUMP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unreadable {
+    /// Its checksum is wrong, or it comes from the future.
+    Seal,
+    /// It holds something else.
+    NoLibrary,
+    /// Its libraries are in the form that was given up before 7.0.
+    BeforeRelease,
+    /// It ends within a library.
+    Damaged,
+}
+
+/// The texts of the libraries in a payload of FUNCTION DUMP.
+pub fn libraries(payload: &[u8]) -> Result<Vec<Vec<u8>>, Unreadable> {
+    let (body, _) = open(payload).ok_or(Unreadable::Seal)?;
+    let mut input = Input::new(body);
+    let mut texts = Vec::new();
+    while input.mark() < body.len() {
+        match input.byte().map_err(|_| Unreadable::Damaged)? {
+            opcode::FUNCTION => {
+                let text = input.text().map_err(|_| Unreadable::Damaged)?;
+                texts.push(text.into_bytes());
+            }
+            opcode::FUNCTION_BEFORE_RELEASE => return Err(Unreadable::BeforeRelease),
+            _ => return Err(Unreadable::NoLibrary),
+        }
+    }
+    Ok(texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// FUNCTION DUMP of Redis 7.0.15: one library.
+    const CAPTURED: &[u8] = include_bytes!("../../../tests/vectors/rdb/function-dump.bin");
+
+    #[test]
+    fn libraries_come_back_and_damage_is_noticed() {
+        let texts = libraries(CAPTURED).expect("libraries");
+        assert!(texts.len() == 1 && texts[0].starts_with(b"#!lua name="));
+        let again = dump_libraries(texts.iter().map(Vec::as_slice), Compression::ALL);
+        assert_eq!(again, CAPTURED);
+        assert_eq!(libraries(&dump_libraries([].into_iter(), Compression::ALL)), Ok(Vec::new()));
+        assert_eq!(libraries(&CAPTURED[1..]), Err(Unreadable::Seal));
+        for (body, reason) in [
+            (&b"\xf5\x05abc"[..], Unreadable::Damaged),
+            (b"\xf6\x00", Unreadable::BeforeRelease),
+            (b"\x00\x01a", Unreadable::NoLibrary),
+        ] {
+            let mut payload = body.to_vec();
+            seal(0, &mut payload);
+            assert_eq!(libraries(&payload), Err(reason));
         }
     }
 }

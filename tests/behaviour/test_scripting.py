@@ -74,7 +74,7 @@ test_script_errors = table(
     (("EVALSHA", "short", 0), Error("NOSCRIPT No matching script. Please use EVAL.")),
     (("EVAL_RO", "return redis.call('SET', 'k', 'v')", 0), error_like(r"ERR Write commands are not allowed from read-only scripts\. .*")),
     (("EVAL_RO", "return redis.call('GET', 's')", 0), "v"),
-    (("EVAL", "return redis.call('SUBSCRIBE', 'ch')", 0), error_like("ERR This Redis command is not allowed from script .*")),
+    (("EVAL", "return redis.call('BLPOP', 'l', 0)", 0), error_like("ERR This Redis command is not allowed from script .*")),
     (("EVAL", "return redis.call('MULTI')", 0), error_like("ERR This Redis command is not allowed from script .*")),
     (("EVAL", "return redis.call('EVAL', 'return 1', 0)", 0), error_like("ERR This Redis command is not allowed from script .*")),
 )

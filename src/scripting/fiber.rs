@@ -1,0 +1,299 @@
+//! A script on a stack of its own: it stops where it needs the server, and goes on with the answer.
+//!
+//! Why: a shard never waits, yet a script that runs long must let the shard look at its sockets (to
+//! answer BUSY, to hear SCRIPT KILL), and one that holds all shards has to wait for keys of others. Lua
+//! cannot yield through its own C functions, so the whole VM is on a stack that is left and entered
+//! again. A switch takes some ten nanoseconds.
+
+use std::rc::Rc;
+
+use corosensei::stack::DefaultStack;
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+
+use super::host::{Abort, Host, LogLevel, Tick};
+use super::vm::{Compiled, Invocation, Outcome, Vm};
+use crate::resp::Reply;
+
+/// Bytes of a stack, taken from the kernel as they are touched. Lua nests its C functions 200 deep, and some of
+/// them have buffers of 8 KiB.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+/// The words of a command, one after the other in one buffer.
+#[derive(Default)]
+pub struct Words {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Words {
+    fn set(&mut self, words: &[&[u8]]) {
+        self.bytes.clear();
+        self.ends.clear();
+        for word in words {
+            self.bytes.extend_from_slice(word);
+            self.ends.push(self.bytes.len());
+        }
+    }
+
+    /// The words.
+    pub fn list(&self) -> Vec<&[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end]).collect()
+    }
+}
+
+/// What a script needs of the server.
+pub enum Ask {
+    /// Run this command. Its reply goes behind what is in `wire`.
+    Call {
+        /// The command.
+        words: Words,
+        /// Whether the reply is to be in RESP3.
+        resp3: bool,
+        /// An empty buffer for the reply.
+        wire: Vec<u8>,
+    },
+    /// May it go on?
+    Tick,
+    /// Write this to the log.
+    Log(LogLevel, Vec<u8>),
+    /// May the user run this command?
+    MayCall(Words),
+}
+
+/// The answer to an [`Ask`].
+pub enum Answer {
+    /// To a script that has not begun, to a tick and to a line for the log: go on.
+    GoOn,
+    /// The command has run; the buffers come back.
+    Replied(Words, Vec<u8>),
+    /// Whether the user may run it; `None` if there is no such command.
+    May(Words, Option<bool>),
+    /// The script is over.
+    Abort(Abort),
+}
+
+/// How a script ended.
+pub struct Ended {
+    /// Its reply; empty after [`Abort::Again`].
+    pub reply: Vec<u8>,
+    /// What became of it.
+    pub outcome: Result<Outcome, Abort>,
+}
+
+/// What a script does next.
+pub enum Turn {
+    /// It waits for the answer to this.
+    Asks(Ask),
+    /// It is over.
+    Ended(Ended),
+}
+
+/// What to run; everything is owned, for it lies on the script's stack.
+pub struct Program {
+    /// The Lua that compiled it.
+    pub vm: Rc<Vm>,
+    /// The script.
+    pub function: Compiled,
+    /// What errors call it.
+    pub name: String,
+    /// Its keys.
+    pub keys: Vec<Vec<u8>>,
+    /// Its other arguments.
+    pub args: Vec<Vec<u8>>,
+    /// Whether its client reads RESP3.
+    pub resp3: bool,
+}
+
+/// A stack that no script uses.
+pub struct SpareStack(DefaultStack);
+
+/// See the module.
+pub struct Fiber {
+    coroutine: Option<Coroutine<Answer, Ask, Ended, DefaultStack>>,
+}
+
+impl Fiber {
+    /// A script that begins when it is first resumed.
+    ///
+    /// Panics if the kernel gives no memory for a stack.
+    pub fn new(program: Program, spare: Option<SpareStack>) -> Self {
+        let stack = spare.map(|spare| spare.0);
+        let stack = stack.unwrap_or_else(|| {
+            DefaultStack::new(STACK_BYTES).unwrap_or_else(|error| panic!("no stack: {error}"))
+        });
+        let coroutine = Coroutine::with_stack(stack, move |yielder, _: Answer| {
+            let mut host = Outside { yielder, words: Words::default() };
+            run(&program, &mut host)
+        });
+        Self { coroutine: Some(coroutine) }
+    }
+
+    /// Goes on with the answer to what was asked last.
+    pub fn resume(&mut self, answer: Answer) -> Turn {
+        let Some(coroutine) = &mut self.coroutine else {
+            unreachable!("a script that is over is not resumed")
+        };
+        match coroutine.resume(answer) {
+            CoroutineResult::Yield(ask) => Turn::Asks(ask),
+            CoroutineResult::Return(ended) => Turn::Ended(ended),
+        }
+    }
+
+    /// The stack of a script that is over, for the next one.
+    pub fn into_stack(mut self) -> Option<SpareStack> {
+        let coroutine = self.coroutine.take()?;
+        if coroutine.done() {
+            return Some(SpareStack(coroutine.into_stack()));
+        }
+        std::mem::forget(coroutine);
+        None
+    }
+}
+
+impl Drop for Fiber {
+    /// Who is dropped before its end (the process ends) leaves its stack behind: it cannot be unwound
+    /// through the frames of C.
+    fn drop(&mut self) {
+        if let Some(coroutine) = self.coroutine.take()
+            && !coroutine.done()
+        {
+            std::mem::forget(coroutine);
+        }
+    }
+}
+
+fn run(program: &Program, host: &mut Outside<'_>) -> Ended {
+    let keys: Vec<&[u8]> = program.keys.iter().map(Vec::as_slice).collect();
+    let args: Vec<&[u8]> = program.args.iter().map(Vec::as_slice).collect();
+    let call =
+        Invocation { function: &program.function, name: &program.name, keys: &keys, args: &args };
+    let mut reply = Vec::new();
+    let outcome = program.vm.run(&call, host, &mut Reply::new(&mut reply, program.resp3));
+    Ended { reply, outcome }
+}
+
+/// The server, as a script on its own stack sees it.
+struct Outside<'y> {
+    yielder: &'y Yielder<Answer, Ask>,
+    words: Words,
+}
+
+impl Outside<'_> {
+    fn ask(&mut self, ask: Ask) -> Result<Answer, Abort> {
+        match self.yielder.suspend(ask) {
+            Answer::Abort(abort) => Err(abort),
+            answer => Ok(answer),
+        }
+    }
+}
+
+impl Host for Outside<'_> {
+    fn call(&mut self, args: &[&[u8]], resp3: bool, out: &mut Vec<u8>) -> Result<(), Abort> {
+        let mut words = std::mem::take(&mut self.words);
+        words.set(args);
+        let wire = std::mem::take(out);
+        match self.ask(Ask::Call { words, resp3, wire })? {
+            Answer::Replied(words, wire) => (self.words, *out) = (words, wire),
+            _ => unreachable!("a command is answered with its reply"),
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Tick {
+        self.ask(Ask::Tick).map(|_| ())
+    }
+
+    fn log(&mut self, level: LogLevel, text: &[u8]) {
+        // An abort is told again at the next tick.
+        _ = self.ask(Ask::Log(level, text.to_vec()));
+    }
+
+    fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {
+        let mut words = std::mem::take(&mut self.words);
+        words.set(args);
+        match self.ask(Ask::MayCall(words)) {
+            Ok(Answer::May(words, may)) => {
+                self.words = words;
+                may
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scripting::{Engine, Random};
+
+    fn fiber(vm: &Rc<Vm>, script: &str, spare: Option<SpareStack>) -> Fiber {
+        let function = vm.compile(script.as_bytes()).expect("a script");
+        let program = Program {
+            vm: Rc::clone(vm),
+            function,
+            name: "test".into(),
+            keys: vec![b"k".to_vec()],
+            args: vec![b"a".to_vec()],
+            resp3: false,
+        };
+        Fiber::new(program, spare)
+    }
+
+    #[test]
+    fn a_script_stops_where_it_needs_the_server_whatever_it_is_in() {
+        let vm = Rc::new(Vm::new(Engine::Scripts, &Random::default()));
+        let mut spare = None;
+        for script in [
+            "return redis.call('GET', KEYS[1], ARGV[1])",
+            "return select(2, pcall(redis.call, 'GET', KEYS[1], ARGV[1]))",
+            "local r string.gsub('x', 'x', function() r = redis.call('GET', KEYS[1], ARGV[1]) end) return r",
+            "return coroutine.wrap(function() return redis.call('GET', KEYS[1], ARGV[1]) end)()",
+        ] {
+            let mut fiber = fiber(&vm, script, spare.take());
+            let Turn::Asks(Ask::Call { words, resp3: false, mut wire }) =
+                fiber.resume(Answer::GoOn)
+            else {
+                panic!("{script} calls first");
+            };
+            let expected: [&[u8]; 3] = [b"GET", b"k", b"a"];
+            assert_eq!(words.list(), expected, "{script}");
+            wire.extend_from_slice(b"$1\r\nv\r\n");
+            let Turn::Ended(ended) = fiber.resume(Answer::Replied(words, wire)) else {
+                panic!("{script} ends then");
+            };
+            assert_eq!((ended.reply.as_slice(), ended.outcome), (&b"$1\r\nv\r\n"[..], Ok(Outcome::Done)));
+            spare = fiber.into_stack();
+            assert!(spare.is_some(), "its stack is free");
+        }
+    }
+
+    #[test]
+    fn a_script_that_is_stopped_for_ever_leaves_room_for_others() {
+        let vm = Rc::new(Vm::new(Engine::Scripts, &Random::default()));
+        let mut stuck = fiber(&vm, "redis.call('PING')", None);
+        assert!(matches!(stuck.resume(Answer::GoOn), Turn::Asks(Ask::Call { .. })));
+        // Within it, others may come and go.
+        let mut nested = fiber(&vm, "return #KEYS", None);
+        let Turn::Ended(ended) = nested.resume(Answer::GoOn) else { panic!("it asks nothing") };
+        assert_eq!(ended.reply, b":1\r\n");
+        let Turn::Ended(ended) = stuck.resume(Answer::Abort(Abort::Again)) else {
+            panic!("it was aborted");
+        };
+        assert_eq!(ended.outcome, Err(Abort::Again));
+        drop(fiber(&vm, "redis.call('PING')", None));
+    }
+
+    #[test]
+    fn a_loop_asks_whether_it_may_go_on() {
+        let vm = Rc::new(Vm::new(Engine::Scripts, &Random::default()));
+        let mut fiber = fiber(&vm, "while true do end", None);
+        for _ in 0..3 {
+            assert!(matches!(fiber.resume(Answer::GoOn), Turn::Asks(Ask::Tick)));
+        }
+        let Turn::Ended(ended) = fiber.resume(Answer::Abort(Abort::Killed("enough"))) else {
+            panic!("it was killed");
+        };
+        assert_eq!(ended.reply, b"-ERR enough script: test, on @user_script:1.\r\n");
+    }
+}
