@@ -54,7 +54,8 @@ impl ScriptCommand {
     }
 }
 
-const RUNS: Flags = NOSCRIPT.with(STALE).with(SKIP_MONITOR).with(NO_MANDATORY_KEYS).with(MOVABLEKEYS);
+const RUNS: Flags =
+    NOSCRIPT.with(STALE).with(SKIP_MONITOR).with(NO_MANDATORY_KEYS).with(MOVABLEKEYS);
 const READS: Flags = RUNS.with(READONLY);
 const CHANGES_LIBRARIES: Flags = NOSCRIPT.with(WRITE);
 const KEYS: &[KeySpec] = &[KeySpec::counted(2, Access::ReadWrite, &["ACCESS", "UPDATE"])];

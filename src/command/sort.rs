@@ -344,7 +344,9 @@ fn weigh(
         };
         Ok(Row { element, weight })
     };
-    elements.into_iter().map(weigh).collect()
+    // All are looked up before one of them fails: each look-up counts, and in vain it is an event.
+    let rows: Vec<CommandResult<Row>> = elements.into_iter().map(weigh).collect();
+    rows.into_iter().collect()
 }
 
 /// A weight, read as C's `strtod` reads it. It is the whole text, up to a zero byte.

@@ -9,7 +9,7 @@ use super::spec::*;
 use super::streams_claim::{xautoclaim, xclaim};
 use super::streams_groups::*;
 use super::streams_info::*;
-use super::streams_read::{xread, xreadgroup};
+use super::streams_read::{XREAD, XREADGROUP};
 use super::{Class, Command, CommandError, CommandResult, Ctx, Request, Run};
 use crate::config::Config;
 use crate::datatypes::stream::{
@@ -54,8 +54,8 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "xlen", arity: Arity::Exactly(2), flags: READONLY.with(FAST), group: Group::Stream, keys: KEY_LOOK, categories: &[], run: Run::Data(xlen) },
     Command { name: "xpending", arity: Arity::AtLeast(3), flags: READONLY, group: Group::Stream, keys: KEY_READ, categories: &[], run: Run::Data(xpending) },
     Command { name: "xrange", arity: Arity::AtLeast(4), flags: READONLY, group: Group::Stream, keys: KEY_READ, categories: &[], run: Run::Data(xrange) },
-    Command { name: "xread", arity: Arity::AtLeast(4), flags: READS_MANY, group: Group::Stream, keys: KEYS_OF_XREAD, categories: &[], run: Run::Data(xread) },
-    Command { name: "xreadgroup", arity: Arity::AtLeast(7), flags: READS_FOR_GROUP, group: Group::Stream, keys: KEYS_OF_XREADGROUP, categories: &[], run: Run::Data(xreadgroup) },
+    Command { name: "xread", arity: Arity::AtLeast(4), flags: READS_MANY, group: Group::Stream, keys: KEYS_OF_XREAD, categories: &[], run: Run::Blocking(XREAD) },
+    Command { name: "xreadgroup", arity: Arity::AtLeast(7), flags: READS_FOR_GROUP, group: Group::Stream, keys: KEYS_OF_XREADGROUP, categories: &[], run: Run::Blocking(XREADGROUP) },
     Command { name: "xrevrange", arity: Arity::AtLeast(4), flags: READONLY, group: Group::Stream, keys: KEY_READ, categories: &[], run: Run::Data(xrevrange) },
     Command { name: "xsetid", arity: Arity::AtLeast(3), flags: WRITE_GROWS.with(FAST), group: Group::Stream, keys: KEY_UPDATE, categories: &[], run: Run::Data(xsetid) },
     Command { name: "xtrim", arity: Arity::AtLeast(4), flags: WRITE, group: Group::Stream, keys: KEY_DELETE, categories: &[], run: Run::Data(xtrim) },

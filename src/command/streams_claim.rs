@@ -302,8 +302,10 @@ pub(super) fn xautoclaim(
 ) -> CommandResult {
     let (key, group) = (request.key(1), request.arg(2));
     let now_ms = ctx.now_ms();
+    // Redis looks the key up first, which counts, and complains about the arguments first.
+    let found = check_group(ctx, &key, group);
     let auto = AutoClaim::parse(request, now_ms)?;
-    check_group(ctx, &key, group)?;
+    found?;
     if auto.count > AUTOCLAIM_COUNT_IN_MEMORY_MAX {
         return Err(CommandError::text(
             "ERR Insufficient memory, failed allocating transient memory, COUNT too high.",

@@ -171,7 +171,8 @@ pub(super) fn destroy(
     let stream = ctx.keyspace[ctx.db].get_mut::<Stream>(&key)?.ok_or(NO_KEY_FOR_GROUP)?;
     let destroyed = stream.remove_group(request.arg(3)).is_some();
     if destroyed {
-        group_changed(ctx, &key, Some("xgroup-destroy"));
+        // Who waits for the group has to hear of it, unlike of other changes of groups.
+        ctx.changed(&key, Class::Stream, "xgroup-destroy");
     }
     reply.integer(i64::from(destroyed));
     Ok(())

@@ -1,66 +1,117 @@
 //! XREAD and XREADGROUP: entries of several streams, for anybody or for a consumer of a group.
 //!
-//! Promise: [`try_read`] either answers or says that there is nothing to answer with, in which case it has
-//! written and changed nothing: a consumer becomes known when it is served. So whoever may wait can call it
-//! again whenever one of the keys has got new entries.
+//! Promise: a command that has to wait has written and changed nothing; a consumer becomes known when it is
+//! served. Who waited is served from one key and with a bounded number of entries, as in Redis.
 
+use super::blocking::milliseconds;
 use super::collection::integer;
-use super::streams::{group_changed, id_argument, no_key_or_group, write_entry};
-use super::{CommandError, CommandResult, Ctx, Request};
+use super::streams::{bulk_id, group_changed, id_argument, no_key_or_group, write_entry};
+use super::{Attempt, Blocking, CommandError, CommandResult, Ctx, Request};
 use crate::datatypes::stream::{Delivery, Stream, StreamId};
-use crate::keyspace::Key;
+use crate::keyspace::{Key, TypeName, ValueRef};
 use crate::resp::Reply;
 
+/// Entries for who had to wait and gave no COUNT (Redis 7.0 `t_stream.c`, XREAD_BLOCKED_DEFAULT_COUNT).
+const WAITED_COUNT_DEFAULT: &[u8] = b"1000";
+
 /// XREAD [COUNT count] [BLOCK milliseconds] STREAMS key [key …] id [id …]
-pub(super) fn xread(
-    ctx: &mut Ctx<'_>,
-    request: &Request<'_>,
-    reply: &mut Reply<'_>,
-) -> CommandResult {
-    if try_read(ctx, request, reply)?.is_none() {
-        reply.null_array();
-    }
-    Ok(())
-}
+pub(super) const XREAD: Blocking = Blocking {
+    attempt,
+    serve: serve_waiting,
+    wants: |found| found == Some(TypeName::Stream),
+    nothing: |reply| reply.null_array(),
+    timed_out: |reply| reply.null_array(),
+    keep: Some(keep),
+};
 
 /// XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key …]
 /// id [id …]
-pub(super) fn xreadgroup(
-    ctx: &mut Ctx<'_>,
-    request: &Request<'_>,
-    reply: &mut Reply<'_>,
-) -> CommandResult {
-    xread(ctx, request, reply)
-}
+///
+/// It is interested in keys of any kind: a key that is no stream any more ends the waiting.
+pub(super) const XREADGROUP: Blocking = Blocking { wants: |_| true, ..XREAD };
 
-/// Answers with the entries that are there; `None`, and no reply, if none is.
-pub(super) fn try_read(
+/// Answers with the entries that are there, or waits if it may.
+fn attempt(
     ctx: &mut Ctx<'_>,
     request: &Request<'_>,
     reply: &mut Reply<'_>,
-) -> CommandResult<Option<()>> {
-    let read = Read::parse(request, ctx.now_ms())?;
+) -> CommandResult<Attempt> {
+    let read = Read::parse(ctx, request)?;
     let from = read.resolve(ctx, request)?;
     let mut served = 0;
     let mut all = None;
     for (number, from) in from.into_iter().enumerate() {
         let key = request.key(read.keys_at + number);
-        let Some(from) = read.ready(ctx, &key, from)? else { continue };
+        let Some(ready) = read.ready(ctx, &key, from)? else { continue };
         all = all.or_else(|| Some(reply.deferred()));
         served += 1;
-        if !reply.resp3() {
-            reply.array(2);
+        read.serve(ctx, &key, ready, reply)?;
+    }
+    match (all, read.block) {
+        (Some(all), _) if reply.resp3() => reply.set_map_len(all, served),
+        (Some(all), _) => reply.set_array_len(all, served),
+        (None, Some(until)) => return Ok(Attempt::Wait(until)),
+        (None, None) => reply.null_array(),
+    }
+    Ok(Attempt::Done)
+}
+
+/// Answers who waits with what one of its keys has now; false if that is nothing.
+fn serve_waiting(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    key: &Key<'_>,
+    reply: &mut Reply<'_>,
+) -> CommandResult<bool> {
+    let read = Read::parse(ctx, request)?;
+    if let Some((group, _)) = read.group {
+        let found = ctx.keyspace[ctx.db].peek(key).map(|entry| entry.value());
+        let Some(ValueRef::Stream(stream)) = found else {
+            return Err(CommandError::text("UNBLOCKED the stream key no longer exists"));
+        };
+        if stream.group(group).is_none() {
+            return Err(CommandError::text(
+                "NOGROUP the consumer group this client was blocked on no longer exists",
+            ));
         }
-        reply.bulk(key.bytes);
-        read.serve(ctx, &key, from, reply)?;
     }
-    let Some(all) = all else { return Ok(None) };
+    // Of a key that is named twice, the first id counts.
+    let keys = request.rest(read.keys_at).iter().take(read.keys);
+    let Some(number) = keys.into_iter().position(|name| *name == key.bytes) else {
+        return Ok(false);
+    };
+    let from = match request.arg(read.keys_at + read.keys + number) {
+        b">" => From::Undelivered,
+        id => From::After(id_argument(id)?),
+    };
+    let Some(ready) = read.ready(ctx, key, from)? else { return Ok(false) };
     if reply.resp3() {
-        reply.set_map_len(all, served);
+        reply.map(1);
     } else {
-        reply.set_array_len(all, served);
+        reply.array(1);
     }
-    Ok(Some(()))
+    read.serve(ctx, key, ready, reply)?;
+    Ok(true)
+}
+
+/// The arguments to wait with: `$` is the last entry of now, not of later, and there is a COUNT.
+fn keep(ctx: &mut Ctx<'_>, request: &Request<'_>) -> Vec<Vec<u8>> {
+    let mut args: Vec<Vec<u8>> = request.args().iter().map(|arg| arg.to_vec()).collect();
+    let Ok(read) = Read::parse(ctx, request) else { return args };
+    for (number, id) in args[read.keys_at + read.keys..].iter_mut().enumerate() {
+        if id == b"$" {
+            let key = request.key(read.keys_at + number);
+            let stream = ctx.keyspace[ctx.db].peek_as::<Stream>(&key).ok().flatten();
+            let last = stream.map_or(StreamId::MIN, |stream| stream.counters().last_id);
+            *id = last.to_string().into_bytes();
+        }
+    }
+    if read.count == usize::MAX {
+        let count = [b"COUNT", WAITED_COUNT_DEFAULT].map(<[u8]>::to_vec);
+        let streams_at = read.keys_at - 1;
+        args.splice(streams_at..streams_at, count);
+    }
+    args
 }
 
 /// What XREAD or XREADGROUP is asked for.
@@ -69,6 +120,8 @@ struct Read<'a> {
     /// Group and consumer.
     group: Option<(&'a [u8], &'a [u8])>,
     no_acknowledgement: bool,
+    /// Whether it waits if there is nothing, and until when (unix ms; `None` for ever).
+    block: Option<Option<i64>>,
     /// Where the keys are.
     keys_at: usize,
     /// How many keys there are, and as many ids after them.
@@ -111,14 +164,15 @@ const UNDELIVERED_IN_XREAD: CommandError = CommandError::text(
 );
 
 impl<'a> Read<'a> {
-    fn parse(request: &Request<'a>, now_ms: i64) -> CommandResult<Self> {
+    fn parse(ctx: &Ctx<'_>, request: &Request<'a>) -> CommandResult<Self> {
         let for_group = request.is_word(0, "xreadgroup");
         let (mut count, mut group, mut no_acknowledgement) = (usize::MAX, None, false);
+        let mut block = None;
         let mut at = 1;
         loop {
             match (request.get(at + 1), request.get(at + 2)) {
                 (Some(time), _) if request.is_word(at, "block") => {
-                    check_timeout(time, now_ms)?;
+                    block = Some(milliseconds(ctx, time)?);
                     at += 2;
                 }
                 (Some(number), _) if request.is_word(at, "count") => {
@@ -158,7 +212,7 @@ impl<'a> Read<'a> {
         if for_group && group.is_none() {
             return Err(CommandError::text("ERR Missing GROUP option for XREADGROUP"));
         }
-        Ok(Self { count, group, no_acknowledgement, keys_at, keys: words / 2 })
+        Ok(Self { count, group, no_acknowledgement, block, keys_at, keys: words / 2 })
     }
 
     /// Looks at every key and its id before anything is read: one mistake, and nothing is served.
@@ -205,7 +259,7 @@ impl<'a> Read<'a> {
         })
     }
 
-    /// Writes the entries of one stream.
+    /// Writes the name and the entries of one stream.
     fn serve(
         &self,
         ctx: &mut Ctx<'_>,
@@ -213,6 +267,10 @@ impl<'a> Read<'a> {
         ready: Ready,
         reply: &mut Reply<'_>,
     ) -> CommandResult {
+        if !reply.resp3() {
+            reply.array(2);
+        }
+        reply.bulk(key.bytes);
         let array = reply.deferred();
         let served = match ready {
             Ready::Entries(id) => {
@@ -270,19 +328,6 @@ impl<'a> Read<'a> {
 /// Writes an entry that is pending for somebody but was removed.
 fn write_removed(reply: &mut Reply<'_>, id: StreamId) {
     reply.array(2);
-    super::streams::bulk_id(reply, id);
+    bulk_id(reply, id);
     reply.null_array();
-}
-
-/// How long XREAD would wait, in ms: said wrongly, it is an error even if nobody has to wait.
-fn check_timeout(text: &[u8], now_ms: i64) -> CommandResult {
-    let time = integer(text)
-        .map_err(|_| CommandError::text("ERR timeout is not an integer or out of range"))?;
-    if time < 0 {
-        return Err(CommandError::text("ERR timeout is negative"));
-    }
-    if time.checked_add(now_ms).is_none() {
-        return Err(CommandError::text("ERR timeout is out of range"));
-    }
-    Ok(())
 }

@@ -262,7 +262,10 @@ mod tests {
             let Turn::Ended(ended) = fiber.resume(Answer::Replied(words, wire)) else {
                 panic!("{script} ends then");
             };
-            assert_eq!((ended.reply.as_slice(), ended.outcome), (&b"$1\r\nv\r\n"[..], Ok(Outcome::Done)));
+            assert_eq!(
+                (ended.reply.as_slice(), ended.outcome),
+                (&b"$1\r\nv\r\n"[..], Ok(Outcome::Done))
+            );
             spare = fiber.into_stack();
             assert!(spare.is_some(), "its stack is free");
         }

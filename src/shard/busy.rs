@@ -58,8 +58,7 @@ fn busy_error(engine: Engine) -> CommandError {
 const UNKILLABLE: CommandError = CommandError::text(
     "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
 );
-const NOT_BUSY: CommandError =
-    CommandError::text("NOTBUSY No scripts in execution right now.");
+const NOT_BUSY: CommandError = CommandError::text("NOTBUSY No scripts in execution right now.");
 
 impl Shard {
     /// What a client is told who cannot be served because of a busy script.

@@ -28,7 +28,8 @@ impl Shard {
             C::ScriptExists => {
                 reply.array(words.len() - 2);
                 for digits in &words[2..] {
-                    let known = Digest::parse(digits).is_some_and(|digest| store.has_script(digest));
+                    let known =
+                        Digest::parse(digits).is_some_and(|digest| store.has_script(digest));
                     reply.integer(i64::from(known));
                 }
             }
@@ -119,7 +120,8 @@ fn restore_policy(words: &[&[u8]]) -> CommandResult<(bool, bool)> {
         b"append" => Ok((false, false)),
         b"replace" => Ok((false, true)),
         _ => {
-            const TEXT: &str = "ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE.";
+            const TEXT: &str =
+                "ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE.";
             Err(CommandError::text(TEXT))
         }
     }

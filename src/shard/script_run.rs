@@ -638,7 +638,9 @@ impl Shard {
         conn: ConnId,
         write: impl FnOnce(&mut super::engine::Engine, &mut Reply<'_>),
     ) {
-        let Some(awaited) = self.scripts.awaited.as_mut().filter(|a| a.conn == conn) else { return };
+        let Some(awaited) = self.scripts.awaited.as_mut().filter(|a| a.conn == conn) else {
+            return;
+        };
         let mut wire = Vec::new();
         write(&mut self.engine, &mut Reply::new(&mut wire, awaited.resp3));
         let Some(run) = self.scripts.running.as_mut() else {

@@ -168,7 +168,8 @@ impl Shard {
     }
 
     pub(super) fn on_message(&mut self, message: Message) {
-        let message = if self.scripts.is_busy { self.take_while_busy(message) } else { Some(message) };
+        let message =
+            if self.scripts.is_busy { self.take_while_busy(message) } else { Some(message) };
         let Some(message) = message else { return };
         match message {
             Message::Connection(adoption) => {

@@ -13,11 +13,11 @@
 
 use super::blocking::Offer;
 use super::job::{Job, Outcome};
-use super::script_run::Then;
 use super::message::{
     Conclusion, Ending, Grant, JobRequest, Loan, Message, Origin, OwnedCommand, Schedule, Unblock,
     Wanted,
 };
+use super::script_run::Then;
 use super::{Shard, Waiting};
 use crate::command::{CommandId, CommandTable};
 use crate::keyspace::{DbKey, Key};

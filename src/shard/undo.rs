@@ -82,7 +82,9 @@ mod tests {
     #[test]
     fn everything_is_as_it_was_before() {
         let mut shard = TestShard::new();
-        for words in ["set s v", "rpush l a b", "hset h f v", "sadd set 1 2", "zadd z 1 a", "expire s 100"] {
+        for words in
+            ["set s v", "rpush l a b", "hset h f v", "sadd set 1 2", "zadd z 1 a", "expire s 100"]
+        {
             shard.run(words);
         }
         let mut undo = Undo::new(&shard.changes, false);
@@ -90,7 +92,8 @@ mod tests {
             assert!(undo.save(&mut shard.keyspace, 0, key.as_bytes()));
         }
         let dirty = shard.changes.dirty;
-        for words in ["del s", "rpush l c", "rename h h2", "sadd set 3", "zadd z 2 b", "set new x"] {
+        for words in ["del s", "rpush l c", "rename h h2", "sadd set 3", "zadd z 2 b", "set new x"]
+        {
             if words == "rename h h2" {
                 assert!(undo.save(&mut shard.keyspace, 0, b"h2"));
             }

@@ -23,6 +23,7 @@ ENCODINGS = {
     "table": (("HSET", "table", "f", "v" * 65, "g", "w"), "hashtable"),
     "zset": (("ZADD", "zset", 1, "a", 2.5, "b", "-inf", "c"), "listpack"),
     "skip": (("ZADD", "skip", 1, "m" * 65, -0.5, "b", "inf", "c"), "skiplist"),
+    "stream": (("XADD", "stream", "5-3", "f", "v", "g", "x" * 200), "stream"),
 }
 IN_THE_ORDER_OF_A_TABLE = {"set", "table"}
 
@@ -35,7 +36,8 @@ def fill(client):
 def contents(client):
     return client.pipeline(
         "GET s", "GET n", "GET long", "LRANGE list 0 -1", "LRANGE nodes 0 -1", "SMEMBERS ints", "SORT set ALPHA", "HGETALL hash",
-        "HGET table f", "HGET table g", "HLEN table", "ZRANGE zset 0 -1 WITHSCORES", "ZRANGE skip 0 -1 WITHSCORES", "DBSIZE",
+        "HGET table f", "HGET table g", "HLEN table", "ZRANGE zset 0 -1 WITHSCORES", "ZRANGE skip 0 -1 WITHSCORES", "XINFO STREAM stream FULL",
+        "DBSIZE",
         *(("OBJECT", "ENCODING", key) for key in ENCODINGS),
     )  # fmt: skip
 

@@ -1,5 +1,7 @@
 """Streams: entries, consumer groups, pending entries, and what XINFO tells of them."""
 
+import pytest
+
 from harness import *
 from harness import NIL, NIL_ARRAY, OK
 
@@ -125,6 +127,20 @@ test_consumer_groups = table(
     ("XGROUP NOPE", Error("ERR unknown subcommand 'NOPE'. Try XGROUP HELP.")),
 )
 
+test_reading_that_would_wait_has_a_time_limit = table(
+    ("XREAD BLOCK 10 STREAMS x $", NIL_ARRAY),
+    ("XREAD BLOCK -1 STREAMS x $", Error("ERR timeout is negative")),
+    ("XREAD BLOCK x STREAMS x $", Error("ERR timeout is not an integer or out of range")),
+    ("XREAD BLOCK 1.5 STREAMS x $", Error("ERR timeout is not an integer or out of range")),
+    ("XADD x 1-1 f v", "1-1"),
+    ("XREAD BLOCK 10 STREAMS x y $ $", NIL_ARRAY),
+    ("XREAD BLOCK 0 STREAMS x 0", streams("x", [E11[:1] + [["f", "v"]]])),
+    ("XREADGROUP GROUP g me BLOCK 10 STREAMS nothing >", Error("NOGROUP No such key 'nothing' or consumer group 'g' in XREADGROUP with GROUP option")),
+    ("XGROUP CREATE x g $", OK),
+    ("XREADGROUP GROUP g me BLOCK 10 STREAMS x >", NIL_ARRAY),
+    ("XINFO CONSUMERS x g", []),
+)
+
 test_xinfo = table(
     *THREE,
     ("XGROUP CREATE x g 1-1 ENTRIESREAD 1", OK),
@@ -211,6 +227,105 @@ def test_command_info_of_streams_is_that_of_redis(c, connect):
         assert begin == [b"type", b"keyword", b"spec", [b"keyword", b"STREAMS", b"startfrom", start]]
         assert find == [b"type", b"range", b"spec", [b"lastkey", -1, b"keystep", 1, b"limit", 2]]
     assert specifications[b"xtrim"][1:6] == [-4, [Simple("write")], 1, 1, 1]
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_consumers_of_a_group_wait_and_share(server, c, connect, protocol):
+    c("XGROUP CREATE x g $ MKSTREAM")
+    consumers = [connect(protocol) for _ in range(3)]
+    for number, consumer in enumerate(consumers, 1):
+        consumer.send("XREADGROUP", "GROUP", "g", f"c{number}", "BLOCK", 0, "STREAMS", "x", ">")
+        eventually(lambda: server.info("clients")["blocked_clients"] == str(number))
+    for number, consumer in enumerate(consumers, 1):
+        assert c("XADD", "x", f"1-{number}", "f", number) == f"1-{number}".encode()
+        entries = [[f"1-{number}".encode(), [b"f", str(number).encode()]]]
+        assert consumer.read() == (Map([(b"x", entries)]) if protocol == 3 else [[b"x", entries]])
+    consumers[0].send("XREADGROUP", "GROUP", "g", "c1", "BLOCK", 0, "STREAMS", "x", ">")
+    eventually(lambda: server.info("clients")["blocked_clients"] == "1")
+    assert c("XGROUP DESTROY x g") == 1
+    assert consumers[0].read().startswith("NOGROUP")
+    consumers[1].send("XREADGROUP", "GROUP", "g", "c1", "BLOCK", 0, "STREAMS", "x", ">")
+    assert consumers[1].read().startswith("NOGROUP")
+
+
+def test_readers_of_a_stream_all_hear_it(server, c, connect):
+    readers = [connect() for _ in range(4)]
+    for reader in readers:
+        reader.send("XREAD BLOCK 0 STREAMS a x b $ $ $")
+    eventually(lambda: server.info("clients")["blocked_clients"] == "4")
+    c("XADD x 1-1 f v")
+    assert [reader.read() for reader in readers] == [[[b"x", [[b"1-1", [b"f", b"v"]]]]]] * 4
+
+GONE = Error("UNBLOCKED the stream key no longer exists")
+NO_GROUP_ANY_MORE = Error("NOGROUP the consumer group this client was blocked on no longer exists")
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ("DEL x", GONE),
+        ("SET x v", GONE),
+        ("RENAME x z", GONE),
+        ("COPY l x REPLACE", GONE),
+        ("FLUSHALL", GONE),
+        ("SWAPDB 0 1", GONE),
+        ("DEL y", GONE),
+        ("XGROUP DESTROY x g", NO_GROUP_ANY_MORE),
+    ],
+)
+def test_who_waits_for_a_group_hears_of_its_end(server, c, connect, change, expected):
+    check(c, ("RPUSH l a", 1), ("XGROUP CREATE x g $ MKSTREAM", OK), ("XGROUP CREATE y g $ MKSTREAM", OK))
+    waiting, reader = connect(), connect()
+    waiting.send("XREADGROUP GROUP g me BLOCK 0 STREAMS x y > >")
+    reader.send("XREAD BLOCK 0 STREAMS x y $ $")
+    eventually(lambda: server.info("clients")["blocked_clients"] == "2")
+    c(change)
+    assert waiting.read() == expected
+    assert server.info("clients")["blocked_clients"] == "1"  # XREAD waits on, for whatever comes
+    c("DEL x")
+    c("XADD x 7-7 f v")
+    assert reader.read() == [[b"x", [[b"7-7", [b"f", b"v"]]]]]
+
+
+def test_who_waits_gets_what_came_after_it_began_to_wait(server, c, connect):
+    c("XADD x 5-5 f v")
+    readers = [connect() for _ in range(3)]
+    readers[0].send("XREAD BLOCK 0 STREAMS nothing x $ 5-5")
+    readers[1].send("XREAD COUNT 1 BLOCK 0 STREAMS x $")
+    readers[2].send("XREAD BLOCK 30 STREAMS x $")
+    assert readers[2].read() == NIL_ARRAY
+    eventually(lambda: server.info("clients")["blocked_clients"] == "2")
+    # Removing and trimming wake nobody; a block is seen as a whole.
+    c.pipeline("XDEL x 5-5", "MULTI", "XADD x 6-1 a 1", "XADD x 6-2 a 2", "XADD nothing 1-1 b 1", "EXEC")
+    one, two = [b"6-1", [b"a", b"1"]], [b"6-2", [b"a", b"2"]]
+    assert readers[0].read() == [[b"x", [one, two]]]
+    assert readers[1].read() == [[b"x", [one]]]
+
+
+def test_within_a_block_nobody_waits(c):
+    c.pipeline("XADD x 1-1 f v", "XGROUP CREATE x g $", "MULTI", "XREAD BLOCK 0 STREAMS x $", "XREADGROUP GROUP g me BLOCK 0 STREAMS x >")
+    assert c("EXEC") == [NIL_ARRAY, NIL_ARRAY]
+
+
+def test_a_stream_is_dumped_and_restored_with_its_groups(c):
+    c.pipeline(*[("XADD", "x", f"{i}-1", "n", i, *(["odd", ""] if i % 2 else [])) for i in range(1, 301)])
+    check(
+        c,
+        ("XDEL x 3-1 150-1 300-1", 3),
+        ("XGROUP CREATE x g 0", OK),
+        ("XGROUP CREATE x 12345 $", OK),
+        ("XGROUP CREATECONSUMER x g idle", 1),
+    )
+    c("XREADGROUP GROUP g alice COUNT 120 STREAMS x >")
+    c("XREADGROUP GROUP g bob COUNT 7 STREAMS x >")
+    c("XACK x g 1-1 99-1")
+    before, payload = c("XINFO STREAM x FULL COUNT 0"), c("DUMP x")
+    for _ in range(2):
+        assert c("RESTORE", "x", 0, payload, "REPLACE") == OK
+        assert c("XINFO STREAM x FULL COUNT 0") == before
+        assert c("DUMP x") == payload
+    assert c("XADD x 300-1 f v") == Error("ERR The ID specified in XADD is equal or smaller than the target stream top item")
+    assert len(c("XREADGROUP GROUP g alice STREAMS x 0")[0][1]) == 118
 
 
 def test_a_long_stream_is_walked_and_trimmed(c):

@@ -66,15 +66,6 @@ def contents(client):
     )  # fmt: skip
 
 
-def test_a_stream_is_dumped_and_restored(c):
-    check(c, *KINDS)
-    before = contents(c)
-    payload = c("DUMP x")
-    assert c("DEL x") == 1
-    assert c("RESTORE", "x", 0, payload) == OK
-    assert contents(c) == before
-
-
 def test_debug_reload_keeps_everything(c):
     check(c, *KINDS, ("SET e v EX 1000", OK))
     before = contents(c)

@@ -132,13 +132,15 @@ struct Tally {
     written: Cell<i64>,
 }
 
+/// Which counters were read, and what they held.
+type Read = (Vec<String>, Vec<i64>);
+
 fn add(counter: &Cell<i64>) {
     counter.set(counter.get() + 1);
 }
 
 fn watcher(counters: Vec<String>, tally: Rc<Tally>) -> Talker {
-    // Which counters were read, and what they held.
-    let read: Rc<RefCell<Option<(Vec<String>, Vec<i64>)>>> = Rc::default();
+    let read: Rc<RefCell<Option<Read>>> = Rc::default();
     let forgotten = read.clone();
     let talker = Talker::new("watcher", move |_, random| {
         let Some((keys, values)) = read.take() else {
