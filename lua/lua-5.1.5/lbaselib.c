@@ -346,8 +346,11 @@ static int luaB_unpack (lua_State *L) {
   i = luaL_optint(L, 2, 1);
   e = luaL_opt(L, luaL_checkint, 3, luaL_getn(L, 1));
   if (i > e) return 0;  /* empty range */
+  /* corelane: the difference of two ints need not be one */
+  if ((unsigned int)e - (unsigned int)i >= (unsigned int)LUAI_MAXCSTACK)
+    return luaL_error(L, "too many results to unpack");
   n = e - i + 1;  /* number of elements */
-  if (n <= 0 || !lua_checkstack(L, n))  /* n <= 0 means arith. overflow */
+  if (!lua_checkstack(L, n))
     return luaL_error(L, "too many results to unpack");
   lua_rawgeti(L, 1, i);  /* push arg[i] (avoiding overflow problems) */
   while (i++ < e)  /* push arg[i + 1...e] */

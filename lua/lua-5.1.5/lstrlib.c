@@ -168,6 +168,7 @@ static int str_dump (lua_State *L) {
 #define CAP_POSITION	(-2)
 
 typedef struct MatchState {
+  int depth;  /* corelane: nested calls of `match' */
   const char *src_init;  /* init of source string */
   const char *src_end;  /* end (`\0') of source string */
   lua_State *L;
@@ -275,7 +276,18 @@ static int singlematch (int c, const char *p, const char *ep) {
 }
 
 
-static const char *match (MatchState *ms, const char *s, const char *p);
+static const char *do_match (MatchState *ms, const char *s, const char *p);
+
+/* corelane: a pattern must not exhaust the stack (Lua 5.2 has such a limit, too). */
+#define MATCH_DEPTH_MAX 10000
+
+static const char *match (MatchState *ms, const char *s, const char *p) {
+  const char *end;
+  if (++ms->depth > MATCH_DEPTH_MAX) luaL_error(ms->L, "pattern too complex");
+  end = do_match(ms, s, p);
+  ms->depth--;
+  return end;
+}
 
 
 static const char *matchbalance (MatchState *ms, const char *s,
@@ -362,7 +374,7 @@ static const char *match_capture (MatchState *ms, const char *s, int l) {
 }
 
 
-static const char *match (MatchState *ms, const char *s, const char *p) {
+static const char *do_match (MatchState *ms, const char *s, const char *p) {
   init: /* using goto's to optimize tail recursion */
   switch (*p) {
     case '(': {  /* start capture */
@@ -519,6 +531,7 @@ static int str_find_aux (lua_State *L, int find) {
     do {
       const char *res;
       ms.level = 0;
+      ms.depth = 0;
       if ((res=match(&ms, s1, p)) != NULL) {
         if (find) {
           lua_pushinteger(L, s1-s+1);  /* start */
@@ -559,6 +572,7 @@ static int gmatch_aux (lua_State *L) {
        src++) {
     const char *e;
     ms.level = 0;
+      ms.depth = 0;
     if ((e = match(&ms, src, p)) != NULL) {
       lua_Integer newstart = e-s;
       if (e == src) newstart++;  /* empty match? go at least one position */
@@ -661,6 +675,7 @@ static int str_gsub (lua_State *L) {
   while (n < max_s) {
     const char *e;
     ms.level = 0;
+      ms.depth = 0;
     e = match(&ms, src, p);
     if (e) {
       n++;

@@ -20,6 +20,7 @@ impl Shard {
             && self.incoming.is_empty()
             && !self.engine.pubsub.has_outgoing()
             && self.runs.is_empty()
+            && self.scripts.is_idle()
             && self.crossings.iter().all(crossing::Crossing::is_idle)
             && self.is_room_settled()
             && self.resumable.is_empty()

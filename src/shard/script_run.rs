@@ -153,6 +153,12 @@ impl Shard {
     ) -> Outcome {
         let began_ticks = Ticks::now();
         self.engine.start_timing();
+        if self.scripts.running.is_some() {
+            // Two scripts must never take turns in one Lua. Nobody gets here: who holds keys or shards
+            // does so while no script waits.
+            debug_assert!(false, "a script begins while another one waits");
+            return self.refuse_script(command, &self.busy_reply(), began_ticks);
+        }
         self.scripts.has_room = self.engine.has_room();
         let prepared = self.prepare_script(script, command);
         let (resolved, key_count) = match prepared {

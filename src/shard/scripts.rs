@@ -206,6 +206,11 @@ impl Scripts {
         }
     }
 
+    /// Whether no script runs or waits, and nobody waits for one.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_none() && self.queue.is_empty() && self.deferred.is_empty()
+    }
+
     /// What is known of a script.
     pub(super) fn habit(&self, name: &str) -> Habit {
         self.habits.get(name).copied().unwrap_or_default()

@@ -5,7 +5,7 @@
 //! copied: the script starts again while all shards stand still, where nothing has to be undone. Only of a script
 //! that is known to keep to its keys is it taken for granted that it will do so again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::command::{Changes, entry_bytes};
 use crate::keyspace::{DbKey, Entry, Key, Keyspace};
@@ -17,7 +17,7 @@ const SAMPLES: usize = 5;
 
 /// See the module.
 pub(super) struct Undo {
-    saved: HashMap<DbKey, Option<Entry>>,
+    saved: BTreeMap<DbKey, Option<Entry>>,
     /// Changes that were counted before.
     dirty: u64,
     /// The script is known to keep to its keys.
@@ -29,7 +29,7 @@ pub(super) struct Undo {
 impl Undo {
     /// Nothing has been changed yet.
     pub(super) fn new(changes: &Changes, is_trusted: bool) -> Self {
-        Self { saved: HashMap::new(), dirty: changes.dirty, is_trusted, has_gap: false }
+        Self { saved: BTreeMap::new(), dirty: changes.dirty, is_trusted, has_gap: false }
     }
 
     /// Keeps what a key of this shard, or one on loan to it, holds, before it is changed. False if it is too

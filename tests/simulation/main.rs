@@ -17,6 +17,7 @@ mod operators;
 mod pubsub;
 mod queues;
 mod random;
+mod scripts;
 mod talker;
 mod walk;
 mod world;
@@ -79,6 +80,7 @@ fn a_seed_makes_the_same_run_again() {
         history::join,
         model::join,
         queues::join,
+        scripts::join,
         walk::join,
     ];
     for seed in 1..=10 {
@@ -99,6 +101,11 @@ fn what_moves_between_keys_is_neither_lost_nor_doubled() {
 #[test]
 fn what_is_done_between_multi_and_exec_is_seen_whole() {
     each_seed(&[blocks::join_transfers]);
+}
+
+#[test]
+fn what_a_script_does_is_seen_whole_whatever_keys_it_names() {
+    each_seed(&[scripts::join]);
 }
 
 #[test]
@@ -175,6 +182,7 @@ fn all_of_it_at_once_with_operators_at_work() {
         model::join,
         queues::join,
         pubsub::join,
+        scripts::join,
         walk::join,
     ]);
 }

@@ -275,6 +275,9 @@ fn no_nesting_exhausts_the_stack() {
             "Found too many nested data structures (1001)",
         ),
         (r"return cmsgpack.unpack(string.rep('\145', 1e6))", "stack overflow"),
+        ("return string.find(string.rep('a', 1e5), string.rep('a?', 1e5))", "pattern too complex"),
+        ("return unpack({}, -2147483648, 2147483647)", "too many results to unpack"),
+        ("return unpack({}, 1, 1e6)", "too many results to unpack"),
         ("local function f() return pcall(f) end return f()", ""),
         ("local function f() return f() + 1 end return f()", "stack overflow"),
     ] {
