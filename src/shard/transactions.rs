@@ -273,7 +273,8 @@ impl Shard {
         while let Some(tx) = self.granted.pop_front() {
             match self.waiting.remove(&tx) {
                 Some(Waiting::Job(request)) => {
-                    if self.run_request(*request, Some(tx)) {
+                    let is_over = self.run_request(*request, Some(tx));
+                    if is_over {
                         self.engine.locks.release(tx, &mut self.granted);
                     }
                 }
