@@ -27,9 +27,15 @@ pub fn read(lua: &Lua, wire: &[u8]) -> Result<Answer, Refusal> {
     }
 }
 
+/// What C sees of a text: a zero ends it. Texts of errors and statuses are read so.
+pub fn until_zero(text: &[u8]) -> &[u8] {
+    &text[..memchr::memchr(0, text).unwrap_or(text.len())]
+}
+
 /// An error table made of `text`: the code is kept after a `-` and is `ERR` without one; line breaks
 /// at the end are cut off.
 pub fn error_table(lua: &Lua, text: &[u8]) -> mlua::Result<Table> {
+    let text = until_zero(text);
     let end = text.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
     let text = match &text[..end] {
         [b'-', coded @ ..] if coded.contains(&b' ') => coded.to_vec(),

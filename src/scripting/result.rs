@@ -2,6 +2,7 @@
 
 use mlua::{Table, Value};
 
+use super::answer::until_zero;
 use super::native::as_number;
 use crate::resp::Reply;
 
@@ -48,9 +49,9 @@ impl Writer<'_, '_> {
     /// A table with one of the special fields is what the field says; any other is an array.
     fn table(&mut self, table: &Table, depth: usize) -> mlua::Result<()> {
         if let Some(text) = self.text(table, "err")? {
-            self.reply.error_bytes(&text);
+            self.reply.error_bytes(until_zero(&text));
         } else if let Some(text) = self.text(table, "ok")? {
-            self.status(&text);
+            self.status(until_zero(&text));
         } else if let Some(number) = as_number(&table.raw_get("double")?) {
             self.reply.double(number);
         } else if let Value::Table(map) = table.raw_get("map")? {

@@ -6,12 +6,13 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha1_smol::Sha1;
 
 use super::library::{Catalogue, LibraryError};
+use super::sandbox::Engine;
 
 /// The SHA-1 of a script's text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -54,6 +55,8 @@ pub struct Store {
     script_generation: AtomicU64,
     catalogue: Mutex<Arc<Catalogue>>,
     catalogue_generation: AtomicU64,
+    /// Bytes of the Lua of all shards: for scripts, for functions.
+    memory: [AtomicI64; 2],
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -93,6 +96,16 @@ impl Store {
     pub fn script_sizes(&self) -> (usize, usize) {
         let scripts = locked(&self.scripts);
         (scripts.len(), scripts.values().map(|text| text.len()).sum())
+    }
+
+    /// The Lua of a shard has grown by so many bytes.
+    pub fn note_memory(&self, engine: Engine, grown: i64) {
+        self.memory[engine as usize].fetch_add(grown, Ordering::Relaxed);
+    }
+
+    /// Bytes of the Lua of all shards.
+    pub fn memory(&self, engine: Engine) -> u64 {
+        self.memory[engine as usize].load(Ordering::Relaxed).max(0) as u64
     }
 
     /// Grows with every change of the libraries.

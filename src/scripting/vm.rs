@@ -251,7 +251,10 @@ fn error_field(error: &Value) -> Vec<u8> {
         _ => None,
     };
     // A table without `err`: Redis 7.0.15 crashes here, so there is no text to keep.
-    text.map_or_else(|| b"ERR unknown error".to_vec(), |text| text.as_bytes().to_vec())
+    text.map_or_else(
+        || b"ERR unknown error".to_vec(),
+        |text| answer::until_zero(&text.as_bytes()).to_vec(),
+    )
 }
 
 /// What a running script needs between two instructions.

@@ -76,6 +76,7 @@ impl Shard {
             }
             _ => unreachable!("not about scripts"),
         }
+        self.scripts.note_memory(&self.process.scripts);
         Ok(())
     }
 

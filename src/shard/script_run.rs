@@ -213,8 +213,7 @@ impl Shard {
             return Err(CommandError::text(TEXT));
         }
         if !self.scripts.has_room && writes && !flags.has(ScriptFlags::ALLOW_OOM) {
-            const TEXT: &str = "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'";
-            return Err(CommandError::text(TEXT));
+            return Err(OUT_OF_MEMORY);
         }
         Ok(())
     }
@@ -738,6 +737,7 @@ impl Shard {
         let Running { fiber, command, name, scope, mut undo, verdict, published, .. } = run;
         let (began_ticks, then) = (run.began_ticks, run.then);
         self.scripts.spare = fiber.into_stack();
+        self.scripts.note_memory(&self.process.scripts);
         let outcome = match ended.outcome {
             Err(_) => {
                 undo.restore(&mut self.engine.keyspace, &mut self.engine.changes);

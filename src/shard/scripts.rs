@@ -19,6 +19,9 @@ const NO_SUCH_SCRIPT: CommandError =
     CommandError::text("NOSCRIPT No matching script. Please use EVAL.");
 const NO_SUCH_FUNCTION: CommandError = CommandError::text("ERR Function not found");
 
+/// Smaller changes of the memory of Lua are not told to the process, whose count all cores share.
+const MEMORY_STEP_BYTES: i64 = 16 * 1024;
+
 /// A library that loads longer is stopped (Redis 7.0 `function_lua.c`, LOAD_TIMEOUT_MS).
 const LOAD_TIME_MAX: Duration = Duration::from_millis(500);
 
@@ -51,6 +54,8 @@ pub(super) struct Scripts {
     catalogue: Arc<Catalogue>,
     catalogue_generation: u64,
     habits: HashMap<String, Habit>,
+    /// Bytes of both Lua, as the process knows them.
+    noted_memory: [i64; 2],
     /// The stack of the script before.
     pub(super) spare: Option<SpareStack>,
     /// A script that waits for something. There is one at most: a Lua runs one script at a time.
@@ -187,6 +192,18 @@ impl Scripts {
     pub(super) fn make_library(&mut self, text: &[u8]) -> Result<Arc<Library>, LibraryError> {
         let vm = self.function_vm();
         self.libraries.make(&vm, text, &mut Loading::new())
+    }
+
+    /// Tells the process how much memory Lua takes here, if that has changed much.
+    pub(super) fn note_memory(&mut self, store: &Store) {
+        for (engine, vm) in [(Engine::Scripts, &self.eval), (Engine::Functions, &self.functions)] {
+            let now = vm.as_ref().map_or(0, |vm| vm.memory() as i64);
+            let noted = &mut self.noted_memory[engine as usize];
+            if (now - *noted).abs() > MEMORY_STEP_BYTES || (now == 0 && *noted > 0) {
+                store.note_memory(engine, now - *noted);
+                *noted = now;
+            }
+        }
     }
 
     /// What is known of a script.

@@ -179,3 +179,25 @@ def test_evicted_keys_are_gone_for_every_command(server, c):
                 break
         assert seen == present
         assert len(present) == c("DBSIZE")
+
+
+def test_a_script_that_writes_is_refused_with_the_script_named(server, c):
+    with server.config(maxmemory_policy="noeviction", maxmemory=1):
+        reply = c("EVAL", "return redis.call('SET', KEYS[1], '1')", 1, "k")
+        assert isinstance(reply, Error) and reply.startswith("OOM command not allowed when used memory > 'maxmemory'"), reply
+    assert c("EXISTS k") == 0
+
+
+def test_a_script_tells_whether_it_needs_room(server, c):
+    with server.config(maxmemory_policy="noeviction", maxmemory=1):
+        check(
+            c,
+            (("EVAL", "return redis.call('GET', 'nothing')", 0), NIL),
+            (("EVAL", "#!lua\nreturn 1", 0), OOM),
+            (("EVAL", "#!lua flags=no-writes\nreturn 1", 0), 1),
+            (("EVAL", "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], 'v')", 1, "k"), OK),
+            (("EVAL", "redis.call('DEL', KEYS[1]) return redis.call('SET', KEYS[1], 'v')", 1, "k"), OK),  # it has begun to write
+        )
+
+
+covers("EVAL")

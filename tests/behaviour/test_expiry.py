@@ -232,3 +232,10 @@ def test_set_with_an_expiry_in_every_form(c):
 
 
 covers("SET", "GETEX", "SETEX", "PSETEX", "DBSIZE", "SCAN")
+
+
+def test_a_script_does_not_see_expired_keys(expired):
+    assert expired("EVAL", "return redis.call('EXISTS', 's', 'l', 'h')", 0) == 0
+
+
+covers("EVAL")

@@ -316,6 +316,43 @@ def test_swapdb_and_flushall_are_seen_whole(server, c, seed):
     together(server, seed, *[times(150, swap)] * 2, *[times(200, read)] * 4)
 
 
+def test_a_script_over_shards_is_seen_whole(server, c, seed):
+    accounts, money = KEYS[:8], 800
+    c("MSET", *[w for key in accounts for w in (key, money // 8)])
+    script = "redis.call('DECRBY', KEYS[1], ARGV[1]) redis.call('INCRBY', KEYS[2], ARGV[1]) return 1"
+
+    def transfer(client, rng):
+        assert client("EVAL", script, 2, *rng.sample(accounts, 2), rng.randrange(1, 10)) == 1
+
+    def audit(client, rng):
+        assert sum(int(value) for value in client("MGET", *rng.sample(accounts, 8))) == money
+
+    together(server, seed, *[times(150, transfer)] * 4, *[times(150, audit)] * 3)
+
+
+def test_a_script_that_declares_nothing_is_seen_whole(server, c, seed):
+    """Each run finds out about its keys one after the other, after it has written."""
+    accounts, money = KEYS[:8], 800
+    c("MSET", *[w for key in accounts for w in (key, money // 8)])
+    script = "redis.call('DECRBY', ARGV[1], ARGV[3]) redis.call('INCRBY', ARGV[2], ARGV[3]) return 1"
+
+    def transfer(client, rng):
+        assert client("EVAL", script, 0, *rng.sample(accounts, 2), rng.randrange(1, 10)) == 1
+
+    def audit(client, rng):
+        total = "local sum = 0 for _, key in ipairs(ARGV) do sum = sum + redis.call('GET', key) end return sum"
+        assert client("EVAL", total, 0, *rng.sample(accounts, 8)) == money
+        assert sum(int(value) for value in client("MGET", *rng.sample(accounts, 8))) == money
+
+    def block(client, rng):
+        one, other = rng.sample(accounts, 2)
+        transfer = ("EVAL", script, 1, one, one, other, 1)
+        replies = client.pipeline("MULTI", transfer[:2] + (0,) + transfer[4:], ("MGET", *accounts), "EXEC")
+        assert replies[-1][0] == 1 and sum(int(value) for value in replies[-1][1]) == money
+
+    together(server, seed, *[times(60, transfer)] * 3, *[times(40, audit)] * 2, times(40, block))
+
+
 covers("SWAPDB", "FLUSHALL", "DEL", "UNLINK", "EXISTS", "DBSIZE")
 
 
@@ -387,3 +424,6 @@ def test_watch_over_shards_guards_what_was_read(server, c, seed):
     together(server, seed, *[times(100, increment_both)] * 5)
     assert done, "no transaction ever got through"
     assert sum(int(value) for value in c("MGET", *KEYS[:4]) if value is not NIL) == 2 * len(done)
+
+
+covers("EVAL")

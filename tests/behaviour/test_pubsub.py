@@ -450,3 +450,13 @@ covers(
     "MULTI", "EXEC", "SUBSCRIBE", "PSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE", "PUBLISH", "SPUBLISH", "PUBSUB", "PUBSUB|CHANNELS",
     "PUBSUB|NUMSUB", "PUBSUB|NUMPAT", "PUBSUB|SHARDCHANNELS", "PUBSUB|SHARDNUMSUB", "PUBSUB|HELP",
 )  # fmt: skip
+
+
+def test_publish_within_a_script(c, connect):
+    sub = connect(3)
+    sub("SUBSCRIBE ch")
+    assert c("EVAL", "return redis.call('PUBLISH', 'ch', 'two')", 0) == 1
+    assert sub.read()[2] == b"two"
+
+
+covers("EVAL")

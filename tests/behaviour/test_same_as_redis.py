@@ -5,6 +5,7 @@ both replies and what had been done to its keys before. Against the target `redi
 that the commands themselves are deterministic.
 """
 
+import hashlib
 import random
 import re
 
@@ -41,7 +42,45 @@ def key_of(own):
     return choose
 
 
+SCRIPTS = [
+    "return redis.call('SET', KEYS[1], ARGV[1])",
+    "return redis.pcall('INCRBY', KEYS[1], ARGV[2])",
+    "redis.call('INCRBY', KEYS[1], ARGV[2])",
+    "redis.call('SET', KEYS[1], ARGV[1]) return {redis.pcall('GET', KEYS[2]), redis.pcall('GET', 's0'), redis.pcall('LRANGE', 'l1', 0, -1)}",
+    "return {redis.call('EXISTS', 's0', 's1', 'l0', 'l1', 'h0', 'e0', 'z0'), redis.call('TYPE', 'z1').ok}",
+    "for i = 0, 2 do redis.pcall('APPEND', 's' .. i, ARGV[1]) redis.pcall('RPUSH', 'l' .. i, ARGV[1]) end return redis.pcall('INCR', KEYS[1])",
+    "redis.call('DEL', KEYS[1]) redis.call('RPUSH', KEYS[1], ARGV[1], 'x') return redis.call('RPOPLPUSH', KEYS[1], 'l2')",
+    "redis.call('RENAME', KEYS[1], KEYS[2])",
+    "redis.call('COPY', KEYS[1], 'copy') return redis.pcall('RENAME', 'copy', 's1')",
+    "redis.call('SELECT', 1) redis.call('SET', KEYS[1], 'there') local n = redis.call('DBSIZE') redis.call('DEL', KEYS[1]) return n",
+    "return redis.call('DBSIZE')",
+    "redis.call('SET', 's2', ARGV[1]) local keys = redis.call('KEYS', '*') table.sort(keys) return keys",
+    "redis.call('SADD', KEYS[1], 'x') error('halfway')",
+    "local ok, e = pcall(redis.call, 'LPUSH', KEYS[1], ARGV[1]) return {tostring(ok), e}",
+    "redis.call('SET', KEYS[1], 'x') return redis.call('LPUSH', KEYS[1], 'y')",
+    "redis.setresp(3) return {redis.pcall('HGETALL', 'h0'), redis.pcall('ZRANGE', 'z0', 0, -1, 'WITHSCORES'), redis.pcall('GET', 'nothing')}",
+    "redis.call('FLUSHDB') redis.call('SET', 's0', ARGV[1]) return redis.call('DBSIZE')",
+    "return redis.pcall('SORT', 'l0', 'BY', 'nosort', 'GET', 's*')",
+    "return {cjson.encode(redis.call('MGET', 's0', 's1')), redis.sha1hex(ARGV[1]), #KEYS, #ARGV}",
+    "return redis.call('BLPOP', KEYS[1], 0)",
+    "return redis.call()",
+    "return {err = ARGV[1]}",
+    "#!lua flags=no-writes\nreturn redis.call('SET', KEYS[1], 'x')",
+    "#!lua\nreturn redis.pcall('GETDEL', KEYS[1])",
+    "return (",
+]
+LIBRARIES = [
+    "#!lua name=one\nredis.register_function{function_name='read', callback=function(k) return redis.pcall('GET', k[1]) end, flags={'no-writes'}}",
+    "#!lua name=one\nredis.register_function('write', function(k, a) return redis.call('SET', k[1], a[1]) end)",
+    "#!lua name=two\nredis.register_function('far', function(k, a) redis.call('SET', k[1], a[1]) return {redis.call('DEL', 's0'), redis.pcall('INCR', 's1')} end)",
+    "#!lua name=two\nredis.register_function('read', function(k) return redis.call('TYPE', k[1]) end)",
+    "#!lua name=three\nx = 1",
+    "return 1",
+]
+
 VOCABULARY = {
+    "lua": pick(SCRIPTS), "lib": pick(LIBRARIES),
+    "sha": lambda rng: rng.choice([hashlib.sha1(rng.choice(SCRIPTS).encode()).hexdigest(), "x", "0" * 40]),
     "v": pick(VALUES), "i": pick(INTEGERS), "f": pick(FLOATS), "m": pick(MEMBERS), "sc": pick(SCORES), "lx": pick(LEXES), "id": pick(IDS),
     "n": lambda rng: rng.choice(["0", "1", "2", "2", "3", "-1", "x"]),
     "c": lambda rng: rng.choice(["0", "1", "2", "3", "10"]),
@@ -288,6 +327,24 @@ FAMILIES = {
         SORT {l0|l1} [BY nosort|BY s*|BY <hf>] [LIMIT <p> <c>] [GET s*|GET <hf>] [GET #] [ASC|DESC] [STORE <kl>]
         DEL <kk>
     """,
+    "scripts": """
+        SET <ks> <v>
+        RPUSH <kl> (<v>)*
+        HSET <kh> f <v>
+        SADD <ke> 1 2 3
+        ZADD <kz> 1 a
+        {EVAL|EVAL|EVAL_RO} <lua> 2 <kk> <kk> <v> <i>
+        {EVAL|EVAL_RO} <lua> {0|1|x|-1|9} <kk> <v>
+        FUNCTION LOAD [REPLACE] <lib>
+        {FCALL|FCALL_RO} {read|write|far|nope|READ} 1 <kk> <v>
+        SCRIPT EXISTS <sha>
+        SCRIPT {LOAD|LOAD} <lua>
+        SCRIPT FLUSH
+        EVALSHA <sha> 2 <kk> <kk> <v> <i>
+        MULTI
+        {EXEC|EXEC|DISCARD}
+        DEL <kk>
+    """,
     "dumps": """
         SET <ks> <v>
         APPEND <ks> <v>
@@ -374,7 +431,7 @@ def same(command, ours, theirs):
     return type(ours) is type(theirs) and ours == theirs
 
 
-DEFAULTS = ("CONFIG SET stream-node-max-entries 100", "CONFIG SET stream-node-max-bytes 4096")
+DEFAULTS = ("CONFIG SET stream-node-max-entries 100", "CONFIG SET stream-node-max-bytes 4096", "FUNCTION FLUSH", "SCRIPT FLUSH")
 """What templates change of the configuration."""
 
 KEY = "the key"
@@ -429,11 +486,13 @@ def test_random_commands_are_answered_as_by_redis(server, reference, family, pro
 
         def fresh():
             for client in (ours, theirs):
+                client("DISCARD")
                 assert client.pipeline("SELECT 0", "FLUSHALL", *DEFAULTS) == [OK] * (2 + len(DEFAULTS))
 
         fresh()
         for _ in range(BATCHES):
             batch = [expand(rng.choice(TEMPLATES[family]), rng, VOCABULARY) for _ in range(BATCH_COMMANDS)]
+            batch.append(("DISCARD",))  # a block that is still open
             if found := compare(ours, theirs, batch):
                 # Both begin anew, or one difference would be reported as a hundred.
                 command, story = found

@@ -3,7 +3,7 @@
 import hashlib
 
 from harness import *
-from harness import NIL, OK
+from harness import NIL, NIL_ARRAY, OK
 
 
 def ev(script, *words):
@@ -198,28 +198,141 @@ def test_a_script_runs_alone(c, connect):
         assert c.read() == b"whole"
 
 
+BUSY = Error("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.")
+FUNCTION_BUSY = Error("BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.")
+
+
+def busy_among(clients, error=BUSY):
+    """One of the clients that hear of the busy script: all of Redis's, of Corelane's those on its shard."""
+    eventually(lambda: any(client("PING") == error for client in clients))
+    return next(client for client in clients if client("PING") == error)
+
+
 def test_a_script_that_never_ends_can_be_killed(server, c, connect):
     with server.config(busy_reply_threshold=50):
-        stuck, other = connect(), connect()
-        stuck.send("EVAL", "while true do end", 0)
-        eventually(lambda: str(other("PING")).startswith("BUSY"))
-        assert other("GET k") == Error(
-            "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
-        )
-        assert other("SCRIPT KILL") == OK
-        assert stuck.read().startswith("ERR Script killed by user with SCRIPT KILL...")
+        stuck, others = connect(), [connect() for _ in range(6)]
+        assert stuck("PING") == Simple("PONG")
+        stuck.send("EVAL", "pcall(function() while true do end end) while true do end", 0)
+        other = busy_among(others)
+        assert other("GET k") == BUSY
+        assert other("NOPE").startswith("ERR unknown command")
+        assert other("MULTI") == OK
+        assert other("GET k") == BUSY
+        assert other("EXEC") == Error(f"EXECABORT Transaction discarded because of: {BUSY}")
+        assert other("FUNCTION KILL") == BUSY
+        assert other("FUNCTION STATS") == BUSY
+        assert others[0]("SCRIPT KILL") == OK
+        assert stuck.read().startswith("ERR Script killed by user with SCRIPT KILL... script: ")
         eventually(lambda: other("PING") == Simple("PONG"))
+        assert other("SCRIPT KILL") == Error("NOTBUSY No scripts in execution right now.")
+        assert stuck("EVAL", "return 1", 0) == 1
+
+
+def test_a_busy_function_tells_what_it_is(server, c, connect):
+    library = "#!lua name=looping\nredis.register_function('loop', function() while true do end end)"
+    assert c("FUNCTION", "LOAD", "REPLACE", library) == b"looping"
+    with server.config(busy_reply_threshold=50):
+        stuck, others = connect(), [connect() for _ in range(6)]
+        stuck.send("FCALL", "loop", 0, "a")
+        other = busy_among(others, FUNCTION_BUSY)
+        stats = other("FUNCTION STATS")
+        assert stats[1][:4] == [b"name", b"loop", b"command", [b"FCALL", b"loop", b"0", b"a"]] and stats[1][5] >= 50
+        assert other("SCRIPT KILL") == FUNCTION_BUSY
+        assert others[0]("FUNCTION KILL") == OK
+        assert stuck.read().startswith("ERR Script killed by user with SCRIPT KILL... script: loop, on @user_function:2.")
+    c("FUNCTION FLUSH")
 
 
 def test_a_script_that_has_written_cannot_be_killed(server, private_server):
     lonely = private_server("--busy-reply-threshold", "50")
-    stuck, other = lonely.client(), lonely.client()
-    stuck.send("EVAL", "redis.call('SET', 'k', 'v') while true do end", 0)
-    eventually(lambda: str(other("PING")).startswith("BUSY"))
+    stuck, others = lonely.client(), [lonely.client() for _ in range(6)]
+    stuck.send("EVAL", "redis.call('SET', KEYS[1], 'v') while true do end", 1, "k")
+    other = busy_among(others)
+    assert other("SHUTDOWN SAVE") == BUSY
     assert other("SCRIPT KILL").startswith("UNKILLABLE")
     other.send("SHUTDOWN NOSAVE")
     assert other.closed()
     lonely.process.wait(timeout=10)
+
+
+def test_info_counts_scripts_and_functions(c):
+    c("SCRIPT FLUSH"), c("FUNCTION FLUSH")
+    assert c("SCRIPT", "LOAD", "return 1") and c("EVAL", "return 2", 0) == 2 and c("FUNCTION", "LOAD", LIBRARY) == b"mylib"
+    info = c("INFO memory")
+    for line in (b"number_of_cached_scripts:2", b"number_of_libraries:1", b"number_of_functions:3"):
+        assert line in info
+    assert int(info.split(b"used_memory_lua:")[1].split()[0]) > 10_000
+    c("SCRIPT FLUSH"), c("FUNCTION FLUSH")
+
+
+KEYS = [f"key:{i}" for i in range(12)]  # over three shards, these lie on all of them
+
+test_keys_that_are_not_declared = table(
+    *((("SET", key, number), OK) for number, key in enumerate(KEYS)),
+    # One after the other is found out about, also after something has been written.
+    (ev("local s = 0 for i = 0, 11 do s = s + redis.call('GET', 'key:' .. i) end return s"), 66),
+    (ev("for i = 0, 11 do redis.call('INCRBY', 'key:' .. i, 10) end return redis.call('MGET', 'key:0', 'key:11')"), ["10", "21"]),
+    (ev("redis.call('INCR', KEYS[1]) return redis.call('INCR', 'key:' .. ARGV[1])", 1, "key:0", 5), 16),
+    (ev("redis.call('INCR', KEYS[1]) return redis.call('INCR', 'key:' .. ARGV[1])", 1, "key:0", 6), 17),
+    ("GET key:0", "12"),  # each run counts once
+    (ev("redis.call('DEL', KEYS[1]) redis.call('RPUSH', KEYS[1], 1, 2) return redis.call('RPOPLPUSH', KEYS[1], 'key:new')", 1, "key:1"), "2"),
+    (ev("redis.call('SET', 'key:2', 'x') error('halfway')"), error_like(".*halfway.*")),
+    ("GET key:2", "x"),  # what ran before the error stays
+    (ev("return redis.call('DBSIZE')"), 13),
+    (ev("redis.call('SET', 'key:13', 1) return #redis.call('KEYS', 'key:*')"), 14),
+    (ev("redis.call('SET', 'key:13', 2) redis.call('SELECT', 1) redis.call('SET', 'key:13', 3) return redis.call('DBSIZE')"), 1),
+    (ev("return redis.call('GET', 'key:13')"), "2"),
+    (ev("redis.call('RENAME', 'key:13', 'key:14') return redis.call('EXISTS', 'key:13', 'key:14')"), 1),
+    (ev("return #redis.call('SCAN', 0, 'COUNT', 1000)[2]"), 14),
+    (ev("redis.call('FLUSHALL') return redis.call('DBSIZE')"), 0),
+    ("DBSIZE", 0),
+)
+
+test_big_values_are_not_copied_for_nothing = table(
+    (("SET", "big", b"x" * 100_000), OK),
+    (("SET", "other", 1), OK),
+    *[
+        row
+        for _ in range(3)
+        for row in (
+            (ev("redis.call('APPEND', KEYS[1], 'y') return redis.call('STRLEN', KEYS[1])", 1, "big"), is_a(int)),
+            (ev("redis.call('APPEND', KEYS[1], 'y') return redis.call('INCR', ARGV[1])", 2, "big", "other", "other"), is_a(int)),
+        )
+    ],
+    ("STRLEN big", 100_006),
+    ("GET other", "4"),
+)
+
+test_scripts_within_a_block = table(
+    ("MULTI", OK),
+    (ev("return redis.call('SET', KEYS[1], 'v')", 1, "key:0"), Simple("QUEUED")),
+    ("APPEND key:0 w", Simple("QUEUED")),
+    (ev("return {redis.call('GET', 'key:0'), redis.call('DBSIZE'), redis.pcall('INCR', 'key:0')}"), Simple("QUEUED")),
+    (ev("error('x')"), Simple("QUEUED")),
+    ("INCR key:1", Simple("QUEUED")),
+    (
+        "EXEC",
+        [OK, 2, ["vw", 1, Error("ERR value is not an integer or out of range")], error_like("ERR user_script:1: x script: .*"), 1],
+    ),
+)
+
+
+def test_a_script_breaks_watches_and_serves_who_waits(c, connect):
+    watching, waiting = connect(), connect()
+    for key in KEYS[:4]:
+        watching("WATCH", key)
+        assert c("EVAL", "return redis.call('RPUSH', 'key:' .. ARGV[1], 1, 2)", 0, key[4:]) == 2
+        watching("MULTI")
+        watching("PING")
+        assert watching("EXEC") is NIL_ARRAY
+        assert c("DEL", key) == 1
+        waiting.send("BLPOP", key, 0)
+        eventually(lambda: b"blocked_clients:1" in c("INFO clients"))
+        # Served after the script, which still has both.
+        script = "redis.call('RPUSH', 'key:' .. ARGV[1], 1, 2) return redis.call('LLEN', 'key:' .. ARGV[1])"
+        assert c("EVAL", script, 0, key[4:]) == 2
+        assert waiting.read() == [key.encode(), b"1"]
+        assert c("DEL", key) == 1
 
 
 def test_scripts_in_resp3(c3):
@@ -231,4 +344,4 @@ def test_scripts_in_resp3(c3):
     )
 
 
-covers("FUNCTION|DUMP", "FUNCTION|RESTORE", "SCRIPT|KILL", "FUNCTION|KILL")
+covers("BLPOP", "WATCH", "MULTI", "EXEC", "FUNCTION|STATS", "FUNCTION|DUMP", "FUNCTION|RESTORE", "SCRIPT|KILL", "FUNCTION|KILL")

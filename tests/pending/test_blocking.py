@@ -1,4 +1,4 @@
-"""What waits of test_blocking.py: places, scripts."""
+"""What waits of test_blocking.py: places."""
 
 import pytest
 
@@ -35,7 +35,3 @@ def test_a_waiting_client_is_woken_by_what_it_waits_for(server, c, connect, wait
 
 
 covers("GEOADD")
-
-
-def test_within_a_script_nothing_waits(c):
-    assert c("EVAL", "return redis.pcall('BLPOP', 'l', 0)", 0) == Error("ERR This Redis command is not allowed from script")

@@ -1,4 +1,4 @@
-"""What waits of test_expiry.py: places, HyperLogLogs, scripts."""
+"""What waits of test_expiry.py: places, HyperLogLogs."""
 
 import pytest
 
@@ -53,10 +53,5 @@ def test_a_write_begins_from_nothing_where_a_key_has_expired(expired, command, e
     check(expired, (command, expected))
 
 
-def test_a_script_does_not_see_expired_keys(expired):
-    assert expired("EVAL", "return redis.call('EXISTS', 's', 'l', 'h')", 0) == 0
-
-
 for _command, _ in READS + WRITES:
     covers(_command.split()[0])
-covers("EVAL")

@@ -1,4 +1,4 @@
-"""What waits of test_multishard.py: scripts, and commands of types to come."""
+"""What waits of test_multishard.py: commands of types to come."""
 
 import random
 import threading
@@ -51,20 +51,6 @@ def times(count, step):
     return worker
 
 
-def test_a_script_over_shards_is_seen_whole(server, c, seed):
-    accounts, money = KEYS[:8], 800
-    c("MSET", *[w for key in accounts for w in (key, money // 8)])
-    script = "redis.call('DECRBY', KEYS[1], ARGV[1]) redis.call('INCRBY', KEYS[2], ARGV[1]) return 1"
-
-    def transfer(client, rng):
-        assert client("EVAL", script, 2, *rng.sample(accounts, 2), rng.randrange(1, 10)) == 1
-
-    def audit(client, rng):
-        assert sum(int(value) for value in client("MGET", *rng.sample(accounts, 8))) == money
-
-    together(server, seed, *[times(150, transfer)] * 4, *[times(150, audit)] * 3)
-
-
 def test_other_commands_over_two_shards(c):
     """Those that read one key and write another, for many pairs, so that all pairs of shards occur."""
     for i in range(20):
@@ -85,4 +71,4 @@ def test_other_commands_over_two_shards(c):
         )
 
 
-covers("EVAL", "PFMERGE", "PFCOUNT", "GEOSEARCHSTORE", "XREAD")
+covers("PFMERGE", "PFCOUNT", "GEOSEARCHSTORE", "XREAD")

@@ -8,6 +8,7 @@ use crate::admin::{info, latency_report, memory_report, slowlog};
 use crate::clock;
 use crate::command::{CommandResult, Ctx, EveryShard, Part, Request, Run};
 use crate::memory;
+use crate::scripting::Engine;
 use crate::pubsub::Kind;
 use crate::resp::Reply;
 
@@ -74,7 +75,15 @@ fn facts(ctx: &Ctx<'_>) -> Facts {
 
 fn memory_facts(ctx: &Ctx<'_>) -> MemoryFacts {
     let used = memory::used_bytes() as u64;
+    let (scripts, catalogue) = (&ctx.process.scripts, ctx.process.scripts.catalogue());
+    let (script_count, script_bytes) = scripts.script_sizes();
     let mut facts = MemoryFacts {
+        lua: scripts.memory(Engine::Scripts),
+        functions: scripts.memory(Engine::Functions),
+        scripts: script_bytes as u64,
+        script_count: script_count as u64,
+        function_count: catalogue.function_count() as u64,
+        library_count: catalogue.libraries().count() as u64,
         used,
         peak: ctx.process.note_memory_peak(used),
         startup: ctx.process.startup_memory,
