@@ -8,9 +8,9 @@ use crate::admin::{info, latency_report, memory_report, slowlog};
 use crate::clock;
 use crate::command::{CommandResult, Ctx, EveryShard, Part, Request, Run};
 use crate::memory;
-use crate::scripting::Engine;
 use crate::pubsub::Kind;
 use crate::resp::Reply;
+use crate::scripting::Engine;
 
 /// INFO [section …]
 pub(super) const INFO: Run =
