@@ -451,7 +451,8 @@ mod tests {
                 assert!(matches!(run, Run::Container | Run::ContainerOr(_)), "{name}");
             }
             if shape_of(command.keys) != KeyShape::None {
-                let by_data = matches!(command.run, Run::Data(_) | Run::Blocking(_));
+                let by_data =
+                    matches!(command.run, Run::Data(_) | Run::Blocking(_) | Run::Script(_));
                 assert!(by_data || name == "watch", "{name}: keys need a data handler");
             }
         }
