@@ -87,8 +87,18 @@ impl Shard {
             | Message::PartDone(_)
             | Message::ControlDone(_)
             | Message::Settings(_)
+            | Message::Subscriptions(_)
+            | Message::Noted(..)
+            | Message::Publication(_)
+            | Message::LookForClosed
+            | Message::RoomMade(_)
             | Message::Stop
             | Message::WatchBroken(_) => return Some(message),
+            // No key may go while the script runs.
+            Message::MakeRoom(None) => {}
+            Message::MakeRoom(Some(asker)) => {
+                self.send(asker.index(), Message::RoomMade(false));
+            }
             Message::Fetched(ref fetched) if self.script_fetches(fetched.0) => {
                 return Some(message);
             }

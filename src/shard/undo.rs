@@ -65,7 +65,7 @@ impl Undo {
         for ((db, key), entry) in &mut self.saved {
             keyspace[*db].remove(&Key::new(key));
             if let Some(entry) = entry.take() {
-                keyspace[*db].adopt(entry);
+                keyspace[*db].put_back(entry);
             }
         }
         changes.dirty = self.dirty;
