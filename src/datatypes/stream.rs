@@ -5,7 +5,7 @@
 //! they are. Redis finds a node by a radix tree; an ordered map of first ids does the same with less code,
 //! and what XINFO tells of the radix tree follows from the ids.
 //!
-//! Promise: ids grow from entry to entry and from node to node; [`Counters`] agree with the nodes; a
+//! Promise: ids grow from live entry to live entry and from node to node; [`Counters`] agree with the nodes; a
 //! pending entry is in the list of one consumer ([`group`]). An empty stream is a value like any other.
 
 pub mod counters;
@@ -224,13 +224,10 @@ impl Stream {
 
     fn trim_first_node(&mut self, to: TrimTo) -> u64 {
         match to {
-            TrimTo::MinId(min) => self.nodes.trim_first(|id| id >= min),
+            TrimTo::MinId(min) => self.nodes.trim_first(|id, _| id >= min),
             TrimTo::Len(keep) => {
-                // Deleted entries on the way do not count: the first live one that stays ends it.
-                let surplus = self.counters.len.saturating_sub(keep) as usize;
-                let stays = self.range(StreamId::MIN, StreamId::MAX).nth(surplus);
-                let stop = stays.map_or(StreamId::MAX, |entry| entry.id);
-                self.nodes.trim_first(|id| id >= stop)
+                let surplus = self.counters.len.saturating_sub(keep);
+                self.nodes.trim_first(|_, trimmed| trimmed >= surplus)
             }
         }
     }

@@ -36,27 +36,26 @@ pub struct StreamLoader {
     stream: Stream,
     /// Live entries of all nodes.
     live: u64,
-    last: Option<StreamId>,
+    /// The last of them.
+    last: StreamId,
     group: Option<(Vec<u8>, Group, Vec<Unclaimed>)>,
 }
 
 impl StreamLoader {
     /// The next node, whose first entry (perhaps deleted) has the id `first`.
     pub fn node(&mut self, first: StreamId, pack: Listpack) -> Result<(), BadStream> {
-        if self.last.is_some_and(|last| first <= last) {
+        if self.stream.nodes.iter_from(first).next().is_some() {
             return Err(BadStream);
         }
-        node::check(first, &pack).ok_or(BadStream)?;
-        let view = Node { first, pack: &pack };
-        self.live += view.live();
-        self.last = view.last_place().map(|place| place.id);
+        self.last = node::check(first, &pack, self.last).ok_or(BadStream)?;
+        self.live += Node { first, pack: &pack }.live();
         self.stream.nodes.push(first, pack);
         Ok(())
     }
 
     /// The counters, as formats since RDB version 10 have them.
     pub fn counters(&mut self, counters: Counters) -> Result<(), BadStream> {
-        if counters.len != self.live || self.last.is_some_and(|last| last > counters.last_id) {
+        if counters.len != self.live || self.last > counters.last_id {
             return Err(BadStream);
         }
         self.stream.counters = counters;

@@ -12,7 +12,8 @@
 //! deleted entry keeps its place and gets a flag; a node without live entries is normally dropped whole.
 //!
 //! Promise: [`check`] has accepted a node of unknown origin, or this file made it; so walks find whole
-//! entries, with growing ids, and numbers where numbers belong.
+//! entries, and numbers where numbers belong. The ids of live entries grow. Those of deleted ones need not
+//! fit in: whoever deletes the last entry may set the last id back (XSETID) and use its id again.
 
 use super::id::StreamId;
 use crate::datatypes::listpack::{self, Element, Listpack, Position};
@@ -156,9 +157,9 @@ impl<'s> Node<'s> {
     /// Where the live entry of this id is.
     pub(super) fn find(&self, id: StreamId) -> Option<Place> {
         let mut place = self.first_place();
-        while let Some(found) = place {
-            if found.id >= id {
-                return (found.id == id && !found.is_deleted()).then_some(found);
+        while let Some(found) = place.filter(|found| found.id <= id) {
+            if found.id == id && !found.is_deleted() {
+                return Some(found);
             }
             place = self.after(&found);
         }
@@ -252,16 +253,17 @@ fn count_deleted(pack: &mut Listpack, count: i64) {
     pack.replace_int(deleted, int_at(pack, deleted) + count);
 }
 
-/// Marks live entries as deleted, from the first on, until `stop` says so of an id.
+/// Marks live entries as deleted, from the first on, until `stop` says so of an id and the number of those
+/// marked so far, which is the answer.
 pub(super) fn trim_front(
     pack: &mut Listpack,
     first: StreamId,
-    mut stop: impl FnMut(StreamId) -> bool,
+    stop: impl Fn(StreamId, u64) -> bool,
 ) -> u64 {
     let mut deleted = 0;
     let mut next = Node { first, pack }.first_place();
     while let Some(place) = next {
-        if stop(place.id) {
+        if stop(place.id, deleted) {
             break;
         }
         if !place.is_deleted() {
@@ -272,8 +274,8 @@ pub(super) fn trim_front(
         let node = Node { first, pack };
         next = node.after(&node.place(place.at));
     }
-    count_deleted(pack, deleted);
-    deleted as u64
+    count_deleted(pack, deleted as i64);
+    deleted
 }
 
 /// An entry of a stream.
@@ -314,20 +316,19 @@ impl<'s> Iterator for Fields<'s> {
 
 impl ExactSizeIterator for Fields<'_> {}
 
-/// Whether `pack` is a node that begins with the id `first`, however it came here.
-pub(super) fn check(first: StreamId, pack: &Listpack) -> Option<()> {
+/// Whether `pack` is a node that begins with the id `first`, however it came here. Its live entries must be
+/// above `last`; the answer is the last one of all.
+pub(super) fn check(first: StreamId, pack: &Listpack, last: StreamId) -> Option<StreamId> {
     let mut elements = Numbers(pack.iter());
     let (live, deleted) = (elements.count()?, elements.count()?);
     let master_fields = elements.count()?;
     elements.skip(master_fields)?;
     let closed = elements.int()? == 0;
-    let (mut found_live, mut found_deleted, mut previous) = (0, 0, None);
+    let (mut found_live, mut found_deleted, mut last) = (0, 0, last);
     while let Some(flags) = elements.0.next() {
         let Element::Int(flags) = flags else { return None };
         let (ms, seq) = (elements.int()? as u64, elements.int()? as u64);
         let id = StreamId::new(first.ms.wrapping_add(ms), first.seq.wrapping_add(seq));
-        let grows = id >= first && previous.is_none_or(|previous| previous < id);
-        previous = Some(id);
         let elements_before = if flags & SAME_FIELDS != 0 {
             elements.skip(master_fields)?;
             HEAD_ELEMENTS.checked_add(master_fields)?
@@ -336,12 +337,17 @@ pub(super) fn check(first: StreamId, pack: &Listpack) -> Option<()> {
             elements.skip(texts)?;
             (HEAD_ELEMENTS + 1).checked_add(texts)?
         };
-        if !grows || elements.count()? != elements_before {
+        let is_deleted = flags & DELETED != 0;
+        if elements.count()? != elements_before || (!is_deleted && id <= last) {
             return None;
         }
-        *(if flags & DELETED != 0 { &mut found_deleted } else { &mut found_live }) += 1;
+        if is_deleted {
+            found_deleted += 1;
+        } else {
+            (found_live, last) = (found_live + 1, id);
+        }
     }
-    (closed && (found_live, found_deleted) == (live, deleted) && live + deleted > 0).then_some(())
+    (closed && (found_live, found_deleted) == (live, deleted) && live + deleted > 0).then_some(last)
 }
 
 /// Elements of which some must be numbers.

@@ -90,8 +90,9 @@ impl Nodes {
         self.0.first_key_value().map(|(first, pack)| Node { first: *first, pack }.live())
     }
 
-    /// Marks entries of the first node as deleted until `stop` says so of an id; how many.
-    pub(super) fn trim_first(&mut self, stop: impl FnMut(StreamId) -> bool) -> u64 {
+    /// Marks entries of the first node as deleted until `stop` says so of an id and the number of those
+    /// marked so far, which is the answer.
+    pub(super) fn trim_first(&mut self, stop: impl Fn(StreamId, u64) -> bool) -> u64 {
         let Some(mut first) = self.0.first_entry() else { return 0 };
         let id = *first.key();
         node::trim_front(first.get_mut(), id, stop)

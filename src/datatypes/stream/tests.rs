@@ -155,6 +155,29 @@ fn a_trim_by_id_may_leave_a_node_of_deleted_entries_alone() {
 }
 
 #[test]
+fn an_id_is_used_again_once_the_last_id_was_set_back() {
+    let mut stream = stream_of([(1, 0), (2, 0), (5, 0)]);
+    assert!(stream.remove(StreamId::new(5, 0)));
+    stream.set_last_id(StreamId::new(2, 0), None, None);
+    for (ms, seq) in [(3, 0), (4, 0)] {
+        add(&mut stream, StreamId::new(ms, seq), &[b"f", b"v"], LIMITS);
+    }
+    let all = |stream: &Stream| ids(stream.range(StreamId::MIN, StreamId::MAX));
+    assert_eq!(loaded(&stream).map(|stream| all(&stream)), Ok(all(&stream)));
+    // Beyond the deleted entry, whose id is higher.
+    let trim = Trim { to: TrimTo::Len(1), approximate: false, entries_max: 0 };
+    assert_eq!((stream.trim(trim), all(&stream)), (3, vec![StreamId::new(4, 0)]));
+    let mut stream = stream_of([(1, 0), (5, 0)]);
+    stream.remove(StreamId::new(5, 0));
+    stream.set_last_id(StreamId::new(1, 0), None, None);
+    add(&mut stream, StreamId::new(5, 0), &[b"f", b"again"], LIMITS);
+    assert_eq!(loaded(&stream).map(|stream| all(&stream)), Ok(all(&stream)));
+    let found = stream.get(StreamId::new(5, 0)).map(texts);
+    assert_eq!(found, Some(vec![b"f".to_vec(), b"again".to_vec()]));
+    assert!(stream.remove(StreamId::new(5, 0)) && !stream.remove(StreamId::new(5, 0)));
+}
+
+#[test]
 fn a_group_reads_acknowledges_and_hands_over() {
     let mut stream = stream_of((1..=4).map(|ms| (ms, 0)));
     assert!(stream.add_group(b"g", Group::new(StreamId::MIN, Some(0))));
