@@ -9,6 +9,7 @@ pub mod command;
 pub mod config;
 pub mod control;
 pub mod datatypes;
+pub mod journal;
 pub mod keyspace;
 pub mod lanes;
 pub mod memory;

@@ -83,13 +83,14 @@ impl Shard {
         let counters = self.engine.stats.counters();
         counters.net_input_bytes += bytes.len() as u64;
         counters.reads_processed += 1;
+        let is_full = self.ports.is_congested() || self.is_journal_full();
         let Some(session) = self.sessions.get_mut(conn) else { return };
         session.active_ms = now_ms;
         session.received_bytes += bytes.len() as u64;
         if session.closing {
             return;
         }
-        if session.may_run() && self.ports.is_congested() {
+        if is_full && session.may_run() {
             // A full lane must slow those who fill it, and not grow its overflow queue without end.
             session.hold = Hold::FullLane;
             self.slowed.push(conn);

@@ -9,6 +9,7 @@ use super::batch::Batch;
 use super::job::Job;
 use crate::command::{CommandError, CommandId, CommandResult, Part};
 use crate::config::Config;
+use crate::journal::{Parcel, Stamp};
 use crate::keyspace::{DbKey, Entry, ScanCursor};
 use crate::pubsub::{Change, MoveId, Publication};
 use crate::reactor::{Adoption, ConnId};
@@ -269,6 +270,12 @@ pub enum Message {
     MakeRoom(Option<ShardId>),
     /// The answer: whether memory is below the limit, or will be for what is evicted.
     RoomMade(bool),
+    /// Shard to control core: effects of writes.
+    Effects(Box<Parcel>),
+    /// Control core to shard: all effects up to this stamp are on the disk.
+    Durable(Stamp),
+    /// Control core to shard: there is room for effects again.
+    RoomForEffects,
     /// Control core to shard: end.
     Stop,
 }
