@@ -481,11 +481,7 @@ impl SlotTable {
     /// false; then returns `from` again. Otherwise returns where to go on, `None` at the end. As with
     /// [`SlotTable::scan`], whose cursors these are, an entry that is there from the first call to the
     /// last is met; it costs no sorting, and a segment is a few hundred entries.
-    pub fn visit_segment(
-        &self,
-        from: u64,
-        mut visit: impl FnMut(&Entry) -> bool,
-    ) -> Option<u64> {
+    pub fn visit_segment(&self, from: u64, mut visit: impl FnMut(&Entry) -> bool) -> Option<u64> {
         let (segment, end) = self.segment_at(from);
         segment.entries().for_each(Entry::prefetch);
         if segment.entries().all(&mut visit) { end } else { Some(from) }

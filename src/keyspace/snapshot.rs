@@ -13,6 +13,7 @@
 //!
 //! Promise: the records of a snapshot are the entries at the mark, each once; see the test.
 
+use super::Keyspace;
 use super::access::AccessClock;
 use super::budget::{Budget, ELEMENTS_PER_LOOK};
 use super::database::{Database, ScanCursor};
@@ -20,7 +21,6 @@ use super::entry::Entry;
 use super::key::Key;
 use super::slot_table::SlotTable;
 use super::value::ValueRef;
-use super::Keyspace;
 use crate::persistence::rdb::encode::type_code;
 use crate::persistence::rdb::write_file::{KeyHead, Usage, write_key_head};
 use crate::persistence::rdb::{Compression, ValueEncoder};

@@ -94,6 +94,8 @@ impl Shard {
             | Message::RoomMade(_)
             | Message::Durable(_)
             | Message::RoomForEffects
+            | Message::SnapshotOrder(_)
+            | Message::SaveStatus(_)
             | Message::Stop
             | Message::WatchBroken(_) => return Some(message),
             // No key may go while the script runs.

@@ -24,19 +24,50 @@ type State = BTreeMap<DbKey, (Vec<u8>, Option<i64>)>;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Set { at: DbKey, length: usize, expires: bool },
-    Append { at: DbKey },
-    Push { at: DbKey, elements: usize },
-    Score { at: DbKey, members: usize },
-    Expire { at: DbKey, after_ms: Option<i64> },
-    Remove { at: DbKey },
+    Set {
+        at: DbKey,
+        length: usize,
+        expires: bool,
+    },
+    Append {
+        at: DbKey,
+    },
+    Push {
+        at: DbKey,
+        elements: usize,
+    },
+    Score {
+        at: DbKey,
+        members: usize,
+    },
+    Expire {
+        at: DbKey,
+        after_ms: Option<i64>,
+    },
+    Remove {
+        at: DbKey,
+    },
     /// Taken out, changed elsewhere perhaps, and put back.
-    Lend { at: DbKey, changes: bool },
-    Rename { at: DbKey, to: usize },
-    Clear { database: usize },
-    Swap { databases: (usize, usize) },
-    Wait { ms: i64 },
-    Walk { slices: usize },
+    Lend {
+        at: DbKey,
+        changes: bool,
+    },
+    Rename {
+        at: DbKey,
+        to: usize,
+    },
+    Clear {
+        database: usize,
+    },
+    Swap {
+        databases: (usize, usize),
+    },
+    Wait {
+        ms: i64,
+    },
+    Walk {
+        slices: usize,
+    },
     Take,
 }
 
@@ -105,7 +136,8 @@ impl World {
     fn run(&mut self, step: &Step) {
         match step {
             Step::Set { at: (db, name), length, expires } => {
-                let expiry = if *expires { NewExpiry::At(self.now_ms + 5000) } else { NewExpiry::None };
+                let expiry =
+                    if *expires { NewExpiry::At(self.now_ms + 5000) } else { NewExpiry::None };
                 let text: Vec<u8> = (0..*length).map(|at| (at * at % 251) as u8).collect();
                 self.keyspace[*db].set_str(&Key::new(name), &text, expiry);
             }
@@ -157,7 +189,9 @@ impl World {
                 self.keyspace.expire_slice(&mut brief());
             }
             Step::Walk { slices } => {
-                (0..*slices).for_each(|_| drop(self.keyspace.save_slice(&mut brief())));
+                for _ in 0..*slices {
+                    self.keyspace.save_slice(&mut brief());
+                }
                 self.keyspace.free_slice(&mut brief());
             }
             Step::Take => self.taken.extend(self.keyspace.take_records()),
