@@ -82,6 +82,8 @@ impl Shard {
             C::ConfigSet => Shard::config_set,
             C::ConfigRewrite => Shard::config_rewrite,
             C::Shutdown => Shard::shutdown,
+            C::Save => Shard::save,
+            C::BackgroundSave => Shard::background_save,
             C::ScriptKill => Shard::script_kill,
             C::FunctionKill => Shard::function_kill,
             C::FunctionStats => Shard::function_stats,

@@ -479,6 +479,12 @@ impl Shard {
         if let Err(error) = run.may_run(command, self.scripts.has_room) {
             return self.refuse_call(Some(id), error, resp3, out);
         }
+        if command.flags.has(WRITE)
+            && let Some(error) = self.engine.refusals.of_writes()
+        {
+            let error = error.clone();
+            return self.refuse_call(Some(id), error, resp3, out);
+        }
         let is_alone = self.engine.shards.len() == 1;
         let called = match command.run {
             Run::Data(_) | Run::Publish(_) | Run::Blocking(_) | Run::ContainerOr(_) => {
