@@ -97,15 +97,16 @@ impl Recorder {
     /// Records an effect of the command at work in place of its own words; to be called for each, if there are
     /// several.
     pub fn instead(&mut self, db: usize, words: &[&[u8]]) {
-        self.is_told = true;
         if self.is_on {
+            self.is_told = true;
             self.unit.add(db, words);
         }
     }
 
     /// The command at work has no effect, whatever it has changed, unless it was told already.
     pub fn nothing(&mut self) {
-        self.is_told = true;
+        // While nothing is recorded nobody ends commands, and the next one recorded would be silenced.
+        self.is_told = self.is_on;
     }
 
     /// The command at work is an effect, as it is, even if it has changed nothing.
@@ -319,8 +320,8 @@ mod tests {
         let mut recorder = Recorder::default();
         recorder.instead(0, &[b"SET", b"k", b"v"]);
         recorder.beside(0, &[b"DEL", b"k"]);
+        recorder.nothing();
         assert!(!recorder.has_parcel());
-        recorder.end_failed_command();
         recorder.set_on(true);
         recorder.end_command(0, &[b"INCR", b"k"], true);
         assert_eq!(words(&recorder.take_parcel(Stamp(1)).bytes), "INCR k");

@@ -1,7 +1,7 @@
-"""What a server writes down of a command: the records of its append-only file, or of its journal.
+"""What a server writes down of a command: the records of its append-only file.
 
 A record is a command that does the same wherever and whenever it is run: SPOP becomes SREM, EXPIRE becomes
-PEXPIREAT. redis-server shows its records in the append-only file, Corelane in DEBUG JOURNAL.
+PEXPIREAT. With `appendfsync always` the records of a command are in the file when its reply comes.
 
 Tests are tables again. A row is a command and the records that it must leave:
 
@@ -64,21 +64,13 @@ class EffectServer:
     """A server whose effects can be read."""
 
     def __init__(self, target, *arguments):
-        self.server = Server(target, *(AOF if target == "redis" else ()), *arguments).start()
-        self.target = target
-        self.reader = self.server.client()
-        self.file = None
-        if target == "redis":
-            self.file = open(self.server.directory / "appendonlydir" / "appendonly.aof.1.incr.aof", "rb")
+        self.server = Server(target, *AOF, *arguments).start()
+        self.file = open(self.server.directory / "appendonlydir" / "appendonly.aof.1.incr.aof", "rb")
         self.reset()
 
     def bytes_since(self):
         """All bytes since the last call."""
-        if self.file:
-            return self.file.read()
-        data = self.reader("DEBUG", "JOURNAL")
-        assert isinstance(data, bytes), f"DEBUG JOURNAL answered {data!r}"
-        return data
+        return self.file.read()
 
     def take(self, count=None):
         """The records since the last call; waits until there are `count`, if that is given."""
@@ -114,9 +106,7 @@ class EffectServer:
 
     def stop(self):
         """Ends the process for good."""
-        if self.file:
-            self.file.close()
-        self.reader.close()
+        self.file.close()
         self.server.stop()
 
 
