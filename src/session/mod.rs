@@ -77,6 +77,17 @@ impl Endpoint {
     }
 }
 
+/// Of a session that the control core feeds.
+#[derive(Default)]
+pub struct FedState {
+    /// It has a chunk of commands that has not been reported as run.
+    pub owes_report: bool,
+    /// Replies that nobody has looked at.
+    pub unread: Vec<u8>,
+    /// The first error among those of the chunk.
+    pub first_error: Option<Vec<u8>>,
+}
+
 /// See the module.
 pub struct Session {
     /// The number that CLIENT ID shows: unique in the process, greater for later connections.
@@ -129,6 +140,8 @@ pub struct Session {
     pub touched: bool,
     /// Its output may be sent when all effects up to this stamp are on the disk.
     pub gate: Option<Stamp>,
+    /// It has no socket: the control core feeds it.
+    pub fed: Option<Box<FedState>>,
     /// Bytes that were handed to the kernel and are not sent yet.
     pub in_flight: usize,
     /// Since when, in unix ms, its output has been over the soft limit.
@@ -190,6 +203,7 @@ impl Session {
             paused: false,
             touched: false,
             gate: None,
+            fed: None,
             in_flight: 0,
             over_soft_limit_since: None,
             created_ms: now_ms,

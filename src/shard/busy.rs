@@ -93,6 +93,9 @@ impl Shard {
             | Message::LookForClosed
             | Message::RoomMade(_)
             | Message::Durable(_)
+            | Message::Record(_)
+            | Message::Feed(_)
+            | Message::FeedOver
             | Message::RoomForEffects
             | Message::Stop
             | Message::WatchBroken(_) => return Some(message),

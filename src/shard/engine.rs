@@ -134,8 +134,17 @@ impl Engine {
             spike_nanos: u64::MAX,
             nanos_per_tick: (1000.0 / clock::ticks_per_us() * (1_u64 << 32) as f64) as u64,
         };
+        // From the first command on; what is loaded before is not recorded, see Message::Record.
+        engine.journal.set_on(engine.config.appendonly);
         engine.settings_changed();
         engine
+    }
+
+    /// Effects are recorded from now on, or not any more.
+    pub fn set_recording(&mut self, on: bool) {
+        self.publish_notes();
+        self.journal.set_on(on);
+        self.settings_changed();
     }
 
     /// Takes over what the settings say; to be called after `config` was replaced.
@@ -153,7 +162,6 @@ impl Engine {
         let may_share = self.slow_nanos.min(self.spike_nanos) >= SHARED_TIME_THRESHOLD_MIN;
         let commands = if may_share { CommandTable::get().commands() } else { &[] };
         self.is_brief = commands.iter().map(|command| command.flags.has(FAST)).collect();
-        self.journal.set_on(config.appendonly);
         let events = config.notify_keyspace_events;
         let wanted = NotesWanted {
             expired: events.contains(KeyspaceEvents::EXPIRED) || self.journal.is_on(),

@@ -107,7 +107,9 @@ impl Shard {
             self.run_query(conn);
         }
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        if session.query.len() > query_limit {
+        if session.fed.is_some() {
+            // What it is fed with has a bound of its own.
+        } else if session.query.len() > query_limit {
             tracing::warn!(client = session.id, "closing client: query buffer limit reached");
             self.cut(conn);
         } else if session.hold == Hold::Output {
@@ -300,6 +302,7 @@ impl Shard {
         }
         let listens = session.subscribed.any() && !session.resp3;
         if !self.engine.has_no_limit()
+            && session.fed.is_none()
             && (queues || command.flags.has(DENYOOM) || is_oom_exec(command, session))
             && let Some(next) = self.stopped_by_lack_of_room(conn, id, key.filter(|_| !queues))
         {

@@ -20,6 +20,7 @@ mod crossing;
 pub mod engine;
 mod eviction;
 mod fanout;
+mod fed;
 mod group;
 mod input;
 mod inspect;

@@ -232,12 +232,20 @@ impl Shard {
             Message::LookForClosed => self.looking_for_closed = TURNS_TO_CLOSE,
             Message::MakeRoom(answer_to) => self.on_make_room(answer_to),
             Message::RoomMade(made) => self.on_room_made(made),
+            Message::Record(on) => {
+                self.engine.set_recording(on);
+                self.send(self.control_core(), Message::Recording(self.id()));
+            }
+            Message::Feed(commands) => self.on_feed(&commands),
+            Message::FeedOver => self.on_feed_over(),
             Message::Durable(stamp) => self.on_durable(stamp),
             Message::RoomForEffects => self.end_slowness(),
             Message::Control(_)
             | Message::SettingsDone(_)
             | Message::LookedForClosed
-            | Message::Effects(_) => {
+            | Message::Effects(_)
+            | Message::Recording(_)
+            | Message::Fed(_) => {
                 unreachable!("meant for the control core")
             }
         }
@@ -290,6 +298,10 @@ impl Shard {
         for conn in touched.drain(..) {
             let Some(session) = self.sessions.get_mut(conn) else { continue };
             session.touched = false;
+            if session.fed.is_some() {
+                self.settle_fed();
+                continue;
+            }
             if session.replies.wants_sending() {
                 match gate {
                     None if session.gate.is_none() => self.actions.push(Action::Send(conn)),
