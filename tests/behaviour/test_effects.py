@@ -733,42 +733,67 @@ def expired(client, *keys):
     eventually(lambda: unix_ms() > until)
 
 
+E, F, G = "{one}e", "{one}f", "{one}g"
+"""Keys of one slot: what is found expired on its way to another shard is recorded before the command as a whole."""
+
+
 @pytest.mark.parametrize(
     "command, records",
     [
-        ("GET e", ["DEL e"]),
-        ("EXISTS e", ["DEL e"]),
-        ("TTL e", ["DEL e"]),
-        ("TYPE e", ["DEL e"]),
-        ("DEL e", ["DEL e"]),
-        ("GETDEL e", ["DEL e"]),
-        ("SET e w", ["MULTI", "DEL e", "SET e w", "EXEC"]),
-        ("SET e w XX", ["DEL e"]),
-        ("SETNX e w", ["MULTI", "DEL e", "SETNX e w", "EXEC"]),
-        ("INCR e", ["MULTI", "DEL e", "INCR e", "EXEC"]),
-        ("SADD e a", ["MULTI", "DEL e", "SADD e a", "EXEC"]),
-        ("MGET e f", ["MULTI", "DEL e", "DEL f", "EXEC"]),
-        ("RENAME e f", ["DEL e"]),
-        ("EXPIRE e 10", ["DEL e"]),
-        ("LPOP e", ["DEL e"]),
-        ("EVAL \"return redis.call('GET', 'e')\" 0", ["DEL e"]),
-        ("EVAL \"redis.call('SET', 'g', 'v') return redis.call('GET', 'e')\" 0", ["MULTI", "SET g v", "DEL e", "EXEC"]),
+        (f"GET {E}", [f"DEL {E}"]),
+        (f"EXISTS {E}", [f"DEL {E}"]),
+        (f"TTL {E}", [f"DEL {E}"]),
+        (f"TYPE {E}", [f"DEL {E}"]),
+        (f"DEL {E}", [f"DEL {E}"]),
+        (f"GETDEL {E}", [f"DEL {E}"]),
+        (f"SET {E} w", ["MULTI", f"DEL {E}", f"SET {E} w", "EXEC"]),
+        (f"SET {E} w EX 100", ["MULTI", f"DEL {E}", f"SET {E} w PXAT <now+100000>", "EXEC"]),
+        (f"SET {E} w XX", [f"DEL {E}"]),
+        (f"SETNX {E} w", ["MULTI", f"DEL {E}", f"SETNX {E} w", "EXEC"]),
+        (f"GETSET {E} w", ["MULTI", f"DEL {E}", f"SET {E} w", "EXEC"]),
+        (f"INCR {E}", ["MULTI", f"DEL {E}", f"INCR {E}", "EXEC"]),
+        (f"INCRBYFLOAT {E} 1", ["MULTI", f"DEL {E}", f"SET {E} 1 KEEPTTL", "EXEC"]),
+        (f"SADD {E} a", ["MULTI", f"DEL {E}", f"SADD {E} a", "EXEC"]),
+        (f"HINCRBYFLOAT {E} f 1", ["MULTI", f"DEL {E}", f"HSET {E} f 1", "EXEC"]),
+        (f"XADD {E} 5-* f v", ["MULTI", f"DEL {E}", f"XADD {E} 5-0 f v", "EXEC"]),
+        (f"MGET {E} {F}", ["MULTI", f"DEL {E}", f"DEL {F}", "EXEC"]),
+        (f"MSET {E} 1 {F} 1", ["MULTI", f"DEL {E}", f"DEL {F}", f"MSET {E} 1 {F} 1", "EXEC"]),
+        (f"RENAME {E} {F}", [f"DEL {E}"]),
+        (f"EXPIRE {E} 10", [f"DEL {E}"]),
+        (f"LPOP {E}", [f"DEL {E}"]),
+        (f"EVAL \"return redis.call('GET', KEYS[1])\" 1 {E}", [f"DEL {E}"]),
+        (
+            f"EVAL \"redis.call('SET', KEYS[2], 'v') return redis.call('GET', KEYS[1])\" 2 {E} {G}",
+            ["MULTI", f"SET {G} v", f"DEL {E}", "EXEC"],
+        ),
+        (f"EVAL \"redis.set_repl(redis.REPL_NONE) return redis.call('GET', KEYS[1])\" 1 {E}", [f"DEL {E}"]),
     ],
 )
 def test_a_key_that_a_command_finds_expired_is_deleted_before_it(effects, command, records):
     with effects.client() as client:
-        expired(client, "e", "f")
-        expect(effects, "SET e v PXAT <now>", "SET f v PXAT <now>")
+        expired(client, E, F)
+        expect(effects, f"SET {E} v PXAT <now>", f"SET {F} v PXAT <now>")
         client(command)
         expect(effects, *records)
 
 
 def test_keys_that_a_block_finds_expired_are_deleted_in_its_place(effects):
     with effects.client() as client:
-        expired(client, "e", "f")
+        expired(client, E, F)
         effects.take(2)
-        client.pipeline("MULTI", "GET e", "INCR n", "GET f", "EXEC")
-        expect(effects, "MULTI", "DEL e", "INCR n", "DEL f", "EXEC")
+        client.pipeline("MULTI", f"GET {E}", f"INCR {G}", f"GET {F}", "EXEC")
+        expect(effects, "MULTI", f"DEL {E}", f"INCR {G}", f"DEL {F}", "EXEC")
+
+
+def test_keys_that_a_command_finds_expired_on_several_shards_are_deleted_before_it(effects):
+    with effects.client() as client:
+        expired(client, "a", "b", "c")
+        effects.take(3)
+        assert client("MSET a 1 b 1 c 1") == OK
+        records = [shown(record) for record in effects.take()]
+        records = [record for record in records if record not in ("MULTI", "EXEC")]
+        assert sorted(records[:3]) == ["DEL a", "DEL b", "DEL c"]
+        assert records[3:] == ["MSET a 1 b 1 c 1"]
 
 
 @pytest.mark.parametrize("lazily, verb", [("no", "DEL"), ("yes", "UNLINK")])
@@ -884,7 +909,8 @@ def test_who_waited_is_served_in_its_own_database(effects):
 def test_who_gets_nothing_leaves_no_record(effects):
     clients = waiting(effects, "BLMOVE l wrong LEFT LEFT 0", "BZPOPMIN k 0")
     with effects.client() as client:
-        client.pipeline("SET wrong v", "RPUSH l x", "RPUSH other x", "RENAME other k")
+        for command in ("SET wrong v", "RPUSH l x", "RPUSH other x", "RENAME other k"):
+            client(command)
         expect(effects, "SET wrong v", "RPUSH l x", "RPUSH other x", "RENAME other k")
     for waiter in clients:
         waiter.close()
