@@ -1,9 +1,12 @@
 //! What all cores of the process share: a handful of atomic counters and facts fixed at the start.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use crossbeam::utils::CachePadded;
+
 use crate::clock;
+use crate::journal::Stamp;
 use crate::memory;
 use crate::scripting::Store;
 use crate::transaction::TxId;
@@ -26,6 +29,12 @@ pub struct Process {
     pub port: u16,
     next_client: AtomicU64,
     next_tx: AtomicU64,
+    /// The stamp that was given last.
+    last_stamp: CachePadded<AtomicU64>,
+    /// Bytes of effects that have left their shard and are not where they belong.
+    pub effects_under_way: CachePadded<AtomicUsize>,
+    /// A shard waits for those bytes to become fewer.
+    pub awaits_effects: AtomicBool,
     /// Connections of all shards.
     pub clients: AtomicUsize,
     /// Connections refused because of `maxclients`.
@@ -50,6 +59,9 @@ impl Process {
             port,
             next_client: AtomicU64::new(1),
             next_tx: AtomicU64::new(1),
+            last_stamp: CachePadded::new(AtomicU64::new(0)),
+            effects_under_way: CachePadded::new(AtomicUsize::new(0)),
+            awaits_effects: AtomicBool::new(false),
             clients: AtomicUsize::new(0),
             rejected_connections: AtomicU64::new(0),
             memory_peak: AtomicU64::new(0),
@@ -80,5 +92,16 @@ impl Process {
     /// A number for a new transaction, greater than all that were given out before.
     pub fn tx(&self) -> TxId {
         TxId(self.next_tx.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The next stamp of the journal. What it is for has to be sent to the control core before anything
+    /// else is sent or answered.
+    pub fn stamp(&self) -> Stamp {
+        Stamp(self.last_stamp.fetch_add(1, Ordering::AcqRel) + 1)
+    }
+
+    /// The stamp that was given last, by whichever core.
+    pub fn last_stamp(&self) -> Stamp {
+        Stamp(self.last_stamp.load(Ordering::Acquire))
     }
 }

@@ -51,7 +51,7 @@ mod zsets_algebra;
 mod zsets_blocking;
 mod zsets_range;
 
-pub use context::{Changes, Class, Ctx, Reach};
+pub use context::{Changes, Class, Ctx, Reach, removal};
 pub use databases::database_number;
 pub use error::{CommandError, CommandResult};
 pub use part::{Part, Stretch};

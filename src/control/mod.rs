@@ -5,6 +5,7 @@
 //! it is in force on every shard.
 
 mod admission;
+mod journal;
 mod listeners;
 
 pub use listeners::Listeners;
@@ -46,6 +47,7 @@ pub struct Control {
     changing: Option<Change>,
     /// Changes that wait for the one under way.
     queued: VecDeque<ControlCall>,
+    journal: journal::Journal,
     stopping: bool,
 }
 
@@ -61,7 +63,12 @@ impl Control {
     ) -> Self {
         let mut actions = Vec::new();
         listeners.start(&mut actions);
+        let journal = journal::Journal::open(&config).unwrap_or_else(|error| {
+            tracing::error!("Can't open the append-only file: {error}");
+            std::process::exit(1);
+        });
         Self {
+            journal,
             ports,
             shards,
             process,
@@ -206,9 +213,14 @@ impl Service for Control {
                     Message::Control(call) => self.on_call(*call),
                     Message::SettingsDone(_) => self.on_settings_done(),
                     Message::LookedForClosed => self.on_looked(),
+                    Message::Effects(parcel) => self.on_effects(parcel),
                     _ => unreachable!("meant for a shard"),
                 }
             }
+        }
+        if let Err(error) = self.write_effects() {
+            tracing::error!("Can't write the append-only file: {error}");
+            std::process::exit(1);
         }
         if let Some(signal) = self.signals.received()
             && !self.stopping

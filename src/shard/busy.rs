@@ -92,6 +92,11 @@ impl Shard {
             | Message::Publication(_)
             | Message::LookForClosed
             | Message::RoomMade(_)
+            | Message::Durable(_)
+            | Message::Record(_)
+            | Message::Feed(_)
+            | Message::FeedOver
+            | Message::RoomForEffects
             | Message::Stop
             | Message::WatchBroken(_) => return Some(message),
             // No key may go while the script runs.

@@ -9,6 +9,7 @@ use super::batch::Batch;
 use super::job::Job;
 use crate::command::{CommandError, CommandId, CommandResult, Part};
 use crate::config::Config;
+use crate::journal::{Parcel, Stamp};
 use crate::keyspace::{DbKey, Entry, ScanCursor};
 use crate::pubsub::{Change, MoveId, Publication};
 use crate::reactor::{Adoption, ConnId};
@@ -209,6 +210,12 @@ pub struct ControlCall {
     pub request: ControlRequest,
 }
 
+/// "The commands that I was fed with have run."
+pub struct Fed {
+    /// What the first one that failed was answered.
+    pub error: Option<Vec<u8>>,
+}
+
 /// See the module.
 pub enum Message {
     /// Control core to shard: a connection that is yours.
@@ -269,6 +276,22 @@ pub enum Message {
     MakeRoom(Option<ShardId>),
     /// The answer: whether memory is below the limit, or will be for what is evicted.
     RoomMade(bool),
+    /// Control core to shard: record effects from now on, or no more. Answered by [`Message::Recording`].
+    Record(bool),
+    /// Shard to control core: so it is.
+    Recording(ShardId),
+    /// Shard to control core: effects of writes.
+    Effects(Box<Parcel>),
+    /// Control core to the first shard: run these commands ([`super::fed`]). Answered by [`Message::Fed`].
+    Feed(Vec<u8>),
+    /// First shard to control core: they have run.
+    Fed(Box<Fed>),
+    /// Control core to the first shard: what follows is another stream of commands.
+    FeedOver,
+    /// Control core to shard: all effects up to this stamp are on the disk.
+    Durable(Stamp),
+    /// Control core to shard: there is room for effects again.
+    RoomForEffects,
     /// Control core to shard: end.
     Stop,
 }
