@@ -104,9 +104,11 @@ fn swapdb(ctx: &mut Ctx<'_>, request: &Request<'_>) -> CommandResult<Part> {
     let (Some(first), Some(second)) = (index(first), index(second)) else {
         return Err(NO_SUCH_DATABASE);
     };
-    ctx.keyspace.swap(first, second);
-    ctx.changes.note_database(first);
-    ctx.changes.note_database(second);
+    if first != second {
+        ctx.keyspace.swap(first, second);
+        ctx.changes.note_database(first);
+        ctx.changes.note_database(second);
+    }
     // One change of the data set, on however many shards.
     ctx.changes.dirty += u64::from(ctx.shard.0 == 0);
     Ok(Part::Done)

@@ -169,8 +169,8 @@ fn blmpop(
     request: &Request<'_>,
     reply: &mut Reply<'_>,
 ) -> CommandResult<Attempt> {
-    let until = seconds(ctx, request.arg(1))?;
     let pops = Pops::parse(request, 2)?;
+    let until = seconds(ctx, request.arg(1))?;
     for at in pops.keys.clone() {
         if pop_several(ctx, &request.key(at), &pops, reply)? {
             return Ok(Attempt::Done);
