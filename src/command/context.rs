@@ -17,6 +17,10 @@
 //!   through `ctx.notify`. No change, no call.
 //!   What a look-up or an insertion does by itself (a key has expired, is missing, is new) is noted by the
 //!   keyspace, and its event is published before that of the next call.
+//! - The effect of a command (what replicas and append-only files get) is its own words, if it has counted a
+//!   change. A handler whose words depend on the time, on chance or on the state says what it did by
+//!   [`Ctx::instead`], once for each effect, or [`Ctx::no_effect`]; it asks `ctx.journal.is_on()` before it goes
+//!   to any expense for that.
 //! - Write the reply, or return an error; never both (a partial reply is taken back).
 
 use std::collections::HashSet;
@@ -25,6 +29,7 @@ use super::error::{CommandError, CommandResult};
 use crate::admin::stats::ShardStats;
 use crate::config::Config;
 use crate::config::values::KeyspaceEvents;
+use crate::journal::Recorder;
 use crate::keyspace::{DbKey, Key, Keyspace, Note};
 use crate::process::Process;
 use crate::pubsub::Directory;
@@ -137,6 +142,8 @@ pub struct Ctx<'a> {
     pub reach: &'a mut Reach,
     /// Which keys of this shard others hold.
     pub locks: &'a LockTable,
+    /// Records effects; see [`Ctx::instead`].
+    pub journal: &'a mut Recorder,
     /// What this shard counts about itself, its slow log and its latency spikes.
     pub stats: &'a mut ShardStats,
     /// What all cores share: start time, port, switches.
@@ -163,6 +170,26 @@ impl Ctx<'_> {
         self.notify_in(self.db, key, class, event);
     }
 
+    /// Records an effect of this command in the selected database in place of its own words. To be called when nothing can
+    /// fail any more; for each effect, if there are several.
+    pub fn instead(&mut self, words: &[&[u8]]) {
+        self.instead_in(self.db, words);
+    }
+
+    /// As [`Ctx::instead`], in another database.
+    pub fn instead_in(&mut self, db: usize, words: &[&[u8]]) {
+        if self.journal.is_on() {
+            // What the keyspace has noted happened before.
+            self.publish_notes(self.db);
+        }
+        self.journal.instead(db, words);
+    }
+
+    /// This command has no effect, though it may have counted changes.
+    pub fn no_effect(&mut self) {
+        self.journal.nothing();
+    }
+
     fn notify_in(&mut self, db: usize, key: &Key<'_>, class: Class, event: &'static str) {
         if self.config.notify_keyspace_events != KeyspaceEvents::NONE {
             // What the keyspace has noted happened before.
@@ -183,7 +210,10 @@ impl Ctx<'_> {
     pub fn publish_notes(&mut self, db: usize) {
         for (note, key) in self.keyspace.take_notes(db) {
             let (class, event) = match note {
-                Note::Expired => (Class::Expired, "expired"),
+                Note::Expired => {
+                    self.journal.beside(db, &[removal(self.config.lazyfree_lazy_expire), &key]);
+                    (Class::Expired, "expired")
+                }
                 Note::Missed => (Class::Miss, "keymiss"),
                 Note::Created => (Class::New, "new"),
             };
@@ -193,7 +223,8 @@ impl Ctx<'_> {
 
     /// To be asked before a command touches a key that its arguments do not name, and before it changes
     /// anything. Where the answer is an error, hand it on: the command is run again as soon as it has
-    /// the key. Each time costs a round trip, so ask for all keys that you know of before you return.
+    /// the key. Each time costs a round trip, so ask for all keys that you know of before you return, and take
+    /// back what you have read with [`crate::keyspace::Database::forget_reads`].
     pub fn reach(&mut self, db: usize, key: &Key<'_>) -> CommandResult {
         let here = self.shards.owner(key.slot) == self.shard;
         let lock = KeyLock { hash: key.hash };
@@ -213,4 +244,9 @@ impl Ctx<'_> {
     pub fn now_ms(&self) -> i64 {
         self.keyspace.now_ms()
     }
+}
+
+/// How the removal of a key that nobody asked for is recorded (Redis 7.0 `db.c`, propagateDeletion).
+pub fn removal(lazily: bool) -> &'static [u8] {
+    if lazily { b"UNLINK" } else { b"DEL" }
 }

@@ -38,6 +38,7 @@ mod sets_algebra;
 mod sort;
 mod streams;
 mod streams_claim;
+mod streams_effects;
 mod streams_groups;
 mod streams_info;
 mod streams_read;
@@ -51,7 +52,7 @@ mod zsets_algebra;
 mod zsets_blocking;
 mod zsets_range;
 
-pub use context::{Changes, Class, Ctx, Reach};
+pub use context::{Changes, Class, Ctx, Reach, removal};
 pub use databases::database_number;
 pub use error::{CommandError, CommandResult};
 pub use part::{Part, Stretch};

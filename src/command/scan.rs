@@ -264,6 +264,7 @@ mod tests {
                 shards: self.map,
                 changes: &mut Changes::default(),
                 reach: &mut crate::command::Reach::default(),
+                journal: &mut crate::journal::Recorder::default(),
                 locks: &crate::transaction::LockTable::default(),
                 stats: &mut ShardStats::default(),
                 pubsub: &mut self.pubsub,

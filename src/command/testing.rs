@@ -3,6 +3,7 @@
 use super::{Attempt, Changes, CommandError, CommandTable, Ctx, Reach, Request, Run};
 use crate::admin::stats::ShardStats;
 use crate::config::Config;
+use crate::journal::{Recorder, Stamp};
 use crate::keyspace::Keyspace;
 use crate::process::Process;
 use crate::pubsub::Directory;
@@ -26,6 +27,8 @@ pub struct TestShard {
     pub stats: ShardStats,
     /// Who listens to what.
     pub pubsub: Directory,
+    /// What it records.
+    pub journal: Recorder,
     /// The process around it.
     pub process: Process,
 }
@@ -46,6 +49,7 @@ impl TestShard {
             db: 0,
             changes: Changes::default(),
             stats: ShardStats::default(),
+            journal: Recorder::default(),
             pubsub: Directory::new(ShardId(0), ShardMap::new(1).expect("one shard is allowed")),
             process: Process::new("0".repeat(40), 6379, None),
         }
@@ -62,14 +66,41 @@ impl TestShard {
         let mut out = Vec::new();
         let mut reply = Reply::new(&mut out, self.resp3);
         let mark = reply.mark();
-        if let Err(error) = self.execute(args, &mut reply) {
-            reply.truncate(mark);
-            reply.error(error);
+        let dirty = self.changes.dirty;
+        match self.execute(args, &mut reply) {
+            Ok(()) => self.journal.end_command(self.db, args, self.changes.dirty != dirty),
+            Err(error) => {
+                self.journal.end_failed_command();
+                reply.truncate(mark);
+                reply.error(error);
+            }
         }
         if cfg!(debug_assertions) {
             self.keyspace.databases().iter().for_each(|database| database.check());
         }
         out
+    }
+
+    /// Runs a command and returns the effects that it has, words divided by spaces and commands by `; `.
+    pub fn effects(&mut self, words: &str) -> String {
+        self.journal.set_on(true);
+        self.run(words);
+        let parcel = self.journal.take_parcel(Stamp::default());
+        self.journal.set_on(false);
+        let text = String::from_utf8_lossy(&parcel.bytes).into_owned();
+        let commands = text.split('*').filter(|command| !command.is_empty());
+        let words = |command: &str| {
+            let lines = command.split("\r\n").skip(1).filter(|line| !line.starts_with('$'));
+            lines.collect::<Vec<_>>().join(" ").trim().to_owned()
+        };
+        commands.map(words).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Runs commands and checks which effects each has, as [`TestShard::effects`] returns them.
+    pub(super) fn check_effects(&mut self, commands: &[(&str, &str)]) {
+        for (command, effects) in commands {
+            assert_eq!(self.effects(command), *effects, "{command}");
+        }
     }
 
     /// Runs commands and checks by how much each moves the count of changes.
@@ -102,6 +133,7 @@ impl TestShard {
             shards: ShardMap::new(1).expect("one shard is allowed"),
             changes: &mut self.changes,
             reach: &mut Reach::default(),
+            journal: &mut self.journal,
             locks: &LockTable::default(),
             stats: &mut self.stats,
             pubsub: &mut self.pubsub,

@@ -15,6 +15,9 @@ pub struct ConnId {
 }
 
 impl ConnId {
+    /// A session that has no socket: what its core itself has to say. No table of a driver is so long.
+    pub const WITHOUT_SOCKET: ConnId = ConnId { index: u32::MAX, generation: 0 };
+
     /// The connection at `index` of a driver's own table: for the reactor, and for what stands in for it
     /// in a simulation. No two connections of one service may ever have the same name.
     pub const fn from_parts(index: u32, generation: u32) -> Self {

@@ -11,6 +11,7 @@ pub use replies::{Place, ReplyQueue};
 
 use crate::command::CommandId;
 use crate::config::values::{BufferLimits, BufferLimitsByClass};
+use crate::journal::Stamp;
 use crate::pubsub::Counts;
 use crate::resp::Parser;
 use crate::shard_map::ShardId;
@@ -39,6 +40,8 @@ pub enum Hold {
     Room,
     /// It has much output that it does not read.
     Output,
+    /// Its replies wait until what was written is on the disk.
+    Disk,
     /// A lane from this core is full: what it feeds waits until there is room again.
     FullLane,
 }
@@ -72,6 +75,17 @@ impl Endpoint {
         let loopback = |address: std::net::SocketAddr| address.ip().to_canonical().is_loopback();
         self.unix || self.remote.parse().is_ok_and(loopback)
     }
+}
+
+/// Of a session that the control core feeds.
+#[derive(Default)]
+pub struct FedState {
+    /// It has a chunk of commands that has not been reported as run.
+    pub owes_report: bool,
+    /// Replies that nobody has looked at.
+    pub unread: Vec<u8>,
+    /// The first error among those of the chunk.
+    pub first_error: Option<Vec<u8>>,
 }
 
 /// See the module.
@@ -124,6 +138,10 @@ pub struct Session {
     pub paused: bool,
     /// It is in the list of sessions that the end of the turn looks at.
     pub touched: bool,
+    /// Its output may be sent when all effects up to this stamp are on the disk.
+    pub gate: Option<Stamp>,
+    /// It has no socket: the control core feeds it.
+    pub fed: Option<Box<FedState>>,
     /// Bytes that were handed to the kernel and are not sent yet.
     pub in_flight: usize,
     /// Since when, in unix ms, its output has been over the soft limit.
@@ -184,6 +202,8 @@ impl Session {
             input_ended: false,
             paused: false,
             touched: false,
+            gate: None,
+            fed: None,
             in_flight: 0,
             over_soft_limit_since: None,
             created_ms: now_ms,

@@ -92,6 +92,13 @@ impl Shard {
             | Message::Publication(_)
             | Message::LookForClosed
             | Message::RoomMade(_)
+            | Message::Durable(_)
+            | Message::Record(_)
+            | Message::Feed(_)
+            | Message::FeedOver
+            | Message::RoomForEffects
+            | Message::SnapshotOrder(_)
+            | Message::SaveStatus(_)
             | Message::Stop
             | Message::WatchBroken(_) => return Some(message),
             // No key may go while the script runs.

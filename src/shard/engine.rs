@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::eviction::Eviction;
+use super::refusal::Refusals;
 use crate::admin::latency::LatencyEvent;
 use crate::admin::stats::{Outcome, ShardStats};
 use crate::clock::{self, Ticks};
@@ -14,6 +15,7 @@ use crate::command::{
 };
 use crate::config::Config;
 use crate::config::values::KeyspaceEvents;
+use crate::journal::Recorder;
 use crate::keyspace::{Key, Keyspace, NotesWanted};
 use crate::process::Process;
 use crate::pubsub::Directory;
@@ -77,6 +79,10 @@ pub struct Engine {
     pub pubsub: Directory,
     /// Which keys the job at work may touch.
     pub reach: Reach,
+    /// What it records of its writes.
+    pub journal: Recorder,
+    /// What is refused for a while.
+    pub refusals: Refusals,
     /// What this shard counts.
     pub stats: ShardStats,
     /// Slow commands on their way to the slow log.
@@ -119,6 +125,8 @@ impl Engine {
             changes: Changes::default(),
             pubsub: Directory::new(id, shards),
             reach: Reach::default(),
+            journal: Recorder::default(),
+            refusals: Refusals::default(),
             stats: ShardStats::default(),
             slow: Vec::new(),
             eviction: Eviction::default(),
@@ -130,13 +138,23 @@ impl Engine {
             spike_nanos: u64::MAX,
             nanos_per_tick: (1000.0 / clock::ticks_per_us() * (1_u64 << 32) as f64) as u64,
         };
+        // From the first command on; what is loaded before is not recorded, see Message::Record.
+        engine.journal.set_on(engine.config.appendonly);
         engine.settings_changed();
         engine
+    }
+
+    /// Effects are recorded from now on, or not any more.
+    pub fn set_recording(&mut self, on: bool) {
+        self.publish_notes();
+        self.journal.set_on(on);
+        self.settings_changed();
     }
 
     /// Takes over what the settings say; to be called after `config` was replaced.
     pub fn settings_changed(&mut self) {
         self.end_brief_run();
+        self.settle_refusals();
         let config = &self.config;
         self.slow_nanos = match u64::try_from(config.slowlog_log_slower_than) {
             Ok(us) => us.saturating_mul(1000),
@@ -151,7 +169,7 @@ impl Engine {
         self.is_brief = commands.iter().map(|command| command.flags.has(FAST)).collect();
         let events = config.notify_keyspace_events;
         let wanted = NotesWanted {
-            expired: events.contains(KeyspaceEvents::EXPIRED),
+            expired: events.contains(KeyspaceEvents::EXPIRED) || self.journal.is_on(),
             missed: events.contains(KeyspaceEvents::KEY_MISS),
             created: events.contains(KeyspaceEvents::NEW),
         };
@@ -190,15 +208,20 @@ impl Engine {
             self.end_brief_run();
         }
         let before = out.len();
+        let dirty = self.changes.dirty;
         let mut reply = Reply::new(out, resp3);
         let mark = reply.mark();
         let result = handler(&mut self.ctx(db), request, &mut reply);
-        self.publish_notes();
+        self.take_notes();
         if let Err(error) = result {
             reply.truncate(mark);
+            self.journal.end_failed_command();
             return self.failed(id, request, &error, &mut reply);
         }
         let args = request.args();
+        if self.journal.is_on() {
+            self.journal.end_command(db, args, self.changes.dirty != dirty);
+        }
         if self.was_brief(id, args, out.len() - before) {
             self.stats.record_call(id, Outcome::Ok);
             self.brief = BriefRun { id, len: self.brief.len + 1 };
@@ -208,9 +231,19 @@ impl Engine {
         Ran::Done
     }
 
-    /// Publishes what the keyspace has noted itself, as keyspace events.
+    /// Publishes what the keyspace has noted itself, as keyspace events, and records it, when no command is at
+    /// work.
     #[inline]
     pub fn publish_notes(&mut self) {
+        if self.takes_notes {
+            self.publish_all_notes();
+            self.journal.end_beside();
+        }
+    }
+
+    /// As [`Engine::publish_notes`], within the unit of the command at work.
+    #[inline]
+    fn take_notes(&mut self) {
         if self.takes_notes {
             self.publish_all_notes();
         }
@@ -267,13 +300,23 @@ impl Engine {
         (db, resp3): (usize, bool),
         out: &mut Vec<u8>,
     ) -> Attempt {
+        let dirty = self.changes.dirty;
         let mut reply = Reply::new(out, resp3);
         let mark = reply.mark();
-        match (blocking.attempt)(&mut self.ctx(db), request, &mut reply) {
+        let attempt = (blocking.attempt)(&mut self.ctx(db), request, &mut reply);
+        self.take_notes();
+        match attempt {
             // It is counted when it is answered.
-            Ok(Attempt::Wait(until)) => return Attempt::Wait(until),
-            Ok(Attempt::Done) => self.account(id, request.args(), Outcome::Ok),
+            Ok(Attempt::Wait(until)) => {
+                self.journal.end_failed_command();
+                return Attempt::Wait(until);
+            }
+            Ok(Attempt::Done) => {
+                self.journal.end_command(db, request.args(), self.changes.dirty != dirty);
+                self.account(id, request.args(), Outcome::Ok);
+            }
             Err(error) => {
+                self.journal.end_failed_command();
                 reply.truncate(mark);
                 self.answer_error(id, request, &error, &mut reply);
             }
@@ -290,12 +333,22 @@ impl Engine {
         (db, resp3): (usize, bool),
         out: &mut Vec<u8>,
     ) -> bool {
+        let dirty = self.changes.dirty;
         let mut reply = Reply::new(out, resp3);
         let mark = reply.mark();
-        match (blocking.serve)(&mut self.ctx(db), request, key, &mut reply) {
-            Ok(false) => return false,
-            Ok(true) => self.account(id, request.args(), Outcome::Ok),
+        let served = (blocking.serve)(&mut self.ctx(db), request, key, &mut reply);
+        self.take_notes();
+        match served {
+            Ok(false) => {
+                self.journal.end_failed_command();
+                return false;
+            }
+            Ok(true) => {
+                self.journal.end_command(db, request.args(), self.changes.dirty != dirty);
+                self.account(id, request.args(), Outcome::Ok);
+            }
             Err(error) => {
+                self.journal.end_failed_command();
                 reply.truncate(mark);
                 self.answer_error(id, request, &error, &mut reply);
             }
@@ -303,7 +356,8 @@ impl Engine {
         true
     }
 
-    fn nanos(&self, ticks: u64) -> u64 {
+    /// A stretch of time in nanoseconds.
+    pub fn nanos(&self, ticks: u64) -> u64 {
         ((u128::from(ticks) * u128::from(self.nanos_per_tick)) >> 32) as u64
     }
 
@@ -417,6 +471,8 @@ impl Engine {
         self.end_brief_run();
         let start = Ticks::now();
         let part = (every.part)(&mut self.ctx(db), request);
+        // The effect is recorded once, by the shard that coordinates.
+        self.journal.end_failed_command();
         let nanos = self.nanos(Ticks::now().since(start));
         if nanos >= self.spike_nanos
             && let Some(id) = CommandTable::get().find(request.arg(0))
@@ -438,6 +494,7 @@ impl Engine {
             changes: &mut self.changes,
             pubsub: &mut self.pubsub,
             reach: &mut self.reach,
+            journal: &mut self.journal,
             locks: &self.locks,
             stats: &mut self.stats,
             process: &self.process,

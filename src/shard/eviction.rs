@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use super::engine::Engine;
-use crate::command::{Class, CommandError};
+use crate::command::{Class, CommandError, removal};
 use crate::config::values::MaxmemoryPolicy;
 use crate::keyspace::{Budget, Entry, Key, Soonest};
 use crate::memory;
@@ -261,6 +261,9 @@ impl Engine {
         let key = Key::new(key);
         if self.keyspace[db].remove(&key) {
             self.ctx(db).notify(&key, Class::Evicted, "evicted");
+            let word = removal(self.config.lazyfree_lazy_eviction);
+            self.journal.beside(db, &[word, key.bytes]);
+            self.journal.end_beside();
             self.stats.counters().evicted_keys += 1;
         }
     }

@@ -83,13 +83,14 @@ impl Shard {
         let counters = self.engine.stats.counters();
         counters.net_input_bytes += bytes.len() as u64;
         counters.reads_processed += 1;
+        let is_full = self.ports.is_congested() || self.is_journal_full();
         let Some(session) = self.sessions.get_mut(conn) else { return };
         session.active_ms = now_ms;
         session.received_bytes += bytes.len() as u64;
         if session.closing {
             return;
         }
-        if session.may_run() && self.ports.is_congested() {
+        if is_full && session.may_run() {
             // A full lane must slow those who fill it, and not grow its overflow queue without end.
             session.hold = Hold::FullLane;
             self.slowed.push(conn);
@@ -106,7 +107,9 @@ impl Shard {
             self.run_query(conn);
         }
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        if session.query.len() > query_limit {
+        if session.fed.is_some() {
+            // What it is fed with has a bound of its own.
+        } else if session.query.len() > query_limit {
             tracing::warn!(client = session.id, "closing client: query buffer limit reached");
             self.cut(conn);
         } else if session.hold == Hold::Output {
@@ -299,8 +302,14 @@ impl Shard {
         }
         let listens = session.subscribed.any() && !session.resp3;
         if !self.engine.has_no_limit()
+            && session.fed.is_none()
             && (queues || command.flags.has(DENYOOM) || is_oom_exec(command, session))
             && let Some(next) = self.stopped_by_lack_of_room(conn, id, key.filter(|_| !queues))
+        {
+            return next;
+        }
+        if self.engine.refusals.any()
+            && let Some(next) = self.refused_for_files(conn, id)
         {
             return next;
         }

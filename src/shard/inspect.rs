@@ -21,6 +21,7 @@ impl Shard {
             && !self.engine.pubsub.has_outgoing()
             && self.runs.is_empty()
             && self.scripts.is_idle()
+            && !self.engine.journal.has_parcel()
             && self.crossings.iter().all(crossing::Crossing::is_idle)
             && self.is_room_settled()
             && self.resumable.is_empty()
@@ -28,7 +29,12 @@ impl Shard {
                 Hold::None => session.replies.is_clear(),
                 // Waiting for a key is rest, too, unless its number is in some line.
                 Hold::Blocked => true,
-                Hold::Drain | Hold::Operation | Hold::FullLane | Hold::Room | Hold::Output => false,
+                Hold::Drain
+                | Hold::Operation
+                | Hold::FullLane
+                | Hold::Room
+                | Hold::Output
+                | Hold::Disk => false,
             })
             && !self.ports.has_incoming()
             && !self.ports.is_congested()

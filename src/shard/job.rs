@@ -12,6 +12,7 @@ use super::{Waiting, blocking::Blocked};
 use crate::command::{
     Attempt, Command, CommandError, CommandTable, Request, Run, SessionCommand, database_number,
 };
+use crate::journal::Unit;
 use crate::keyspace::{DbKey, Key};
 use crate::reactor::ConnId;
 use crate::resp::Reply;
@@ -292,6 +293,7 @@ impl Shard {
         let (mut db, mut resp3, mut first, mut muted) = (block.db, block.resp3, 0, false);
         Reply::new(out, resp3).array(block.commands.len());
         self.set_executing(client, Some(block.commands.len()));
+        self.engine.journal.open(Unit::default());
         for queued in &block.commands {
             let words = &args[first..first + queued.arg_count as usize];
             first += queued.arg_count as usize;
@@ -320,6 +322,7 @@ impl Shard {
                 out.truncate(before);
             }
         }
+        self.engine.journal.close_unit();
         self.set_executing(client, None);
         self.scratch.block_args = recycle_args(args);
     }

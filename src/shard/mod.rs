@@ -20,15 +20,19 @@ mod crossing;
 pub mod engine;
 mod eviction;
 mod fanout;
+mod fed;
 mod group;
 mod input;
 mod inspect;
 pub mod job;
+mod journal;
 pub mod message;
 mod multi;
 mod output;
 mod parts;
+pub mod refusal;
 pub mod room;
+mod saving;
 mod script_commands;
 mod script_run;
 mod scripts;
@@ -43,6 +47,8 @@ mod whole;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+pub use journal::EFFECT_BYTES_MAX;
+
 use batch::Batch;
 use engine::Engine;
 use input::Scratch;
@@ -51,6 +57,7 @@ use sessions::Sessions;
 
 use crate::clock;
 use crate::config::Config;
+use crate::journal::Stamp;
 use crate::keyspace::DbKey;
 use crate::lanes::Ports;
 use crate::process::Process;
@@ -86,6 +93,12 @@ pub struct Shard {
     touched: Vec<ConnId>,
     /// Connections that wait for room in a lane.
     slowed: Vec<ConnId>,
+    /// Connections whose replies wait for the disk.
+    gated: Vec<ConnId>,
+    /// Replies wait for the disk (`appendfsync always`).
+    awaits_disk: bool,
+    /// All effects up to this stamp are on the disk.
+    durable: Stamp,
     /// Connections whose held input may go on.
     resumable: VecDeque<ConnId>,
     /// What is under way to each shard and from it.
@@ -129,6 +142,8 @@ pub struct Shard {
     scratch: Scratch,
     background: background::Background,
     room: room::RoomSearch,
+    /// Its part of a snapshot.
+    saving: saving::Saving,
     slow_readers: output::SlowReaders,
     /// The time was taken for this turn.
     turn_open: bool,
@@ -149,7 +164,7 @@ impl Shard {
         ports: Ports<Message>,
         seed: u64,
     ) -> Self {
-        Self {
+        let mut shard = Self {
             engine: Engine::new(id, shards, config, Arc::clone(&process), seed),
             sessions: Sessions::default(),
             crossings: (0..shards.len()).map(|_| crossing::Crossing::default()).collect(),
@@ -159,6 +174,9 @@ impl Shard {
             buffers: BufferPool::default(),
             touched: Vec::new(),
             slowed: Vec::new(),
+            gated: Vec::new(),
+            awaits_disk: false,
+            durable: Stamp::default(),
             resumable: VecDeque::new(),
             spare_batches: Vec::new(),
             waiting: HashMap::default(),
@@ -183,12 +201,15 @@ impl Shard {
             scratch: Scratch::default(),
             background: background::Background::default(),
             room: room::RoomSearch::default(),
+            saving: saving::Saving::default(),
             slow_readers: output::SlowReaders::default(),
             turn_open: false,
             looking_for_closed: 0,
             adopting: false,
             stopping: false,
-        }
+        };
+        shard.journal_settings_changed();
+        shard
     }
 
     fn id(&self) -> ShardId {
@@ -200,6 +221,10 @@ impl Shard {
     }
 
     fn send(&mut self, core: usize, message: Message) {
+        if self.engine.journal.has_parcel() {
+            // Whoever gets the message may depend on what was done here.
+            self.send_parcel();
+        }
         self.ports.to[core].send(message);
     }
 

@@ -4,10 +4,13 @@
 use std::sync::Arc;
 
 use super::clients;
-use super::message::{Message, OwnedCommand, PartDone, PartRequest, PartWork, Ticket};
+use super::message::{
+    ControlAnswer, Message, OwnedCommand, PartDone, PartRequest, PartWork, Ticket,
+};
 use super::transactions::{Work, key_locks};
 use super::{Shard, Waiting};
 use crate::admin::stats::Outcome;
+use crate::command::spec::WRITE;
 use crate::command::{
     CommandError, CommandId, CommandResult, CommandTable, Part, Request, Run, Stretch,
 };
@@ -103,7 +106,10 @@ impl Shard {
         let operation =
             Operation::Parts { conn, command: Arc::clone(&command), parts, failed: None };
         self.operations.insert(ticket, operation);
-        for shard in self.engine.shards.iter() {
+        // This one first: it records the effect, before anything that another shard does afterwards.
+        let me = self.id();
+        let others = self.engine.shards.iter().filter(|shard| *shard != me);
+        for shard in std::iter::once(me).chain(others) {
             self.ask(shard, ticket, PartWork::Command(Arc::clone(&command)), under);
         }
     }
@@ -176,7 +182,13 @@ impl Shard {
     /// Does a part and sends it to who asked.
     pub(super) fn run_part(&mut self, request: &PartRequest) {
         let result = match &request.work {
-            PartWork::Command(command) => self.command_part(command, None),
+            PartWork::Command(command) => {
+                let result = self.command_part(command, None);
+                if result.is_ok() && request.coordinator == self.id() {
+                    self.record_of_all(command);
+                }
+                result
+            }
             PartWork::Stretch(command, cursor) => self.command_part(command, Some(*cursor)),
             PartWork::ClientList(filter) => Ok(Part::Other(Box::new(self.client_lines(filter)))),
             PartWork::ClientKill(filter) => Ok(Part::Count(self.kill_clients(filter))),
@@ -197,6 +209,14 @@ impl Shard {
         } else {
             let coordinator = request.coordinator.index();
             self.send(coordinator, Message::PartDone(Box::new(done)));
+        }
+    }
+
+    /// Records a command that all shards do their part of.
+    fn record_of_all(&mut self, command: &OwnedCommand) {
+        if CommandTable::get().command(command.id).flags.has(WRITE) {
+            let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
+            self.engine.journal.end_command(command.db, &words, true);
         }
     }
 
@@ -293,6 +313,10 @@ impl Shard {
             Some(Operation::Parts { conn, command, parts, failed }) => {
                 let parts: Vec<Part> = parts.into_iter().flatten().collect();
                 let id = command.id;
+                if failed.is_none() && self.tells_of_flush(conn, id) {
+                    let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
+                    return self.engine.account(id, &words, Outcome::Ok);
+                }
                 self.complete(conn, |engine, reply| {
                     let Run::EveryShard(every) = CommandTable::get().command(id).run else {
                         unreachable!("only these have parts")
@@ -335,10 +359,10 @@ impl Shard {
     }
 
     /// The control core has answered.
-    pub(super) fn on_control_done(&mut self, ticket: Ticket, result: Result<(), CommandError>) {
+    pub(super) fn on_control_done(&mut self, ticket: Ticket, result: ControlAnswer) {
         let Some(Operation::Control { conn }) = self.operations.remove(&ticket) else { return };
         self.complete(conn, |_, reply| match result {
-            Ok(()) => reply.ok(),
+            Ok(status) => reply.simple(status),
             Err(error) => reply.error(error),
         });
     }

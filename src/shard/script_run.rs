@@ -30,6 +30,7 @@ use crate::command::{
     Attempt, Command, CommandError, CommandId, CommandResult, CommandTable, Ctx, Request, Run,
     ScriptCommand, SessionCommand, database_number,
 };
+use crate::journal::{Audience, Unit};
 use crate::keyspace::{DbKey, Key};
 use crate::pubsub::Outgoing;
 use crate::reactor::ConnId;
@@ -67,6 +68,10 @@ pub(super) struct Running {
     borrows: bool,
     /// So it was already when the script went on.
     found_borrowing: bool,
+    /// Its effects, while it waits.
+    unit: Unit,
+    /// Whom they are for.
+    audience: Audience,
     /// What it has published, while it waits.
     published: Vec<Outgoing>,
     /// Keys in reach besides those that are free, while the script waits.
@@ -289,6 +294,8 @@ impl Shard {
             scope: Scope::Keys,
             borrows: self.borrowing,
             found_borrowing: false,
+            unit: Unit::default(),
+            audience: Audience::ALL,
             published: Vec::new(),
             reach: HashSet::new(),
             has_written: false,
@@ -337,6 +344,8 @@ impl Shard {
         self.engine.reach.keys.extend(std::mem::take(&mut run.reach));
         self.engine.reach.whole = matches!(run.scope, Scope::Whole { .. });
         self.engine.pubsub.put_back(std::mem::take(&mut run.published));
+        self.engine.journal.open(std::mem::take(&mut run.unit));
+        self.engine.journal.set_audience(run.audience);
         run.found_borrowing = self.borrowing;
         self.set_borrowing(run.borrows);
     }
@@ -346,6 +355,8 @@ impl Shard {
         run.reach = std::mem::take(&mut self.engine.reach.keys);
         self.engine.reach.whole = false;
         self.engine.publish_notes();
+        run.unit = self.engine.journal.suspend();
+        self.engine.journal.set_audience(Audience::ALL);
         run.published = self.engine.pubsub.take_outgoing();
         self.set_borrowing(run.found_borrowing);
     }
@@ -364,6 +375,11 @@ impl Shard {
             Ask::Tick => self.tick_of_script(run),
             Ask::Log(level, text) => {
                 scripts::log(level, &text);
+                Ok(Answer::GoOn)
+            }
+            Ask::RecordFor(audience) => {
+                run.audience = audience;
+                self.engine.journal.set_audience(audience);
                 Ok(Answer::GoOn)
             }
             Ask::MayCall(words) => {
@@ -471,6 +487,12 @@ impl Shard {
         };
         let command = table.command(id);
         if let Err(error) = run.may_run(command, self.scripts.has_room) {
+            return self.refuse_call(Some(id), error, resp3, out);
+        }
+        if command.flags.has(WRITE)
+            && let Some(error) = self.engine.refusals.of_writes()
+        {
+            let error = error.clone();
             return self.refuse_call(Some(id), error, resp3, out);
         }
         let is_alone = self.engine.shards.len() == 1;
@@ -740,7 +762,7 @@ impl Shard {
     /// A script is over, or aborted: what it answers, and what follows.
     fn conclude_script(&mut self, run: Running, ended: Ended) -> (Outcome, Option<Then>) {
         self.scripts.is_busy = false;
-        let Running { fiber, command, name, scope, mut undo, verdict, published, .. } = run;
+        let Running { fiber, command, name, scope, mut undo, verdict, published, unit, .. } = run;
         let (began_ticks, then) = (run.began_ticks, run.then);
         self.scripts.spare = fiber.into_stack();
         self.scripts.note_memory(&self.process.scripts);
@@ -757,6 +779,7 @@ impl Shard {
                 }
             }
             Ok(ending) => {
+                self.record_script(&scope, unit);
                 self.engine.pubsub.put_back(published);
                 let mut result = stats::Outcome::Ok;
                 if let Ending::Failed { error, counted } = ending {
@@ -776,6 +799,16 @@ impl Shard {
             self.give_back_borrowed(tx, borrowed);
         }
         (outcome, then)
+    }
+
+    /// What a script did is a unit of its own, or belongs to the block that it is a command of.
+    fn record_script(&mut self, scope: &Scope, unit: Unit) {
+        match scope {
+            Scope::Whole { conn, .. } if let Some(block) = self.runs.get_mut(conn) => {
+                block.unit.extend(&unit);
+            }
+            _ => self.engine.journal.close_suspended(unit),
+        }
     }
 
     /// A script that did not end at once is over.

@@ -99,10 +99,15 @@ impl Service for Shard {
         more |= self.fan_out();
         self.deliveries_left = DELIVERIES_PER_TURN;
         self.send_batches();
+        if self.engine.journal.has_parcel() {
+            // Before any reply leaves.
+            self.send_parcel();
+        }
         self.settle_touched();
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
         self.engine.end_brief_run();
+        self.tell_changes();
         self.turn_open = false;
         self.forget_room();
         // A connection is opened after the turn that adopts it. Only the next turn knows its deadlines,
@@ -141,7 +146,7 @@ impl Service for Shard {
             session.in_flight = session.in_flight.saturating_sub(bytes);
             // Sending counts as activity, as in Redis 7.0 (`networking.c`, writeToClient).
             session.active_ms = self.engine.keyspace.now_ms();
-            if session.replies.wants_sending() {
+            if session.replies.wants_sending() && session.gate.is_none() {
                 // Long output goes out in chunks: the next one.
                 self.actions.push(Action::Send(conn));
             }
@@ -216,6 +221,7 @@ impl Shard {
             Message::Settings(config) => {
                 self.engine.config = config;
                 self.engine.settings_changed();
+                self.journal_settings_changed();
                 self.refresh_room();
                 let control = self.control_core();
                 self.send(control, Message::SettingsDone(self.id()));
@@ -227,7 +233,26 @@ impl Shard {
             Message::LookForClosed => self.looking_for_closed = TURNS_TO_CLOSE,
             Message::MakeRoom(answer_to) => self.on_make_room(answer_to),
             Message::RoomMade(made) => self.on_room_made(made),
-            Message::Control(_) | Message::SettingsDone(_) | Message::LookedForClosed => {
+            Message::Record(on) => {
+                self.engine.set_recording(on);
+                self.send(self.control_core(), Message::Recording(self.id()));
+            }
+            Message::Feed(commands) => self.on_feed(&commands),
+            Message::FeedOver => self.on_feed_over(),
+            Message::Durable(stamp) => self.on_durable(stamp),
+            Message::RoomForEffects => self.end_slowness(),
+            Message::HoldAll(number) => self.on_hold_all(number),
+            Message::ReleaseAll(number) => self.on_release_all(number),
+            Message::SnapshotOrder(order) => self.on_snapshot_order(order),
+            Message::SaveStatus(good) => self.engine.set_save_status(good),
+            Message::Control(_)
+            | Message::SettingsDone(_)
+            | Message::LookedForClosed
+            | Message::Held(..)
+            | Message::Snapshot(_)
+            | Message::Effects(_)
+            | Message::Recording(_)
+            | Message::Fed(_) => {
                 unreachable!("meant for the control core")
             }
         }
@@ -245,6 +270,9 @@ impl Shard {
 
     /// The lanes have room again: who waited for it goes on.
     fn end_slowness(&mut self) {
+        if self.slowed.is_empty() || self.is_journal_full() {
+            return;
+        }
         for conn in self.slowed.drain(..) {
             if let Some(session) = self.sessions.get_mut(conn)
                 && session.hold == Hold::FullLane
@@ -272,12 +300,28 @@ impl Shard {
     fn settle_touched(&mut self) {
         let config = std::sync::Arc::clone(&self.engine.config);
         let now_ms = self.engine.keyspace.now_ms();
+        let gate = self.gate();
         let mut touched = std::mem::take(&mut self.touched);
         for conn in touched.drain(..) {
             let Some(session) = self.sessions.get_mut(conn) else { continue };
             session.touched = false;
+            if session.fed.is_some() {
+                self.settle_fed();
+                continue;
+            }
             if session.replies.wants_sending() {
-                self.actions.push(Action::Send(conn));
+                match gate {
+                    None if session.gate.is_none() => self.actions.push(Action::Send(conn)),
+                    None => {}
+                    Some(stamp) => {
+                        if session.gate.replace(stamp).is_none() {
+                            self.gated.push(conn);
+                        }
+                        if session.hold == Hold::None {
+                            session.hold = Hold::Disk;
+                        }
+                    }
+                }
             } else if !session.replies.has_output() {
                 // A buffer that was lent and not needed.
                 self.buffers.give(session.replies.take_output());

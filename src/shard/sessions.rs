@@ -9,11 +9,17 @@ use crate::session::Session;
 pub struct Sessions {
     places: Vec<Option<(ConnId, Box<Session>)>>,
     len: usize,
+    /// The one without a socket.
+    fed: Option<Box<Session>>,
 }
 
 impl Sessions {
     /// Adds the session of a new connection.
     pub fn insert(&mut self, conn: ConnId, session: Session) {
+        if conn == ConnId::WITHOUT_SOCKET {
+            self.fed = Some(Box::new(session));
+            return;
+        }
         if self.places.len() <= conn.index() {
             self.places.resize_with(conn.index() + 1, || None);
         }
@@ -27,6 +33,7 @@ impl Sessions {
     pub fn get(&self, conn: ConnId) -> Option<&Session> {
         match self.places.get(conn.index()) {
             Some(Some((known, session))) if *known == conn => Some(session),
+            None if conn == ConnId::WITHOUT_SOCKET => self.fed.as_deref(),
             _ => None,
         }
     }
@@ -36,12 +43,16 @@ impl Sessions {
     pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut Session> {
         match self.places.get_mut(conn.index()) {
             Some(Some((known, session))) if *known == conn => Some(session),
+            None if conn == ConnId::WITHOUT_SOCKET => self.fed.as_deref_mut(),
             _ => None,
         }
     }
 
     /// Forgets the session of `conn`.
     pub fn remove(&mut self, conn: ConnId) -> Option<Box<Session>> {
+        if conn == ConnId::WITHOUT_SOCKET {
+            return self.fed.take();
+        }
         self.get(conn)?;
         self.len -= 1;
         self.places[conn.index()].take().map(|(_, session)| session)
@@ -57,7 +68,7 @@ impl Sessions {
         self.len == 0
     }
 
-    /// All sessions.
+    /// All sessions with a socket.
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Session)> {
         self.places.iter().flatten().map(|(conn, session)| (*conn, &**session))
     }

@@ -11,6 +11,7 @@ use super::message::{Ending, Fetch, Loan, Message, Origin, OwnedCommand};
 use crate::admin::stats::Outcome;
 use crate::command::SessionCommand;
 use crate::command::{Attempt, CommandId, CommandTable, Request, Run, database_number};
+use crate::journal::Unit;
 use crate::keyspace::DbKey;
 use crate::reactor::ConnId;
 use crate::resp::Reply;
@@ -28,6 +29,8 @@ pub(super) struct WholeRun {
     /// The selected database, and the protocol.
     db: usize,
     resp3: bool,
+    /// Its effects so far.
+    pub(super) unit: Unit,
     /// The reply of EXEC so far.
     pub(super) out: Vec<u8>,
     /// What the next command has borrowed.
@@ -79,6 +82,7 @@ impl Shard {
             next,
             db,
             resp3,
+            unit: Unit::default(),
             out,
             borrowed: Vec::new(),
             fetching: 0,
@@ -137,7 +141,10 @@ impl Shard {
                 return Step::Waits;
             }
             Run::EveryShard(_) | Run::Walk(_) => {
+                // If all shards have an effect, it is recorded here and at once.
+                self.open_unit_of(conn);
                 self.start_parts_of(conn, command, Some((tx, false)));
+                self.suspend_unit_of(conn);
                 return Step::Waits;
             }
             _ => {}
@@ -165,7 +172,9 @@ impl Shard {
             start(self, conn, &words);
             return Step::Waits;
         }
+        self.open_unit_of(conn);
         let made = self.session_reply(conn, which, &words);
+        self.suspend_unit_of(conn);
         if let (Some(run), Some(session)) = (self.runs.get_mut(&conn), self.sessions.get(conn)) {
             run.out.extend(made);
             (run.db, run.resp3) = (session.db, session.resp3);
@@ -200,7 +209,9 @@ impl Shard {
         self.engine.reach.whole = true;
         self.engine.reach.keys = borrowed.iter().cloned().collect();
         self.set_borrowing(true);
+        self.open_unit_of(conn);
         let ran = self.run_one(command.id, &words, (command.db, command.resp3), &mut out);
+        self.suspend_unit_of(conn);
         self.set_borrowing(false);
         self.engine.reach.whole = false;
         self.engine.reach.keys = Default::default();
@@ -215,6 +226,20 @@ impl Shard {
         let tx = run.tx;
         self.give_back_borrowed(tx, borrowed);
         true
+    }
+
+    /// A command of the block of `conn` is at work.
+    fn open_unit_of(&mut self, conn: ConnId) {
+        let unit = self.runs.get_mut(&conn).map(|run| std::mem::take(&mut run.unit));
+        self.engine.journal.open(unit.unwrap_or_default());
+    }
+
+    /// It is over, or waits.
+    fn suspend_unit_of(&mut self, conn: ConnId) {
+        let unit = self.engine.journal.suspend();
+        if let Some(run) = self.runs.get_mut(&conn) {
+            run.unit = unit;
+        }
     }
 
     fn run_one(
@@ -297,6 +322,7 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(conn) {
             session.executing = None;
         }
+        self.engine.journal.close_suspended(run.unit);
         self.end_stand_still(run.tx);
         self.deliver(run.origin, run.out);
         self.release(run.tx);

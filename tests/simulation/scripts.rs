@@ -11,7 +11,7 @@ use crate::talker::{Call, Talker};
 use crate::world::World;
 
 const MONEY: i64 = 1000;
-const DB: &str = "8";
+const DB: &str = "10";
 
 /// Moves ARGV[1] from the first to the second of its keys, which are declared or come as arguments.
 const MOVE: &str = "local from, to = KEYS[1] or ARGV[2], KEYS[2] or ARGV[#ARGV]

@@ -1,0 +1,110 @@
+//! The parcels of all shards in the order of their stamps, and the stream that they make.
+
+use std::collections::BTreeMap;
+
+use super::recorder::{Parcel, Stamp, write_effect};
+
+/// What has come and is not due yet. `T` is whatever takes a stamp.
+#[derive(Debug)]
+pub struct Merge<T> {
+    /// The stamp that is due next.
+    next: Stamp,
+    early: BTreeMap<Stamp, T>,
+}
+
+impl<T> Default for Merge<T> {
+    fn default() -> Self {
+        Self { next: Stamp(1), early: BTreeMap::new() }
+    }
+}
+
+impl<T> Merge<T> {
+    /// Something has come.
+    pub fn put(&mut self, stamp: Stamp, item: T) {
+        debug_assert!(stamp >= self.next, "a stamp is given once");
+        self.early.insert(stamp, item);
+    }
+
+    /// Takes what is due, if it is there.
+    pub fn pop(&mut self) -> Option<(Stamp, T)> {
+        let first = self.early.first_entry().filter(|first| *first.key() == self.next)?;
+        self.next.0 += 1;
+        Some((*first.key(), first.remove()))
+    }
+
+    /// The stamp that was handed out last; 0 at the start.
+    pub fn last(&self) -> Stamp {
+        Stamp(self.next.0 - 1)
+    }
+
+    /// Whether something waits for what was stamped before it.
+    pub fn is_waiting(&self) -> bool {
+        !self.early.is_empty()
+    }
+}
+
+/// Where in a stream the database was selected last: each reader of its own (a file, the backlog) needs one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stream {
+    db: Option<u16>,
+}
+
+impl Stream {
+    /// A stream whose reader begins anew: the next effect is preceded by a SELECT.
+    pub fn begin_anew(&mut self) {
+        self.db = None;
+    }
+
+    /// Appends a parcel to `out`, with a SELECT wherever the database changes.
+    pub fn append(&mut self, parcel: &Parcel, out: &mut Vec<u8>) {
+        let mut from = 0;
+        for stretch in &parcel.stretches {
+            if self.db != Some(stretch.db) {
+                self.db = Some(stretch.db);
+                write_effect(out, &[b"SELECT", itoa::Buffer::new().format(stretch.db).as_bytes()]);
+            }
+            out.extend_from_slice(&parcel.bytes[from..stretch.end]);
+            from = stretch.end;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::recorder::{Recorder, Unit};
+    use super::*;
+
+    #[test]
+    fn what_comes_early_waits() {
+        let mut merge = Merge::default();
+        merge.put(Stamp(2), 'b');
+        merge.put(Stamp(4), 'd');
+        assert_eq!(merge.pop(), None);
+        merge.put(Stamp(1), 'a');
+        assert_eq!(merge.pop(), Some((Stamp(1), 'a')));
+        assert_eq!(merge.pop(), Some((Stamp(2), 'b')));
+        assert_eq!((merge.pop(), merge.is_waiting(), merge.last()), (None, true, Stamp(2)));
+        merge.put(Stamp(3), 'c');
+        assert_eq!([merge.pop(), merge.pop()].map(|popped| popped.unwrap().1), ['c', 'd']);
+        assert!(!merge.is_waiting());
+    }
+
+    #[test]
+    fn a_select_stands_before_multi_and_wherever_the_database_changes() {
+        let mut recorder = Recorder::default();
+        recorder.set_on(true);
+        recorder.open(Unit::default());
+        recorder.end_command(3, &[b"INCR", b"a"], true);
+        recorder.end_command(4, &[b"INCR", b"b"], true);
+        recorder.close_unit();
+        recorder.end_command(4, &[b"INCR", b"c"], true);
+        let (mut stream, mut out) = (Stream::default(), Vec::new());
+        stream.append(&recorder.take_parcel(Stamp(1)), &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let words = text.split("\r\n").filter(|line| !line.starts_with(['*', '$']));
+        assert_eq!(
+            words.collect::<Vec<_>>().join(" ").trim(),
+            "SELECT 3 MULTI INCR a SELECT 4 INCR b EXEC INCR c"
+        );
+    }
+}

@@ -1,0 +1,383 @@
+//! What one shard records of its writes.
+//!
+//! Effects are formatted as they are stored and sent: RESP arrays of bulk strings. A *unit* is what one
+//! command, one block between MULTI and EXEC, or one script does; units of two effects or more
+//! are wrapped in MULTI and EXEC (specs: Redis 7.0 `server.c`, propagatePendingCommands).
+//!
+//! Promise: while nobody wants effects, nothing is recorded, at the cost of a branch per command.
+
+/// The number of a parcel: dense over all shards, from 1 on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Stamp(pub u64);
+
+/// Whom effects are for. A script can leave some out (`redis.set_repl`), in these numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Audience(u8);
+
+impl Audience {
+    const FILE: u8 = 1;
+    const REPLICAS: u8 = 2;
+
+    /// Append-only files and replicas.
+    pub const ALL: Self = Self(Self::FILE | Self::REPLICAS);
+
+    /// The one of this number.
+    pub fn new(number: i64) -> Option<Self> {
+        u8::try_from(number).ok().map(Self).filter(|audience| audience.0 <= Self::ALL.0)
+    }
+
+    /// Whether append-only files belong to it.
+    pub fn has_file(self) -> bool {
+        self.0 & Self::FILE != 0
+    }
+}
+
+impl Default for Audience {
+    fn default() -> Self {
+        Self::ALL
+    }
+}
+
+/// Effects in a row that were made in one database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stretch {
+    /// The database.
+    pub db: u16,
+    /// Where the stretch ends in the bytes.
+    pub end: usize,
+}
+
+/// Effects of one command, block or script.
+#[derive(Default, Clone, PartialEq, Eq, Debug)]
+pub struct Unit {
+    effects: usize,
+    bytes: Vec<u8>,
+    stretches: Vec<Stretch>,
+}
+
+impl Unit {
+    /// Whether it has no effect.
+    pub fn is_empty(&self) -> bool {
+        self.effects == 0
+    }
+
+    fn add(&mut self, db: usize, words: &[&[u8]]) {
+        self.effects += 1;
+        write_effect(&mut self.bytes, words);
+        note_stretch(&mut self.stretches, db as u16, self.bytes.len());
+    }
+
+    /// Appends what `further` did after it.
+    pub fn extend(&mut self, further: &Unit) {
+        let from = self.bytes.len();
+        self.effects += further.effects;
+        self.bytes.extend_from_slice(&further.bytes);
+        for stretch in &further.stretches {
+            note_stretch(&mut self.stretches, stretch.db, from + stretch.end);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.effects = 0;
+        self.bytes.clear();
+        self.stretches.clear();
+    }
+}
+
+/// What a shard sends to the control core.
+#[derive(Default, PartialEq, Eq, Debug)]
+pub struct Parcel {
+    /// Its place in the stream.
+    pub stamp: Stamp,
+    /// Effects, whole units only.
+    pub bytes: Vec<u8>,
+    /// Their databases.
+    pub stretches: Vec<Stretch>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Recorder {
+    is_on: bool,
+    /// A block or a script is at work: what it does is one unit.
+    in_unit: bool,
+    /// The command at work has said itself what its effects are.
+    is_told: bool,
+    /// The command at work is an effect even if it has changed nothing.
+    is_forced: bool,
+    /// Whom the effects of commands are for.
+    audience: Audience,
+    unit: Unit,
+    /// Finished units that have not left the shard.
+    parcel: Parcel,
+}
+
+impl Recorder {
+    /// Whether effects are wanted. A handler that rewrites its effect asks this before it takes the trouble.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    /// Somebody wants effects, or nobody does any more.
+    pub fn set_on(&mut self, on: bool) {
+        self.is_on = on;
+    }
+
+    /// Records an effect of the command at work in place of its own words; to be called for each, if there are
+    /// several.
+    pub fn instead(&mut self, db: usize, words: &[&[u8]]) {
+        if self.is_on {
+            self.is_told = true;
+            if self.audience.has_file() {
+                self.unit.add(db, words);
+            }
+        }
+    }
+
+    /// The effects of the commands that follow are for these; what happens beside commands is for all.
+    pub fn set_audience(&mut self, audience: Audience) {
+        self.audience = audience;
+    }
+
+    /// The command at work has no effect, whatever it has changed, unless it was told already.
+    pub fn nothing(&mut self) {
+        // While nothing is recorded nobody ends commands, and the next one recorded would be silenced.
+        self.is_told = self.is_on;
+    }
+
+    /// The command at work is an effect, as it is, even if it has changed nothing.
+    pub fn anyway(&mut self) {
+        self.is_forced = self.is_on;
+    }
+
+    /// Records what happened beside the command at work, or without any: a key that has expired or was evicted.
+    pub fn beside(&mut self, db: usize, words: &[&[u8]]) {
+        if self.is_on {
+            self.unit.add(db, words);
+        }
+    }
+
+    /// A command is over that was run with these words, and that has changed something if `changed`.
+    pub fn end_command(&mut self, db: usize, words: &[&[u8]], changed: bool) {
+        let is_told = std::mem::take(&mut self.is_told);
+        let is_forced = std::mem::take(&mut self.is_forced);
+        if (changed || is_forced) && !is_told && self.audience.has_file() {
+            if !self.in_unit && self.unit.is_empty() {
+                write_effect(&mut self.parcel.bytes, words);
+                let end = self.parcel.bytes.len();
+                return note_stretch(&mut self.parcel.stretches, db as u16, end);
+            }
+            self.unit.add(db, words);
+        }
+        self.close_unless_in_unit();
+    }
+
+    /// A command has failed, or has to be run again: what it said does not count.
+    pub fn end_failed_command(&mut self) {
+        (self.is_told, self.is_forced) = (false, false);
+        self.close_unless_in_unit();
+    }
+
+    fn close_unless_in_unit(&mut self) {
+        if !self.in_unit && !self.unit.is_empty() {
+            self.close();
+        }
+    }
+
+    /// What was recorded beside commands while none was at work: each effect stands for itself.
+    pub fn end_beside(&mut self) {
+        if self.in_unit || self.unit.is_empty() {
+            return;
+        }
+        let from = self.parcel.bytes.len();
+        self.parcel.bytes.append(&mut self.unit.bytes);
+        for stretch in &self.unit.stretches {
+            note_stretch(&mut self.parcel.stretches, stretch.db, from + stretch.end);
+        }
+        self.unit.clear();
+    }
+
+    /// A block or a script begins, or goes on: what it did before is its unit so far.
+    pub fn open(&mut self, unit: Unit) {
+        debug_assert!(!self.in_unit, "a unit does not begin in another one");
+        self.end_beside();
+        self.in_unit = true;
+        self.unit = unit;
+    }
+
+    /// It waits: what it did so far is kept elsewhere.
+    pub fn suspend(&mut self) -> Unit {
+        self.in_unit = false;
+        std::mem::take(&mut self.unit)
+    }
+
+    /// Whether a block or a script is at work.
+    pub fn in_unit(&self) -> bool {
+        self.in_unit
+    }
+
+    /// The block or script at work is over.
+    pub fn close_unit(&mut self) {
+        self.in_unit = false;
+        self.close();
+    }
+
+    /// The unit is whole, and one of the stream.
+    pub fn close_suspended(&mut self, unit: Unit) {
+        debug_assert!(!self.in_unit && self.unit.is_empty(), "nothing is at work");
+        self.unit = unit;
+        self.close();
+    }
+
+    fn close(&mut self) {
+        let Unit { effects, bytes, stretches } = &mut self.unit;
+        let (Some(first), Some(last)) = (stretches.first().copied(), stretches.last().copied())
+        else {
+            return;
+        };
+        let (out, runs) = (&mut self.parcel.bytes, &mut self.parcel.stretches);
+        let is_wrapped = *effects > 1;
+        if is_wrapped {
+            write_effect(out, &[b"MULTI"]);
+            note_stretch(runs, first.db, out.len());
+        }
+        let from = out.len();
+        out.append(bytes);
+        for stretch in stretches.iter() {
+            note_stretch(runs, stretch.db, from + stretch.end);
+        }
+        if is_wrapped {
+            write_effect(out, &[b"EXEC"]);
+            note_stretch(runs, last.db, out.len());
+        }
+        self.unit.clear();
+    }
+
+    /// Whether something has to leave the shard before anything else does.
+    #[inline]
+    pub fn has_parcel(&self) -> bool {
+        !self.parcel.bytes.is_empty()
+    }
+
+    /// Takes what has to leave the shard.
+    pub fn take_parcel(&mut self, stamp: Stamp) -> Parcel {
+        Parcel { stamp, ..std::mem::take(&mut self.parcel) }
+    }
+}
+
+fn note_stretch(stretches: &mut Vec<Stretch>, db: u16, end: usize) {
+    match stretches.last_mut() {
+        Some(last) if last.db == db => last.end = end,
+        _ => stretches.push(Stretch { db, end }),
+    }
+}
+
+/// Appends a command as RESP: an array of bulk strings.
+pub fn write_effect(out: &mut Vec<u8>, words: &[&[u8]]) {
+    let mut digits = itoa::Buffer::new();
+    let payload: usize = words.iter().map(|word| word.len() + 16).sum();
+    out.reserve(payload + 8);
+    out.push(b'*');
+    out.extend_from_slice(digits.format(words.len()).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for word in words {
+        out.push(b'$');
+        out.extend_from_slice(digits.format(word.len()).as_bytes());
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(word);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(bytes: &[u8]) -> String {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let lines = text.split("\r\n").filter(|line| !line.starts_with(['*', '$']));
+        lines.collect::<Vec<_>>().join(" ").trim().to_owned()
+    }
+
+    fn recorder() -> Recorder {
+        let mut recorder = Recorder::default();
+        recorder.set_on(true);
+        recorder
+    }
+
+    #[test]
+    fn a_command_with_one_effect_is_bare_and_one_with_several_is_wrapped() {
+        let mut recorder = recorder();
+        recorder.end_command(0, &[b"SET", b"k", b"v"], true);
+        recorder.end_command(0, &[b"GET", b"k"], false);
+        recorder.instead(0, &[b"SREM", b"s", b"a"]);
+        recorder.instead(0, &[b"SREM", b"s", b"b"]);
+        recorder.end_command(0, &[b"SPOP", b"s", b"2"], true);
+        recorder.beside(0, &[b"DEL", b"old"]);
+        recorder.end_command(0, &[b"INCR", b"old"], true);
+        recorder.nothing();
+        recorder.end_command(0, &[b"X"], true);
+        let parcel = recorder.take_parcel(Stamp(1));
+        assert_eq!(
+            words(&parcel.bytes),
+            "SET k v MULTI SREM s a SREM s b EXEC MULTI DEL old INCR old EXEC"
+        );
+        assert_eq!(parcel.stretches, [Stretch { db: 0, end: parcel.bytes.len() }]);
+        assert!(!recorder.has_parcel());
+    }
+
+    #[test]
+    fn a_block_is_one_unit_and_what_happens_beside_stands_for_itself() {
+        let mut recorder = recorder();
+        recorder.beside(3, &[b"DEL", b"a"]);
+        recorder.beside(3, &[b"DEL", b"b"]);
+        recorder.end_beside();
+        recorder.open(Unit::default());
+        recorder.end_command(1, &[b"INCR", b"x"], true);
+        let unit = recorder.suspend();
+        recorder.end_command(0, &[b"INCR", b"between"], true);
+        recorder.open(unit);
+        recorder.end_command(2, &[b"INCR", b"y"], true);
+        recorder.close_unit();
+        recorder.open(Unit::default());
+        recorder.end_command(2, &[b"INCR", b"z"], true);
+        recorder.close_unit();
+        let parcel = recorder.take_parcel(Stamp(1));
+        assert_eq!(
+            words(&parcel.bytes),
+            "DEL a DEL b INCR between MULTI INCR x INCR y EXEC INCR z"
+        );
+        let dbs: Vec<u16> = parcel.stretches.iter().map(|stretch| stretch.db).collect();
+        assert_eq!(dbs, [3, 0, 1, 2]);
+    }
+
+    #[test]
+    fn what_is_not_for_files_is_left_out_and_what_happens_beside_is_for_all() {
+        let mut recorder = recorder();
+        for number in 0..4 {
+            recorder.set_audience(Audience::new(number).unwrap());
+            recorder.beside(0, &[b"DEL", b"old"]);
+            recorder.end_command(0, &[b"INCR", itoa::Buffer::new().format(number).as_bytes()], true);
+            recorder.instead(0, &[b"instead"]);
+            recorder.end_command(0, &[b"SPOP", b"s"], true);
+        }
+        assert_eq!(
+            words(&recorder.take_parcel(Stamp(1)).bytes),
+            "DEL old MULTI DEL old INCR 1 EXEC instead DEL old MULTI DEL old INCR 3 EXEC instead"
+        );
+        assert_eq!([-1, 4, 257].map(Audience::new), [None; 3]);
+    }
+
+    #[test]
+    fn who_is_off_records_nothing_and_forgets_what_it_was_told() {
+        let mut recorder = Recorder::default();
+        recorder.instead(0, &[b"SET", b"k", b"v"]);
+        recorder.beside(0, &[b"DEL", b"k"]);
+        recorder.nothing();
+        assert!(!recorder.has_parcel());
+        recorder.set_on(true);
+        recorder.end_command(0, &[b"INCR", b"k"], true);
+        assert_eq!(words(&recorder.take_parcel(Stamp(1)).bytes), "INCR k");
+    }
+}
