@@ -108,10 +108,9 @@ impl Cluster {
         self.nodes[ME].offset = offset;
         // As Redis does, on the link that the replica opened if there is one.
         let inbound = self.nodes[replica].inbound.map(LinkId::From);
-        match inbound.or(self.link_to(replica)) {
-            Some(link) => self.send_ping_on(link, replica),
-            None => {} // The next tick opens a link and pings again.
-        }
+        if let Some(link) = inbound.or(self.link_to(replica)) {
+            self.send_ping_on(link, replica);
+        } // Otherwise the next tick opens a link and pings again.
     }
 
     /// A header that a paused master sent has its last offset.

@@ -82,14 +82,8 @@ impl Cluster {
         tracing::info!("this node becomes a replica of {}", self.nodes[master].id);
     }
 
-    /// CLUSTER RESET: forgets the cluster; with `hard`, itself too.
-    pub fn reset(&mut self, now_ms: u64, hard: bool, effects: &mut Vec<Effect>) {
-        self.begin(now_ms);
-        self.forget_all(hard);
-        self.finish(effects);
-    }
-
-    fn forget_all(&mut self, hard: bool) {
+    /// Forgets the cluster; with `hard`, itself too.
+    pub(super) fn forget_all(&mut self, hard: bool) {
         if !self.i_am_master() {
             self.make_master(ME);
             self.out.push(Effect::FlushAll);

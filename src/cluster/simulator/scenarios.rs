@@ -120,11 +120,7 @@ fn nodes_that_meet_know_each_other_all() {
             let ip = ip_of(HostId(known)).into();
             let address = Address { ip, port: 7000, plain_port: 0, bus_port: BUS_PORT };
             let now = world.now;
-            world.act(HostId(host), |node, effects| {
-                node.begin(now);
-                node.start_handshake(address, true);
-                node.finish(effects);
-            });
+            world.act(HostId(host), |node, effects| node.meet(now, address, effects));
         }
         let everybody_knows = |world: &World| {
             world.running().all(|(_, node)| {
@@ -257,13 +253,8 @@ fn trouble(world: &mut World) {
 /// CLUSTER FAILOVER on a replica.
 fn fail_over(world: &mut World, host: HostId, kind: FailoverKind) {
     let now = world.now;
-    world.act(host, |node, effects| {
-        node.begin(now);
-        if let Some(master) = node.nodes[ME].master() {
-            node.start_manual_failover(kind, master);
-        }
-        node.finish(effects);
-    });
+    // Who is a master by now refuses, as it should.
+    let _ = world.act(host, |node, effects| Some(node.fail_over(now, kind, effects)));
 }
 
 #[test]
