@@ -2,7 +2,7 @@
 
 use super::blocking::seconds;
 use super::spec::*;
-use super::zsets::{Pops, members_popped, pop};
+use super::zsets::{Pops, members_popped, pop, pop_word};
 use super::{Attempt, Blocking, Command, CommandResult, Ctx, Request, Run};
 use crate::datatypes::zset::Order;
 use crate::keyspace::{Key, TypeName};
@@ -59,7 +59,11 @@ fn pop_one(
         reply.array(3);
         reply.bulk(key.bytes);
     };
-    pop(ctx, key, order, 1, false, header, reply)
+    let popped = pop(ctx, key, order, 1, false, header, reply)?.is_some();
+    if popped {
+        ctx.instead(&[pop_word(order), key.bytes]);
+    }
+    Ok(popped)
 }
 
 /// BZPOPMIN key [key …] timeout

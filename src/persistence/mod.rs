@@ -4,3 +4,4 @@
 //! as they come. Who moves the bytes (RESTORE, a snapshot, a full synchronisation) is above.
 
 pub mod rdb;
+pub mod snapshot;

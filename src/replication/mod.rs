@@ -12,6 +12,8 @@ pub mod backlog;
 pub mod ids;
 pub mod master;
 pub mod replica;
+#[cfg(test)]
+mod simulation;
 pub mod stream_reader;
 
 pub use backlog::Backlog;

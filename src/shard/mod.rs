@@ -30,7 +30,9 @@ pub mod message;
 mod multi;
 mod output;
 mod parts;
+pub mod refusal;
 pub mod room;
+mod saving;
 mod script_commands;
 mod script_run;
 mod scripts;
@@ -144,6 +146,8 @@ pub struct Shard {
     scratch: Scratch,
     background: background::Background,
     room: room::RoomSearch,
+    /// Its part of a snapshot.
+    saving: saving::Saving,
     slow_readers: output::SlowReaders,
     /// The time was taken for this turn.
     turn_open: bool,
@@ -203,6 +207,7 @@ impl Shard {
             scratch: Scratch::default(),
             background: background::Background::default(),
             room: room::RoomSearch::default(),
+            saving: saving::Saving::default(),
             slow_readers: output::SlowReaders::default(),
             turn_open: false,
             looking_for_closed: 0,

@@ -14,8 +14,8 @@
 use super::blocking::Offer;
 use super::job::{Job, Outcome};
 use super::message::{
-    Conclusion, Ending, Grant, JobRequest, Loan, Message, Origin, OwnedCommand, Schedule, Unblock,
-    Wanted,
+    Conclusion, Ending, Grant, HoldNumber, JobRequest, Loan, Message, Origin, OwnedCommand,
+    Schedule, Unblock, Wanted,
 };
 use super::script_run::Then;
 use super::{Shard, Waiting};
@@ -37,6 +37,8 @@ pub(super) enum Work {
     Parts(ConnId, OwnedCommand),
     /// Runs a script while all shards stand still.
     Script(Job, Origin),
+    /// Has all shards stand still until the control core lets them go on.
+    Hold(HoldNumber),
     /// Runs a block with commands that concern all shards, while all stand still.
     Whole(Box<Block>, Origin),
 }
@@ -134,7 +136,7 @@ impl Shard {
         let watcher = match &work {
             Work::Job(job, _) => job.watcher(),
             Work::Whole(block, _) => block.watcher,
-            Work::Parts(..) | Work::Serve(_) | Work::Script(..) => None,
+            Work::Parts(..) | Work::Serve(_) | Work::Script(..) | Work::Hold(_) => None,
         };
         let wanted = participants.clone();
         self.transactions.insert(tx, Transaction::new(work, participants));
@@ -400,6 +402,7 @@ impl Shard {
         self.adopt_entries(granted.into_iter().flat_map(|granted| granted.entries));
         let Transaction { work, participants, cancelled, .. } = transaction;
         match work {
+            Work::Hold(number) => self.held(tx, number),
             Work::Parts(conn, command) => self.run_exclusive_parts(conn, command, tx),
             Work::Whole(block, origin) => self.run_whole(tx, block, origin, is_broken),
             Work::Script(job, origin) => self.run_script_with_all(tx, job, origin),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use corelane::command::CommandError;
 use corelane::config::Config;
 use corelane::lanes::Ports;
-use corelane::shard::message::{ControlCall, ControlRequest, Message};
+use corelane::shard::message::{ControlAnswer, ControlCall, ControlRequest, Message};
 
 /// See the module.
 pub struct Control {
@@ -35,7 +35,7 @@ impl Control {
                     Message::SettingsDone(_) => {
                         self.missing -= 1;
                         if self.missing == 0 {
-                            self.answer(Ok(()));
+                            self.answer(Ok("OK"));
                         }
                     }
                     _ => panic!("meant for a shard"),
@@ -62,7 +62,7 @@ impl Control {
         }
     }
 
-    fn answer(&mut self, result: Result<(), CommandError>) {
+    fn answer(&mut self, result: ControlAnswer) {
         let Some(call) = self.calls.pop_front() else { return };
         let done = Message::ControlDone(Box::new((call.ticket, result)));
         self.ports.to[call.shard.index()].send(done);
