@@ -1,14 +1,17 @@
 //! What all cores of the process share: a handful of atomic counters and facts fixed at the start.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crossbeam::utils::CachePadded;
 
+use crate::admin::facts::PersistenceFacts;
 use crate::clock;
 use crate::journal::Stamp;
 use crate::memory;
 use crate::scripting::Store;
+use crate::shard_map::ShardId;
 use crate::transaction::TxId;
 
 /// See the module. The counters are touched once per connection or transaction, never per command.
@@ -42,7 +45,15 @@ pub struct Process {
     memory_peak: AtomicU64,
     /// Scripts and libraries.
     pub scripts: Store,
+    /// What the control core tells of snapshots and files; INFO and LASTSAVE look at it.
+    persistence: Mutex<PersistenceFacts>,
+    /// Changes of the data set since the start, each shard in a place that others rarely use.
+    changes: [CachePadded<AtomicU64>; CHANGE_PLACES],
+    /// Changes that are in the last snapshot.
+    saved_changes: AtomicU64,
 }
+
+const CHANGE_PLACES: usize = 64;
 
 impl Process {
     /// The facts of a process that starts now.
@@ -66,7 +77,35 @@ impl Process {
             rejected_connections: AtomicU64::new(0),
             memory_peak: AtomicU64::new(0),
             scripts: Store::default(),
+            persistence: Mutex::new(PersistenceFacts {
+                last_save: clock::unix_ms() / 1000,
+                ..PersistenceFacts::default()
+            }),
+            changes: [const { CachePadded::new(AtomicU64::new(0)) }; CHANGE_PLACES],
+            saved_changes: AtomicU64::new(0),
         }
+    }
+
+    /// A shard has changed so much; told once a turn.
+    pub fn add_changes(&self, shard: ShardId, count: u64) {
+        self.changes[shard.index() % CHANGE_PLACES].fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Changes of all shards since the start, and how many of them are in the last snapshot.
+    pub fn changes(&self) -> (u64, u64) {
+        let all = self.changes.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        (all, self.saved_changes.load(Ordering::Relaxed))
+    }
+
+    /// The first `count` changes are in the last snapshot, or were undone by loading one.
+    pub fn note_saved_changes(&self, count: u64) {
+        self.saved_changes.store(count, Ordering::Relaxed);
+    }
+
+    /// What is told of snapshots and files, to look at or to change.
+    pub fn persistence(&self) -> std::sync::MutexGuard<'_, PersistenceFacts> {
+        // Plain data: whoever panicked meanwhile has left it as good as it was.
+        self.persistence.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Connections refused so far.

@@ -61,6 +61,11 @@ impl Signals {
             _ => None,
         }
     }
+
+    /// The signal that came was of no consequence: the next one will be the first.
+    pub fn forget(&self) {
+        FIRST_SIGNAL.store(0, Ordering::SeqCst);
+    }
 }
 
 impl Drop for Signals {

@@ -84,6 +84,9 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "slowlog|len", arity: Arity::Exactly(2), flags: ADMIN.with(LOADING).with(STALE), group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::SLOWLOG },
     Command { name: "slowlog|reset", arity: Arity::Exactly(2), flags: ADMIN.with(LOADING).with(STALE), group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::SLOWLOG },
 
+    Command { name: "bgsave", arity: Arity::AtLeast(1), flags: ADMIN.with(NOSCRIPT).with(NO_ASYNC_LOADING), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::BackgroundSave) },
+    Command { name: "lastsave", arity: Arity::Exactly(1), flags: ANY_TIME.with(FAST), group: Group::Server, keys: NO_KEYS, categories: &["@admin", "@dangerous"], run: Run::Data(last_save) },
+    Command { name: "save", arity: Arity::Exactly(1), flags: ADMIN.with(NOSCRIPT).with(NO_ASYNC_LOADING).with(NO_MULTI), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::Save) },
     Command { name: "shutdown", arity: Arity::AtLeast(1), flags: OPERATOR.with(NO_MULTI).with(ALLOW_BUSY), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::Shutdown) },
     Command { name: "time", arity: Arity::Exactly(1), flags: ANY_TIME.with(FAST), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Data(time) },
 ];
@@ -159,6 +162,12 @@ fn module_load(ctx: &mut Ctx<'_>, _: &Request<'_>, _: &mut Reply<'_>) -> Command
 /// MODULE UNLOAD name
 fn module_unload(ctx: &mut Ctx<'_>, _: &Request<'_>, _: &mut Reply<'_>) -> CommandResult {
     refuse_module(ctx, "ERR Error unloading module: no such module with that name")
+}
+
+/// LASTSAVE
+fn last_save(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
+    reply.integer(ctx.process.persistence().last_save);
+    Ok(())
 }
 
 /// TIME

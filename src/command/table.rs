@@ -126,6 +126,8 @@ pub enum SessionCommand {
     ConfigSet,
     ConfigRewrite,
     Shutdown,
+    Save,
+    BackgroundSave,
     Multi,
     Exec,
     Discard,
@@ -157,6 +159,8 @@ impl SessionCommand {
                 | C::ConfigSet
                 | C::ConfigRewrite
                 | C::Shutdown
+                | C::Save
+                | C::BackgroundSave
                 | C::ScriptKill
                 | C::FunctionStats
                 | C::FunctionKill

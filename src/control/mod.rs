@@ -7,6 +7,7 @@
 mod admission;
 mod journal;
 mod listeners;
+mod saving;
 
 pub use listeners::Listeners;
 
@@ -19,13 +20,14 @@ use admission::Admission;
 
 use crate::boot::daemon;
 use crate::boot::limits;
-use crate::boot::signals::Signals;
+use crate::boot::signals::{Signals, StopSignal};
 use crate::command::CommandError;
 use crate::config::Config;
-use crate::lanes::Ports;
+use crate::config::values::ShutdownFlags;
+use crate::lanes::{Doorbell, Ports};
 use crate::process::Process;
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
-use crate::shard::message::{ControlCall, ControlRequest, Message, Ticket};
+use crate::shard::message::{ControlAnswer, ControlCall, ControlRequest, Message, Ticket};
 use crate::shard_map::{ShardId, ShardMap};
 
 /// A change of the settings that waits for the shards.
@@ -48,6 +50,7 @@ pub struct Control {
     /// Changes that wait for the one under way.
     queued: VecDeque<ControlCall>,
     journal: journal::Journal,
+    saver: saving::Saver,
     stopping: bool,
 }
 
@@ -79,11 +82,12 @@ impl Control {
             actions,
             changing: None,
             queued: VecDeque::new(),
+            saver: saving::Saver::default(),
             stopping: false,
         }
     }
 
-    fn answer(&mut self, (shard, ticket): (ShardId, Ticket), result: Result<(), CommandError>) {
+    fn answer(&mut self, (shard, ticket): (ShardId, Ticket), result: ControlAnswer) {
         self.ports.to[shard.index()].send(Message::ControlDone(Box::new((ticket, result))));
     }
 
@@ -102,12 +106,24 @@ impl Control {
             ControlRequest::ConfigRewrite => {
                 let result = self.config.rewrite(&[]);
                 let result = result.map_err(|error| CommandError::owned(error.to_string()));
-                self.answer(asker, result);
+                self.answer(asker, result.map(|()| "OK"));
             }
             ControlRequest::Shutdown(words) => match shutdown_options(&words) {
-                Ok(()) => self.stop(),
+                Ok(None) => {
+                    let answer = self.abort_stop();
+                    self.answer(asker, answer);
+                }
+                Ok(Some(flags)) => {
+                    tracing::info!("User requested shutdown...");
+                    self.stop_as_asked(flags, Some(asker));
+                }
                 Err(error) => self.answer(asker, Err(error)),
             },
+            ControlRequest::Save => self.on_save(asker),
+            ControlRequest::BackgroundSave { may_wait, must_wait } => {
+                self.on_background_save(asker, may_wait, must_wait);
+            }
+            ControlRequest::Flushed { waits } => self.on_flushed(asker, waits),
         }
     }
 
@@ -144,12 +160,32 @@ impl Control {
             return;
         }
         if let Some(asker) = self.changing.take().and_then(|change| change.call) {
-            self.answer(asker, Ok(()));
+            self.answer(asker, Ok("OK"));
         }
         while self.changing.is_none() {
             let Some(call) = self.queued.pop_front() else { break };
             self.on_call(call);
         }
+    }
+
+    fn stop_as_asked(&mut self, flags: ShutdownFlags, asker: Option<(ShardId, Ticket)>) {
+        let saves = flags.save || (!flags.nosave && !self.config.save.is_empty());
+        self.stop_after(saves, flags.force, asker);
+    }
+
+    fn tell(&mut self, shard: ShardId, message: Message) {
+        self.ports.to[shard.index()].send(message);
+    }
+
+    fn tell_all(&mut self, message: impl Fn() -> Message) {
+        for shard in self.shards.iter() {
+            self.ports.to[shard.index()].send(message());
+        }
+    }
+
+    /// The doorbell of this core.
+    fn bell(&self) -> &Arc<Doorbell> {
+        &self.ports.doorbells[self.shards.len()]
     }
 
     fn stop(&mut self) {
@@ -169,28 +205,23 @@ fn failed(directive: &str, reason: &str) -> String {
     format!("ERR CONFIG SET failed (possibly related to argument '{directive}') - {reason}")
 }
 
-/// SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]
-fn shutdown_options(words: &[Vec<u8>]) -> Result<(), CommandError> {
-    let (mut save, mut nosave, mut abort) = (false, false, false);
+/// SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]; nothing for ABORT.
+fn shutdown_options(words: &[Vec<u8>]) -> Result<Option<ShutdownFlags>, CommandError> {
+    let (mut flags, mut abort) = (ShutdownFlags::default(), false);
     for word in words {
         match word.to_ascii_lowercase().as_slice() {
-            b"save" => save = true,
-            b"nosave" => nosave = true,
+            b"save" => flags.save = true,
+            b"nosave" => flags.nosave = true,
             b"abort" => abort = true,
-            b"now" | b"force" => {}
+            b"now" => flags.now = true,
+            b"force" => flags.force = true,
             _ => return Err(CommandError::Syntax),
         }
     }
-    if (abort && words.len() > 1) || (save && nosave) {
+    if (abort && words.len() > 1) || (flags.save && flags.nosave) {
         return Err(CommandError::Syntax);
     }
-    if abort {
-        return Err(CommandError::text("ERR No shutdown in progress."));
-    }
-    if save {
-        return Err(CommandError::text("ERR Errors trying to SHUTDOWN. Check logs."));
-    }
-    Ok(())
+    Ok((!abort).then_some(flags))
 }
 
 impl Service for Control {
@@ -206,7 +237,7 @@ impl Service for Control {
 
     fn closed(&mut self, _conn: ConnId, _why: CloseReason) {}
 
-    fn turn(&mut self, _now: Instant) -> Wait {
+    fn turn(&mut self, now: Instant) -> Wait {
         for core in 0..self.ports.from.len() {
             while let Some(message) = self.ports.from[core].pop() {
                 match message {
@@ -214,6 +245,11 @@ impl Service for Control {
                     Message::SettingsDone(_) => self.on_settings_done(),
                     Message::LookedForClosed => self.on_looked(),
                     Message::Effects(parcel) => self.on_effects(parcel),
+                    Message::Held(number, stamp) => self.on_held(number, stamp),
+                    Message::Snapshot(told) => {
+                        let (shard, news) = *told;
+                        self.on_snapshot_news(shard, news);
+                    }
                     _ => unreachable!("meant for a shard"),
                 }
             }
@@ -223,19 +259,29 @@ impl Service for Control {
             std::process::exit(1);
         }
         if let Some(signal) = self.signals.received()
-            && !self.stopping
+            && !self.saver.is_stopping()
         {
             tracing::info!(?signal, "User requested shutdown...");
-            self.stop();
+            let flags = match signal {
+                StopSignal::Term => self.config.shutdown_on_sigterm,
+                StopSignal::Interrupt => self.config.shutdown_on_sigint,
+            };
+            self.stop_as_asked(flags, None);
         }
+        self.go_on_saving(now);
         self.look_for_places();
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
-        if self.ports.is_congested() { Wait::Poll } else { Wait::Until(None) }
+        let is_congested = self.ports.is_congested();
+        if self.saver.has_tasks() {
+            return Wait::WithExecutor(if is_congested { Some(now) } else { self.next_look() });
+        }
+        if is_congested { Wait::Poll } else { Wait::Until(self.next_look()) }
     }
 
     fn has_incoming(&self) -> bool {
-        self.ports.has_incoming() || (!self.stopping && self.signals.received().is_some())
+        self.ports.has_incoming()
+            || (!self.saver.is_stopping() && self.signals.received().is_some())
     }
 
     fn drain_actions(&mut self, actions: &mut Vec<Action>) {

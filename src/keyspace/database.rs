@@ -13,6 +13,7 @@ use super::key::{Key, hash_of};
 use super::notes::Notes;
 use super::slot_index::SlotIndex;
 use super::slot_table::{Location, SCAN_HASH_SHIFT, SlotTable};
+use super::snapshot::Saving;
 use super::value::{Collection, StrRef, Value, ValueMut, ValueRef};
 use crate::datatypes::number::parse_i64;
 use crate::slot::{SLOT_COUNT, Slot};
@@ -30,6 +31,14 @@ pub struct DatabaseStats {
     pub misses: u64,
     /// Keys removed because their time had come.
     pub expired: u64,
+}
+
+/// What reads have left behind up to a point in time, see [`Database::forget_reads`].
+#[derive(Clone, Copy, Debug)]
+pub struct ReadMark {
+    hits: u64,
+    misses: u64,
+    notes: usize,
 }
 
 /// What a write does to the expiry of a key that it overwrites.
@@ -56,8 +65,8 @@ pub enum Soonest {
 
 /// The keys of one database on one shard.
 pub struct Database {
-    slots: Box<[SlotTable]>,
-    index: SlotIndex,
+    pub(super) slots: Box<[SlotTable]>,
+    pub(super) index: SlotIndex,
     len: usize,
     expiring: usize,
     wheel: ExpiryWheel,
@@ -69,7 +78,9 @@ pub struct Database {
     /// What handlers do not see.
     pub(super) notes: Notes,
     /// Big values on their way out.
-    garbage: Garbage,
+    pub(super) garbage: Garbage,
+    /// The snapshot under way, if there is one.
+    pub(super) saving: Saving,
 }
 
 impl Database {
@@ -85,6 +96,7 @@ impl Database {
             stats: DatabaseStats::default(),
             notes: Notes::default(),
             garbage: Garbage::default(),
+            saving: Saving::default(),
         }
     }
 
@@ -208,6 +220,19 @@ impl Database {
         self.slots[key.slot.index()].at(at)
     }
 
+    /// From where on [`Database::forget_reads`] forgets.
+    pub fn mark_reads(&self) -> ReadMark {
+        let DatabaseStats { hits, misses, .. } = self.stats;
+        ReadMark { hits, misses, notes: self.notes.len() }
+    }
+
+    /// Reads since `mark` count for nothing: the command that made them runs again. Keys that turned out to have
+    /// expired are gone all the same, and are told of now.
+    pub fn forget_reads(&mut self, mark: ReadMark) {
+        (self.stats.hits, self.stats.misses) = (mark.hits, mark.misses);
+        self.notes.forget_misses(mark.notes);
+    }
+
     /// The string at `key`, as a command reads it.
     #[inline]
     pub fn read_str(&mut self, key: &Key<'_>) -> Result<Option<StrRef<'_>>, WrongType> {
@@ -254,6 +279,7 @@ impl Database {
     pub fn entry_mut(&mut self, key: &Key<'_>) -> Option<&mut Entry> {
         let at = self.locate(key)?;
         let entry = self.slots[key.slot.index()].at_mut(at)?;
+        self.saving.before_change(entry, &self.access);
         self.access.touch(entry);
         Some(entry)
     }
@@ -304,6 +330,7 @@ impl Database {
             self.expiring += 1;
             self.wheel.arm(key.slot, key.hash, at);
         }
+        entry.set_epoch(self.saving.epoch());
         self.slot_mut(key.slot).insert(key.hash, entry);
         self.len += 1;
         if self.slots[key.slot.index()].len() == 1 {
@@ -347,6 +374,7 @@ impl Database {
             self.notes.created(key.bytes);
             return self.insert_entry(key, entry);
         };
+        self.saving.before_change(entry, &self.access);
         let old_expiry = entry.expiry();
         let new_expiry = match expiry {
             NewExpiry::None => None,
@@ -367,6 +395,7 @@ impl Database {
                 New::Bytes(text) => Entry::with_string(key.bytes, text, new_expiry, clock),
                 New::Value(value) => Entry::new(key.bytes, value, new_expiry, clock),
             };
+            replacement.set_epoch(self.saving.epoch());
             self.garbage.put(std::mem::replace(entry, replacement));
         }
         self.note_expiry_change(key, old_expiry, new_expiry);
@@ -391,6 +420,7 @@ impl Database {
         else {
             return false;
         };
+        self.saving.before_change(entry, &self.access);
         let old = entry.expiry();
         entry.set_expiry(expiry);
         self.note_expiry_change(key, old, expiry);
@@ -438,6 +468,8 @@ impl Database {
     }
 
     fn note_removed(&mut self, slot: Slot, entry: &Entry) {
+        // Here all ways out meet, that of a key on loan among them: so a snapshot need not know who has it.
+        self.saving.before_change(entry, &self.access);
         self.len -= 1;
         self.expiring -= usize::from(entry.expiry().is_some());
         if self.slots[slot.index()].is_empty() {
@@ -447,7 +479,10 @@ impl Database {
 
     /// Deletes every key. What they held is freed in slices.
     pub fn clear(&mut self) {
-        self.garbage.put_slots(std::mem::take(&mut self.slots), self.len);
+        let slots = std::mem::take(&mut self.slots);
+        if let Some((slots, len)) = self.saving.keep_cleared(slots, self.len) {
+            self.garbage.put_slots(slots, len);
+        }
         self.index = SlotIndex::default();
         let wheel = ExpiryWheel::new(self.now_ms);
         self.garbage.put_wheel(std::mem::replace(&mut self.wheel, wheel));
@@ -726,6 +761,10 @@ impl Database {
             );
             for entry in table.iter() {
                 assert_eq!(Key::new(entry.key()).slot, slot, "a key is in the table of its slot");
+                assert!(
+                    self.saving.is_active() || entry.epoch() == self.saving.epoch(),
+                    "without a snapshot all entries are of one epoch"
+                );
                 expiring += usize::from(entry.expiry().is_some());
                 len += 1;
             }

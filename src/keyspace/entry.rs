@@ -45,6 +45,8 @@ const HAS_EXPIRY: u8 = 0x10;
 const WIDE_KEY: u8 = 0x20;
 /// The string was modified in place, so `OBJECT ENCODING` calls it raw whatever its length.
 const SHOWN_RAW: u8 = 0x40;
+/// The parity of the snapshot epoch in which the entry was last written or saved, see [`super::snapshot`].
+const EPOCH: u8 = 0x80;
 
 /// What the payload of an entry is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -317,8 +319,23 @@ impl Entry {
                 moved
             }
         };
+        moved.set_flag(self.flags() & EPOCH);
         let old = std::mem::replace(self, moved);
         old.release_keeping_payload();
+    }
+
+    /// The parity of the snapshot epoch to which the entry belongs.
+    #[inline]
+    pub(super) fn epoch(&self) -> bool {
+        self.flags() & EPOCH != 0
+    }
+
+    /// Moves the entry to an epoch; takes `&self` because who saves it only reads it.
+    pub(super) fn set_epoch(&self, epoch: bool) {
+        let flags = self.flags() & !EPOCH | if epoch { EPOCH } else { 0 };
+        // SAFETY: the header is ours, no reference to it ever leaves this file, and `Entry` is not
+        // Sync, so nobody reads this byte meanwhile.
+        unsafe { self.0.as_ptr().write(flags) }
     }
 
     /// The 24-bit access clock (LRU seconds, or LFU minutes and counter).
@@ -392,7 +409,13 @@ impl Entry {
 
     /// Puts another value under the same key and expiry; drops the old one.
     pub fn replace(&mut self, value: Value) {
-        *self = Entry::new(self.key(), value, self.expiry(), self.clock());
+        self.make_way(Entry::new(self.key(), value, self.expiry(), self.clock()));
+    }
+
+    /// Puts `other`, which has the same key, in the place of this entry and into its epoch.
+    fn make_way(&mut self, other: Entry) {
+        other.set_flag(self.flags() & EPOCH);
+        *self = other;
     }
 
     /// Makes the value the number `n`, in place where the entry holds a number already.
@@ -417,7 +440,7 @@ impl Entry {
                 ptr::copy_nonoverlapping(value.as_ptr(), self.embedded_start(), value.len());
             }
         } else {
-            *self = Entry::with_string(self.key(), value, self.expiry(), self.clock());
+            self.make_way(Entry::with_string(self.key(), value, self.expiry(), self.clock()));
         }
     }
 
@@ -583,6 +606,25 @@ mod tests {
         entry.set_expiry(Some(99));
         assert_eq!((entry.key(), entry.expiry()), (&b"key"[..], Some(99)));
         assert!(matches!(entry.into_value(), Value::List(_)));
+    }
+
+    #[test]
+    fn an_entry_stays_in_its_epoch_whatever_happens_to_it() {
+        for epoch in [false, true] {
+            let mut entry = Entry::with_string(b"key", b"value", None, 0x0012_3456);
+            assert!(!entry.epoch(), "a new entry is in none");
+            entry.set_epoch(epoch);
+            entry.set_expiry(Some(7));
+            entry.replace_string(b"other");
+            entry.replace_string(b"a longer one");
+            entry.replace_int(5);
+            entry.replace(Value::Str(vec![b'x'; EMBEDDED_BYTES_MAX + 1]));
+            entry.set_expiry(None);
+            _ = entry.value_mut();
+            entry.set_clock(3);
+            assert_eq!((entry.epoch(), entry.clock(), entry.key()), (epoch, 3, &b"key"[..]));
+            assert_eq!((entry.kind(), entry.is_shown_raw()), (Kind::Raw, true));
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod lines;
 mod notes;
 pub mod slot_index;
 pub mod slot_table;
+pub mod snapshot;
 pub mod value;
 
 pub use access::AccessClock;
@@ -58,6 +59,8 @@ pub struct Keyspace {
     /// Bit n: database n may have something to expire or to free. Set whenever a database is handed out to
     /// change, so that a turn looks only at those in use; the last bit stands for all from 63 on.
     in_use: u64,
+    /// A snapshot is under way.
+    saving: bool,
 }
 
 impl Keyspace {
@@ -73,6 +76,7 @@ impl Keyspace {
             random: seed | 1,
             first_slice: 0,
             in_use: 0,
+            saving: false,
         }
     }
 

@@ -454,18 +454,7 @@ impl SlotTable {
         let mut position = from;
         let mut visited = 0;
         loop {
-            let (segment, end) = match &self.0 {
-                Shape::Small(segment) => (segment, None),
-                Shape::Large(directory) => {
-                    let hash = position << SCAN_HASH_SHIFT;
-                    let number = directory.index[directory.position(hash)] as usize;
-                    let (segment, local_depth) = &directory.segments[number];
-                    let span = if *local_depth == 0 { 0 } else { 1_u64 << (64 - local_depth) };
-                    let start = if span == 0 { 0 } else { hash & !(span - 1) };
-                    let end = start.checked_add(span).filter(|end| *end != 0 && span != 0);
-                    (segment, end.map(|end| end >> SCAN_HASH_SHIFT))
-                }
-            };
+            let (segment, end) = self.segment_at(position);
             let mut due: Vec<(u64, &Entry)> = segment
                 .entries()
                 .map(|entry| (hash_of(entry.key()) >> SCAN_HASH_SHIFT, entry))
@@ -484,6 +473,32 @@ impl SlotTable {
                 Some(end) if visited >= count => return Some(end),
                 Some(end) => position = end,
                 None => return None,
+            }
+        }
+    }
+
+    /// Calls `visit` for the entries of the segment that `from` leads to, in no promised order, until it answers
+    /// false; then returns `from` again. Otherwise returns where to go on, `None` at the end. As with
+    /// [`SlotTable::scan`], whose cursors these are, an entry that is there from the first call to the
+    /// last is met; it costs no sorting, and a segment is a few hundred entries.
+    pub fn visit_segment(&self, from: u64, mut visit: impl FnMut(&Entry) -> bool) -> Option<u64> {
+        let (segment, end) = self.segment_at(from);
+        segment.entries().for_each(Entry::prefetch);
+        if segment.entries().all(&mut visit) { end } else { Some(from) }
+    }
+
+    /// The segment that a cursor leads to, and the cursor behind it.
+    fn segment_at(&self, position: u64) -> (&Segment, Option<u64>) {
+        match &self.0 {
+            Shape::Small(segment) => (segment, None),
+            Shape::Large(directory) => {
+                let hash = position << SCAN_HASH_SHIFT;
+                let number = directory.index[directory.position(hash)] as usize;
+                let (segment, local_depth) = &directory.segments[number];
+                let span = if *local_depth == 0 { 0 } else { 1_u64 << (64 - local_depth) };
+                let start = if span == 0 { 0 } else { hash & !(span - 1) };
+                let end = start.checked_add(span).filter(|end| *end != 0 && span != 0);
+                (segment, end.map(|end| end >> SCAN_HASH_SHIFT))
             }
         }
     }

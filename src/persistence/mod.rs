@@ -6,3 +6,4 @@
 
 pub mod aof;
 pub mod rdb;
+pub mod snapshot;

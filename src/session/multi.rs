@@ -3,7 +3,7 @@
 //! They are kept as in a batch: the bytes of all arguments in one buffer, so that queueing a command
 //! allocates nothing once the buffers have grown, and a block crosses a lane as one pointer.
 
-use crate::command::spec::DENYOOM;
+use crate::command::spec::{DENYOOM, WRITE};
 use crate::command::{CommandId, CommandTable, Run};
 use crate::keyspace::Key;
 use crate::shard_map::{ShardId, ShardMap};
@@ -65,6 +65,8 @@ pub struct Block {
     pub spread: Spread,
     /// A command may need memory.
     pub denies_oom: bool,
+    /// Some command writes.
+    pub writes: bool,
     /// A command is about the connection: the block runs where that lives.
     pub needs_session: bool,
     /// A command concerns all shards: all stand still while the block runs.
@@ -102,6 +104,7 @@ impl Block {
             (None, Run::EveryShard(_) | Run::Walk(_)) => self.needs_all = true,
             (None, Run::Publish(_) | Run::Container | Run::ContainerOr(_)) => {}
         }
+        self.writes |= command.flags.has(WRITE);
         self.denies_oom |= command.flags.has(DENYOOM);
         self.reaches_further |= command.reaches_further(words);
         let key = key.map(|(at, key)| (at, key.slot, key.hash));

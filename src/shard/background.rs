@@ -21,10 +21,11 @@ pub(super) struct Background {
 impl Shard {
     /// One slice of everything; true if more is to be done at once.
     pub(super) fn background_slice(&mut self) -> bool {
+        let mut more = self.save_slice();
         if !self.engine.keyspace.has_slices() {
-            return self.engine.eviction.goes_on();
+            return more | self.engine.eviction.goes_on();
         }
-        let mut more = self.engine.keyspace.free_slice(&mut Budget::new(SLICE_TIME));
+        more |= self.engine.keyspace.free_slice(&mut Budget::new(SLICE_TIME));
         if self.engine.keyspace.switches.active_expiry {
             more |= self.engine.keyspace.expire_slice(&mut Budget::new(SLICE_TIME));
         }

@@ -97,6 +97,8 @@ impl Shard {
             | Message::Feed(_)
             | Message::FeedOver
             | Message::RoomForEffects
+            | Message::SnapshotOrder(_)
+            | Message::SaveStatus(_)
             | Message::Stop
             | Message::WatchBroken(_) => return Some(message),
             // No key may go while the script runs.

@@ -82,6 +82,8 @@ impl Shard {
             C::ConfigSet => Shard::config_set,
             C::ConfigRewrite => Shard::config_rewrite,
             C::Shutdown => Shard::shutdown,
+            C::Save => Shard::save,
+            C::BackgroundSave => Shard::background_save,
             C::ScriptKill => Shard::script_kill,
             C::FunctionKill => Shard::function_kill,
             C::FunctionStats => Shard::function_stats,
@@ -106,7 +108,8 @@ impl Shard {
         let mut made = Vec::new();
         if is_about_scripts(which) {
             let resp3 = self.protocol_of(conn);
-            let result = self.script_command(which, words, &mut Reply::new(&mut made, resp3));
+            let db = self.sessions.get(conn).map_or(0, |session| session.db);
+            let result = self.script_command(which, (db, words), &mut Reply::new(&mut made, resp3));
             if let Err(error) = result {
                 made.clear();
                 Reply::new(&mut made, resp3).error(&error);

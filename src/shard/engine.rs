@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::eviction::Eviction;
+use super::refusal::Refusals;
 use crate::admin::latency::LatencyEvent;
 use crate::admin::stats::{Outcome, ShardStats};
 use crate::clock::{self, Ticks};
@@ -80,6 +81,8 @@ pub struct Engine {
     pub reach: Reach,
     /// What it records of its writes.
     pub journal: Recorder,
+    /// What is refused for a while.
+    pub refusals: Refusals,
     /// What this shard counts.
     pub stats: ShardStats,
     /// Slow commands on their way to the slow log.
@@ -123,6 +126,7 @@ impl Engine {
             pubsub: Directory::new(id, shards),
             reach: Reach::default(),
             journal: Recorder::default(),
+            refusals: Refusals::default(),
             stats: ShardStats::default(),
             slow: Vec::new(),
             eviction: Eviction::default(),
@@ -150,6 +154,7 @@ impl Engine {
     /// Takes over what the settings say; to be called after `config` was replaced.
     pub fn settings_changed(&mut self) {
         self.end_brief_run();
+        self.settle_refusals();
         let config = &self.config;
         self.slow_nanos = match u64::try_from(config.slowlog_log_slower_than) {
             Ok(us) => us.saturating_mul(1000),
@@ -351,7 +356,8 @@ impl Engine {
         true
     }
 
-    fn nanos(&self, ticks: u64) -> u64 {
+    /// A stretch of time in nanoseconds.
+    pub fn nanos(&self, ticks: u64) -> u64 {
         ((u128::from(ticks) * u128::from(self.nanos_per_tick)) >> 32) as u64
     }
 

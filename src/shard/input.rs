@@ -308,6 +308,11 @@ impl Shard {
         {
             return next;
         }
+        if self.engine.refusals.any()
+            && let Some(next) = self.refused_for_files(conn, id)
+        {
+            return next;
+        }
         if listens && let Some(next) = self.run_for_subscriber(conn, id, words) {
             return next;
         }

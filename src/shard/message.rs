@@ -10,7 +10,9 @@ use super::job::Job;
 use crate::command::{CommandError, CommandId, CommandResult, Part};
 use crate::config::Config;
 use crate::journal::{Parcel, Stamp};
+use crate::keyspace::snapshot::Records;
 use crate::keyspace::{DbKey, Entry, ScanCursor};
+use crate::persistence::snapshot::Sizes;
 use crate::pubsub::{Change, MoveId, Publication};
 use crate::reactor::{Adoption, ConnId};
 use crate::scripting::Engine;
@@ -69,8 +71,10 @@ pub struct Schedule {
     pub keys: Wanted,
     /// Whose watches have to hold: their keys are held as well.
     pub watcher: Option<Watcher>,
-    /// It was not asked for: a client waits for this key, and may be served from it now.
+    /// A client waits for this key, and may be served from it now; its shard need not have asked for it.
     pub offered: Option<DbKey>,
+    /// Keys of other shards that the same transaction changed before the offered one.
+    pub earlier: Vec<DbKey>,
 }
 
 /// An entry on loan, and its database.
@@ -88,6 +92,10 @@ pub struct Grant {
     pub is_broken: bool,
     /// See [`Schedule::offered`].
     pub offered: Option<DbKey>,
+    /// See [`Schedule::earlier`].
+    pub earlier: Vec<DbKey>,
+    /// Somebody waits for one of the keys.
+    pub is_awaited: bool,
 }
 
 /// How a transaction leaves a shard.
@@ -112,6 +120,8 @@ pub struct Conclusion {
     pub entries: Vec<Loan>,
     /// Keys that were changed.
     pub changed: Vec<DbKey>,
+    /// All that were changed, on whatever shards, in order; empty if nobody waits for some.
+    pub order: Vec<DbKey>,
     /// How it goes on.
     pub ending: Ending,
 }
@@ -190,6 +200,36 @@ pub struct SubscriptionChanges {
     pub changes: Arc<[Change]>,
 }
 
+/// A time during which all shards stand still for the control core.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct HoldNumber(pub u64);
+
+/// How a snapshot goes on, as the control core says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SnapshotOrder {
+    /// It begins with what there is now: all shards stand still.
+    Begin,
+    /// A chunk is where it belongs: there is room for another one.
+    Taken,
+    /// Nobody wants it any more. Its end is told nevertheless.
+    Abandon,
+}
+
+/// How the part of a shard in a snapshot goes on.
+pub enum SnapshotNews {
+    /// It has begun: keys by database, and the changes that this shard has counted.
+    Begun {
+        /// By database.
+        sizes: Vec<Sizes>,
+        /// Since the start.
+        changes: u64,
+    },
+    /// A chunk of it.
+    Records(Records),
+    /// That was all.
+    Ended,
+}
+
 /// What a shard asks the control core to do.
 pub enum ControlRequest {
     /// CONFIG SET: the words after it.
@@ -198,7 +238,24 @@ pub enum ControlRequest {
     ConfigRewrite,
     /// SHUTDOWN: its options.
     Shutdown(Vec<Vec<u8>>),
+    /// SAVE.
+    Save,
+    /// BGSAVE.
+    BackgroundSave {
+        /// If it cannot begin now, it may begin later.
+        may_wait: bool,
+        /// It must not begin now: a block is at work.
+        must_wait: bool,
+    },
+    /// FLUSHALL has emptied all databases: whatever is being saved is of the past.
+    Flushed {
+        /// Answer when the empty data set is saved, if it is to be; not in a block, which holds all shards.
+        waits: bool,
+    },
 }
+
+/// What the control core answers: a status, or an error.
+pub type ControlAnswer = Result<&'static str, CommandError>;
 
 /// A request to the control core, with the operation that waits for it.
 pub struct ControlCall {
@@ -263,7 +320,7 @@ pub enum Message {
     /// Shard to control core.
     Control(Box<ControlCall>),
     /// Control core to shard: the outcome of a [`ControlCall`].
-    ControlDone(Box<(Ticket, Result<(), CommandError>)>),
+    ControlDone(Box<(Ticket, ControlAnswer)>),
     /// Control core to shard: the settings from now on. Answered by [`Message::SettingsDone`].
     Settings(Arc<Config>),
     /// Shard to control core: the settings are in force here.
@@ -292,6 +349,18 @@ pub enum Message {
     Durable(Stamp),
     /// Control core to shard: there is room for effects again.
     RoomForEffects,
+    /// Control core to shard: have all shards stand still. Answered by [`Message::Held`].
+    HoldAll(HoldNumber),
+    /// Shard to control core: all shards stand still; what happened before was stamped before.
+    Held(HoldNumber, Stamp),
+    /// Control core to the shard that holds all: let them go on.
+    ReleaseAll(HoldNumber),
+    /// Control core to shard: see [`SnapshotOrder`].
+    SnapshotOrder(SnapshotOrder),
+    /// Shard to control core: see [`SnapshotNews`].
+    Snapshot(Box<(ShardId, SnapshotNews)>),
+    /// Control core to shard: whether the last snapshot was good.
+    SaveStatus(bool),
     /// Control core to shard: end.
     Stop,
 }

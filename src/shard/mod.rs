@@ -30,7 +30,9 @@ pub mod message;
 mod multi;
 mod output;
 mod parts;
+pub mod refusal;
 pub mod room;
+mod saving;
 mod script_commands;
 mod script_run;
 mod scripts;
@@ -42,7 +44,7 @@ mod transactions;
 mod undo;
 mod whole;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 pub use journal::EFFECT_BYTES_MAX;
@@ -126,6 +128,10 @@ pub struct Shard {
     granted: VecDeque<TxId>,
     /// Somebody is at work on `granted`.
     granting: bool,
+    /// Transactions of this shard's for whose keys somebody waits on another shard.
+    waited_for: HashSet<TxId>,
+    /// What the transaction changed, on all shards, of which this shard does now what follows; in order.
+    order: Vec<DbKey>,
     /// The subscriptions of the sessions that live here.
     registry: Registry,
     /// Who is told when all shards have noted a change of subscriptions.
@@ -140,6 +146,8 @@ pub struct Shard {
     scratch: Scratch,
     background: background::Background,
     room: room::RoomSearch,
+    /// Its part of a snapshot.
+    saving: saving::Saving,
     slow_readers: output::SlowReaders,
     /// The time was taken for this turn.
     turn_open: bool,
@@ -188,6 +196,8 @@ impl Shard {
             lent: HashMap::default(),
             granted: VecDeque::new(),
             granting: false,
+            waited_for: HashSet::new(),
+            order: Vec::new(),
             registry: Registry::default(),
             awaited: HashMap::default(),
             incoming: VecDeque::new(),
@@ -197,6 +207,7 @@ impl Shard {
             scratch: Scratch::default(),
             background: background::Background::default(),
             room: room::RoomSearch::default(),
+            saving: saving::Saving::default(),
             slow_readers: output::SlowReaders::default(),
             turn_open: false,
             looking_for_closed: 0,

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use super::clients;
-use super::message::{Message, OwnedCommand, PartDone, PartRequest, PartWork, Ticket};
+use super::message::{
+    ControlAnswer, Message, OwnedCommand, PartDone, PartRequest, PartWork, Ticket,
+};
 use super::transactions::{Work, key_locks};
 use super::{Shard, Waiting};
 use crate::admin::stats::Outcome;
@@ -214,8 +216,7 @@ impl Shard {
     fn record_of_all(&mut self, command: &OwnedCommand) {
         if CommandTable::get().command(command.id).flags.has(WRITE) {
             let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
-            self.engine.journal.beside(command.db, &words);
-            self.engine.journal.end_beside();
+            self.engine.journal.end_command(command.db, &words, true);
         }
     }
 
@@ -312,6 +313,10 @@ impl Shard {
             Some(Operation::Parts { conn, command, parts, failed }) => {
                 let parts: Vec<Part> = parts.into_iter().flatten().collect();
                 let id = command.id;
+                if failed.is_none() && self.tells_of_flush(conn, id) {
+                    let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
+                    return self.engine.account(id, &words, Outcome::Ok);
+                }
                 self.complete(conn, |engine, reply| {
                     let Run::EveryShard(every) = CommandTable::get().command(id).run else {
                         unreachable!("only these have parts")
@@ -354,10 +359,10 @@ impl Shard {
     }
 
     /// The control core has answered.
-    pub(super) fn on_control_done(&mut self, ticket: Ticket, result: Result<(), CommandError>) {
+    pub(super) fn on_control_done(&mut self, ticket: Ticket, result: ControlAnswer) {
         let Some(Operation::Control { conn }) = self.operations.remove(&ticket) else { return };
         self.complete(conn, |_, reply| match result {
-            Ok(()) => reply.ok(),
+            Ok(status) => reply.simple(status),
             Err(error) => reply.error(error),
         });
     }

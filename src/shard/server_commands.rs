@@ -1,7 +1,8 @@
-//! Commands that the control core carries out: CONFIG SET, CONFIG REWRITE, SHUTDOWN.
+//! Commands that the control core carries out: CONFIG SET, CONFIG REWRITE, SHUTDOWN, SAVE, BGSAVE.
 
 use super::Shard;
 use super::message::ControlRequest;
+use crate::command::CommandError;
 use crate::reactor::ConnId;
 
 /// The Redis version whose behaviour this is, for clients that look.
@@ -20,5 +21,24 @@ impl Shard {
     pub(super) fn shutdown(&mut self, conn: ConnId, words: &[&[u8]]) {
         let words = words[1..].iter().map(|word| word.to_vec()).collect();
         self.ask_control(conn, ControlRequest::Shutdown(words));
+    }
+
+    /// SAVE
+    pub(super) fn save(&mut self, conn: ConnId, _words: &[&[u8]]) {
+        self.ask_control(conn, ControlRequest::Save);
+    }
+
+    /// BGSAVE [SCHEDULE]
+    pub(super) fn background_save(&mut self, conn: ConnId, words: &[&[u8]]) {
+        let may_wait = match words {
+            [_] => false,
+            [_, word] if word.eq_ignore_ascii_case(b"schedule") => true,
+            _ => {
+                self.engine.count_error(&CommandError::Syntax);
+                return self.complete(conn, |_, reply| reply.error(CommandError::Syntax));
+            }
+        };
+        let must_wait = self.runs.contains_key(&conn);
+        self.ask_control(conn, ControlRequest::BackgroundSave { may_wait, must_wait });
     }
 }

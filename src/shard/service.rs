@@ -107,6 +107,7 @@ impl Service for Shard {
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
         self.engine.end_brief_run();
+        self.tell_changes();
         self.turn_open = false;
         self.forget_room();
         // A connection is opened after the turn that adopts it. Only the next turn knows its deadlines,
@@ -240,9 +241,15 @@ impl Shard {
             Message::FeedOver => self.on_feed_over(),
             Message::Durable(stamp) => self.on_durable(stamp),
             Message::RoomForEffects => self.end_slowness(),
+            Message::HoldAll(number) => self.on_hold_all(number),
+            Message::ReleaseAll(number) => self.on_release_all(number),
+            Message::SnapshotOrder(order) => self.on_snapshot_order(order),
+            Message::SaveStatus(good) => self.engine.set_save_status(good),
             Message::Control(_)
             | Message::SettingsDone(_)
             | Message::LookedForClosed
+            | Message::Held(..)
+            | Message::Snapshot(_)
             | Message::Effects(_)
             | Message::Recording(_)
             | Message::Fed(_) => {

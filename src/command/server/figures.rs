@@ -41,6 +41,9 @@ fn info_merge(
     reply: &mut Reply<'_>,
 ) -> CommandResult {
     let mut stats = info::sum(parts);
+    // Counted turn by turn, and this one is not over.
+    let saved = ctx.process.changes().1;
+    stats.counters.dirty = stats.counters.dirty.saturating_sub(saved);
     stats.counters.connections_rejected = ctx.process.rejected_connections();
     // Every shard knows the channels of all.
     stats.counters.pubsub_channels = ctx.pubsub.len(Kind::Channel) as u64;
@@ -51,8 +54,8 @@ fn info_merge(
     Ok(())
 }
 
-/// What INFO tells of the process. Snapshots, append-only file and replication do not exist yet: their
-/// facts are those of a server that uses none of them.
+/// What INFO tells of the process. Replication does not exist yet: its facts are those of a server that has
+/// none.
 fn facts(ctx: &Ctx<'_>) -> Facts {
     let process = ctx.process;
     let mut facts = Facts {
@@ -65,9 +68,9 @@ fn facts(ctx: &Ctx<'_>) -> Facts {
         },
         memory: memory_facts(ctx),
         cpu: CpuFacts::read(),
+        persistence: process.persistence().clone(),
         ..Facts::default()
     };
-    facts.persistence.last_save = process.started_ms / 1000;
     facts.replication.id = process.run_id.clone();
     facts.replication.id2 = "0".repeat(40);
     facts

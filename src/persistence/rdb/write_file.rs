@@ -136,6 +136,11 @@ pub fn write_key_head(head: &KeyHead<'_>, compression: Compression, out: &mut Ve
     write_text(head.key, compression, out);
 }
 
+/// Appends what a file ends with, before its checksum.
+pub fn write_end(out: &mut Vec<u8>) {
+    out.push(opcode::END);
+}
+
 /// A sink that sums up what goes through it, and ends the file.
 pub struct Summed<W> {
     sink: W,
