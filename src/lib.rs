@@ -17,6 +17,7 @@ pub mod persistence;
 pub mod process;
 pub mod pubsub;
 pub mod reactor;
+pub mod replication;
 pub mod resp;
 pub mod scripting;
 pub mod session;

@@ -223,7 +223,8 @@ impl Ctx<'_> {
 
     /// To be asked before a command touches a key that its arguments do not name, and before it changes
     /// anything. Where the answer is an error, hand it on: the command is run again as soon as it has
-    /// the key. Each time costs a round trip, so ask for all keys that you know of before you return.
+    /// the key. Each time costs a round trip, so ask for all keys that you know of before you return, and take
+    /// back what you have read with [`crate::keyspace::Database::forget_reads`].
     pub fn reach(&mut self, db: usize, key: &Key<'_>) -> CommandResult {
         let here = self.shards.owner(key.slot) == self.shard;
         let lock = KeyLock { hash: key.hash };

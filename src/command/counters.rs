@@ -96,6 +96,8 @@ fn incrbyfloat(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) 
         }
     }
     ctx.changed(&key, Class::String, "incrbyfloat");
+    // Replicas may compute with other floating point numbers.
+    ctx.instead(&[b"SET", key.bytes, &text, b"KEEPTTL"]);
     reply.bulk(&text);
     Ok(())
 }

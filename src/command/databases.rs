@@ -64,6 +64,7 @@ fn dbsize(ctx: &mut Ctx<'_>, _: &Request<'_>) -> CommandResult<Part> {
 /// FLUSHDB [ASYNC|SYNC]
 fn flushdb(ctx: &mut Ctx<'_>, request: &Request<'_>) -> CommandResult<Part> {
     check_flush_options(request)?;
+    ctx.journal.anyway();
     clear(ctx, ctx.db);
     Ok(Part::Done)
 }
@@ -71,6 +72,7 @@ fn flushdb(ctx: &mut Ctx<'_>, request: &Request<'_>) -> CommandResult<Part> {
 /// FLUSHALL [ASYNC|SYNC]
 fn flushall(ctx: &mut Ctx<'_>, request: &Request<'_>) -> CommandResult<Part> {
     check_flush_options(request)?;
+    ctx.journal.anyway();
     (0..ctx.keyspace.database_count()).for_each(|db| clear(ctx, db));
     Ok(Part::Done)
 }
@@ -102,9 +104,11 @@ fn swapdb(ctx: &mut Ctx<'_>, request: &Request<'_>) -> CommandResult<Part> {
     let (Some(first), Some(second)) = (index(first), index(second)) else {
         return Err(NO_SUCH_DATABASE);
     };
-    ctx.keyspace.swap(first, second);
-    ctx.changes.note_database(first);
-    ctx.changes.note_database(second);
+    if first != second {
+        ctx.keyspace.swap(first, second);
+        ctx.changes.note_database(first);
+        ctx.changes.note_database(second);
+    }
     // One change of the data set, on however many shards.
     ctx.changes.dirty += u64::from(ctx.shard.0 == 0);
     Ok(Part::Done)

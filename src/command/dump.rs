@@ -105,13 +105,28 @@ fn restore(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> C
     if expiry.is_some_and(|at| at <= ctx.now_ms()) {
         if deleted {
             ctx.changed(&key, Class::Generic, "del");
+            ctx.instead(&[b"DEL", key.bytes]);
         }
         return Ok(());
     }
     ctx.keyspace[ctx.db].insert(&key, value, expiry);
     note_usage(ctx, &key, options.usage);
     ctx.changed(&key, Class::Generic, "restore");
+    if let (Some(at), false) = (expiry, options.absolute) {
+        record_with_time(ctx, request, at);
+    }
     Ok(())
+}
+
+/// Records a RESTORE with a time to live as one with a point in time.
+fn record_with_time(ctx: &mut Ctx<'_>, request: &Request<'_>, at: i64) {
+    if ctx.journal.is_on() {
+        let mut digits = itoa::Buffer::new();
+        let mut words = request.args().to_vec();
+        words[2] = digits.format(at).as_bytes();
+        words.push(b"ABSTTL");
+        ctx.instead(&words);
+    }
 }
 
 fn limits(ctx: &Ctx<'_>) -> Limits {

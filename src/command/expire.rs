@@ -4,7 +4,7 @@
 
 use super::collection::integer;
 use super::spec::*;
-use super::{Class, Command, CommandError, CommandResult, Ctx, Request, Run};
+use super::{Class, Command, CommandError, CommandResult, Ctx, Request, Run, removal};
 use crate::keyspace::Entry;
 use crate::resp::Reply;
 
@@ -82,9 +82,15 @@ fn set_expiry(
     if at <= now {
         db.remove(&key);
         ctx.changed(&key, Class::Generic, "del");
+        ctx.instead(&[removal(ctx.config.lazyfree_lazy_expire), key.bytes]);
     } else {
         db.set_expiry(&key, Some(at));
         ctx.changed(&key, Class::Generic, "expire");
+        if name != "pexpireat" && ctx.journal.is_on() {
+            let mut digits = itoa::Buffer::new();
+            let time: [&[u8]; 3] = [b"PEXPIREAT", key.bytes, digits.format(at).as_bytes()];
+            ctx.instead(&[&time, request.rest(3)].concat());
+        }
     }
     reply.integer(1);
     Ok(())

@@ -161,6 +161,8 @@ fn hincrbyfloat(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>)
         CommandResult::Ok(sum)
     })??;
     ctx.changed(&key, Class::Hash, "hincrbyfloat");
+    // Replicas may compute with other floating point numbers.
+    ctx.instead(&[b"HSET", key.bytes, field, &sum]);
     reply.bulk(&sum);
     Ok(())
 }

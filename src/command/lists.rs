@@ -209,8 +209,11 @@ pub(super) fn pop_several(
     reply.array(2);
     reply.bulk(key.bytes);
     array(reply, list.walk(pops.end), pops.count);
+    let count = pops.count.min(list.len());
     let emptied = take(list, pops.end, pops.count);
     note_taken(ctx, key, pops.end, emptied);
+    let mut digits = itoa::Buffer::new();
+    ctx.instead(&[pop_word(pops.end), key.bytes, digits.format(count).as_bytes()]);
     Ok(true)
 }
 
@@ -413,12 +416,16 @@ fn ltrim(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Com
     reply.ok();
     let Some(list) = ctx.keyspace[ctx.db].get_mut::<List>(&key)? else { return Ok(()) };
     let (start, count) = clip(start, stop, list.len());
+    let removed = list.len() - count;
     if count > 0 {
         list.remove_range(start + count, usize::MAX);
         list.remove_range(0, start);
     }
-    // Redis makes a change of this even if the range is the whole list.
+    // To who watches or listens Redis makes a change of this even if the range is the whole list, but
+    // it counts the elements that went.
+    let dirty = ctx.changes.dirty;
     ctx.changed(&key, Class::List, "ltrim");
+    ctx.changes.dirty = dirty + removed as u64;
     if count == 0 {
         remove_key(ctx, &key);
     }
@@ -488,6 +495,14 @@ fn push_event(end: End) -> &'static str {
     match end {
         End::Head => "lpush",
         End::Tail => "rpush",
+    }
+}
+
+/// The command that pops at this end.
+pub(super) fn pop_word(end: End) -> &'static [u8] {
+    match end {
+        End::Head => b"LPOP",
+        End::Tail => b"RPOP",
     }
 }
 

@@ -46,14 +46,19 @@ const BRPOP: Blocking = Blocking {
 const BLMOVE: Blocking = Blocking {
     attempt: blmove,
     serve: |ctx, request, _, reply| {
-        move_element(ctx, request, reply, end_of(request.arg(3))?, end_of(request.arg(4))?)
+        let (from, to) = (end_of(request.arg(3))?, end_of(request.arg(4))?);
+        // Redis keeps how it waits, not in which words.
+        let words = [request.arg(1), request.arg(2), end_word(from), end_word(to)];
+        let moved = move_element(ctx, request, reply, from, to)?;
+        record_move(ctx, moved, b"LMOVE", &words);
+        Ok(moved)
     },
     nothing: |reply| reply.null(),
     ..POP
 };
 const BRPOPLPUSH: Blocking = Blocking {
     attempt: brpoplpush,
-    serve: |ctx, request, _, reply| move_element(ctx, request, reply, End::Tail, End::Head),
+    serve: |ctx, request, _, reply| pop_and_push(ctx, request, reply),
     nothing: |reply| reply.null(),
     ..POP
 };
@@ -72,6 +77,7 @@ fn pop_one(
     list.peek(end).into_iter().for_each(|element| bulk(reply, element));
     let emptied = take(list, end, 1);
     note_taken(ctx, key, end, emptied);
+    ctx.instead(&[pop_word(end), key.bytes]);
     Ok(true)
 }
 
@@ -117,7 +123,9 @@ fn blmove(
 ) -> CommandResult<Attempt> {
     let (from, to) = (end_of(request.arg(3))?, end_of(request.arg(4))?);
     let until = seconds(ctx, request.arg(5))?;
-    done_or_wait(move_element(ctx, request, reply, from, to)?, until)
+    let moved = move_element(ctx, request, reply, from, to)?;
+    record_move(ctx, moved, b"LMOVE", &request.args()[1..5]);
+    done_or_wait(moved, until)
 }
 
 /// BRPOPLPUSH source destination timeout
@@ -127,7 +135,32 @@ fn brpoplpush(
     reply: &mut Reply<'_>,
 ) -> CommandResult<Attempt> {
     let until = seconds(ctx, request.arg(3))?;
-    done_or_wait(move_element(ctx, request, reply, End::Tail, End::Head)?, until)
+    done_or_wait(pop_and_push(ctx, request, reply)?, until)
+}
+
+/// RPOPLPUSH, as BRPOPLPUSH does it; false if there is no source.
+fn pop_and_push(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> CommandResult<bool> {
+    let moved = move_element(ctx, request, reply, End::Tail, End::Head)?;
+    record_move(ctx, moved, b"RPOPLPUSH", &request.args()[1..3]);
+    Ok(moved)
+}
+
+/// Records a move as the command that does not wait.
+fn record_move(ctx: &mut Ctx<'_>, moved: bool, verb: &[u8], words: &[&[u8]]) {
+    if moved && ctx.journal.is_on() {
+        ctx.instead(&[&[verb], words].concat());
+    }
+}
+
+fn end_word(end: End) -> &'static [u8] {
+    match end {
+        End::Head => b"left",
+        End::Tail => b"right",
+    }
 }
 
 /// BLMPOP timeout numkeys key [key …] LEFT|RIGHT [COUNT count]
@@ -136,8 +169,8 @@ fn blmpop(
     request: &Request<'_>,
     reply: &mut Reply<'_>,
 ) -> CommandResult<Attempt> {
-    let until = seconds(ctx, request.arg(1))?;
     let pops = Pops::parse(request, 2)?;
+    let until = seconds(ctx, request.arg(1))?;
     for at in pops.keys.clone() {
         if pop_several(ctx, &request.key(at), &pops, reply)? {
             return Ok(Attempt::Done);

@@ -38,6 +38,7 @@ mod sets_algebra;
 mod sort;
 mod streams;
 mod streams_claim;
+mod streams_effects;
 mod streams_groups;
 mod streams_info;
 mod streams_read;

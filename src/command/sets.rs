@@ -186,6 +186,8 @@ fn pop_one(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> C
         return Ok(());
     };
     bulk_element(reply, member.as_element());
+    let mut digits = itoa::Buffer::new();
+    ctx.instead(&[b"SREM", key.bytes, member.as_element().as_bytes(&mut digits)]);
     ctx.changed(&key, Class::Set, "spop");
     remove_if_empty(ctx, &key);
     Ok(())
@@ -204,19 +206,28 @@ fn pop_several(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) 
     let popped = count.min(set.len());
     let remaining = set.len() - popped;
     reply.set(popped);
+    let mut take = |member: Element<'_>| {
+        bulk_element(reply, member);
+        if remaining > 0 {
+            let mut digits = itoa::Buffer::new();
+            let word = member.as_bytes(&mut digits);
+            ctx.journal.instead(ctx.db, &[b"SREM", key.bytes, word]);
+        }
+    };
     if remaining == 0 {
-        set.iter().for_each(|member| bulk_element(reply, member));
+        set.iter().for_each(&mut take);
         db.remove(&key);
+        ctx.journal.instead(ctx.db, &[b"DEL", key.bytes]);
     } else if remaining.saturating_mul(POP_MOVE_SHARE) > count {
         for member in (0..count).filter_map(|_| set.pop_random(|| draws.draw())) {
-            bulk_element(reply, member.as_element());
+            take(member.as_element());
         }
     } else {
         let mut rest = Set::default();
         for member in (0..remaining).filter_map(|_| set.pop_random(|| draws.draw())) {
             rest.insert_element(member.as_element(), limits);
         }
-        set.iter().for_each(|member| bulk_element(reply, member));
+        set.iter().for_each(&mut take);
         // Not `*set = rest`: the keyspace frees what was there in slices.
         db.set(&key, rest.into_value(), NewExpiry::Keep);
     }

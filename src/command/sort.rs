@@ -221,7 +221,22 @@ enum Weight {
     Own,
 }
 
+/// Sorts with the keys in reach. What a run in vain has read is not counted, nor told of.
 fn sort_with(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    options: SortOptions<'_>,
+    reply: &mut Reply<'_>,
+) -> CommandResult {
+    let mark = ctx.keyspace[ctx.db].mark_reads();
+    let result = sort_in_reach(ctx, request, options, reply);
+    if result == Err(CommandError::OutOfReach) {
+        ctx.keyspace[ctx.db].forget_reads(mark);
+    }
+    result
+}
+
+fn sort_in_reach(
     ctx: &mut Ctx<'_>,
     request: &Request<'_>,
     mut options: SortOptions<'_>,

@@ -89,8 +89,6 @@ flags! {
     FAST = 12, "fast";
     /// Allowed before authentication.
     NO_AUTH = 13, "no_auth";
-    /// May replicate though it does not write.
-    MAY_REPLICATE = 14, "may_replicate";
     /// Keys may be absent.
     NO_MANDATORY_KEYS = 15, "no_mandatory_keys";
     /// Not while an asynchronous load runs.
@@ -103,6 +101,8 @@ flags! {
     ALLOW_BUSY = 19, "allow_busy";
 }
 
+/// Reaches replicas though it does not write, so read-only scripts may not run it. COMMAND INFO does not show it.
+pub const MAY_REPLICATE: Flags = Flags(1 << 30);
 /// Needs the permission of `enable-debug-command`. COMMAND INFO does not show it.
 pub const PROTECTED: Flags = Flags(1 << 31);
 

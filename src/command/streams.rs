@@ -4,6 +4,8 @@
 //! `streams_claim.rs`, XINFO in `streams_info.rs`. An empty stream stays: its last id and its groups are
 //! worth keeping.
 
+use std::borrow::Cow;
+
 use super::collection::{bulk_element, integer};
 use super::spec::*;
 use super::streams_claim::{xautoclaim, xclaim};
@@ -170,7 +172,7 @@ pub(super) fn subcommand_syntax(request: &Request<'_>) -> CommandError {
 
 /// The options of XADD and XTRIM.
 struct Options {
-    trim: Option<Trim>,
+    trim: Option<Trimming>,
     /// NOMKSTREAM: XADD does not create the key.
     only_existing: bool,
     /// XADD's id.
@@ -185,6 +187,41 @@ struct TrimWords {
     to: Option<TrimTo>,
     approximate: bool,
     limit: Option<i64>,
+    places: TrimPlaces,
+}
+
+/// Where the arguments speak of trimming.
+#[derive(Default)]
+struct TrimPlaces {
+    /// The threshold.
+    threshold: usize,
+    /// Each LIMIT.
+    limits: Vec<usize>,
+}
+
+impl TrimPlaces {
+    /// Turns the words of an approximate trim into those of the exact one that leaves `stream` as it is now.
+    /// LIMIT goes: Redis leaves it, and takes that from its own files alone.
+    fn make_exact(&self, words: &mut Vec<Cow<'_, [u8]>>, to: TrimTo, stream: &Stream) {
+        words[self.threshold - 1] = Cow::Borrowed(b"=");
+        let threshold = match to {
+            TrimTo::Len(_) => stream.len().to_string(),
+            TrimTo::MinId(_) => {
+                let first = stream.nodes().next().map_or(StreamId::MAX, |(first, _)| first);
+                first.to_string()
+            }
+        };
+        words[self.threshold] = Cow::Owned(threshold.into_bytes());
+        for at in self.limits.iter().rev() {
+            words.drain(*at..at + 2);
+        }
+    }
+}
+
+/// How a stream is to be trimmed, and where the arguments say so.
+struct Trimming {
+    trim: Trim,
+    places: TrimPlaces,
 }
 
 impl TrimWords {
@@ -202,10 +239,11 @@ impl TrimWords {
         self.approximate = has_more && request.arg(at) == b"~";
         let at = at + usize::from(self.approximate || (has_more && request.arg(at) == b"="));
         self.to = Some(parse(request.arg(at))?);
+        self.places.threshold = at;
         Ok(at + 1)
     }
 
-    fn finish(self, config: &Config) -> CommandResult<Option<Trim>> {
+    fn finish(self, config: &Config) -> CommandResult<Option<Trimming>> {
         let Some(to) = self.to else {
             return match self.limit {
                 None => Ok(None),
@@ -222,7 +260,8 @@ impl TrimWords {
             None if self.approximate => default_limit(config),
             None => 0,
         };
-        Ok(Some(Trim { to, approximate: self.approximate, entries_max }))
+        let trim = Trim { to, approximate: self.approximate, entries_max };
+        Ok(Some(Trimming { trim, places: self.places }))
     }
 }
 
@@ -258,7 +297,7 @@ impl Options {
         Ok(Self { trim, only_existing, id, fields_at: at })
     }
 
-    fn of_xtrim(request: &Request<'_>, config: &Config) -> CommandResult<Trim> {
+    fn of_xtrim(request: &Request<'_>, config: &Config) -> CommandResult<Trimming> {
         let mut words = TrimWords::default();
         let mut at = 2;
         while at < request.len() {
@@ -297,6 +336,7 @@ fn trim_option(
             return Err(CommandError::text("ERR The LIMIT argument must be >= 0."));
         }
         words.limit = Some(limit);
+        words.places.limits.push(at);
         Ok(Some(at + 2))
     } else {
         Ok(None)
@@ -321,7 +361,7 @@ fn xadd(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Comm
     let (key, now_ms) = (request.key(1), ctx.now_ms());
     let add = |stream: &mut Stream| -> Result<(StreamId, u64), AppendError> {
         let id = stream.append(options.id, texts, &limits, now_ms)?;
-        Ok((id, options.trim.map_or(0, |trim| stream.trim(trim))))
+        Ok((id, options.trim.as_ref().map_or(0, |trimming| stream.trim(trimming.trim))))
     };
     let db = &mut ctx.keyspace[ctx.db];
     let (id, trimmed) = match db.get_mut::<Stream>(&key)? {
@@ -342,7 +382,38 @@ fn xadd(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Comm
     if trimmed > 0 {
         ctx.notify(&key, Class::Stream, "xtrim");
     }
+    let approximate = options.trim.filter(|trimming| trimming.trim.approximate);
+    let new_id = match options.id {
+        NewId::Exact(_) => None,
+        NewId::Auto | NewId::AutoSeq(_) => Some((options.fields_at - 1, id)),
+    };
+    record_exactly(ctx, request, new_id, approximate);
     Ok(())
+}
+
+/// Records XADD or XTRIM with the id that was given to the entry, and with what an approximate trim came
+/// to: how much of a node goes is the business of who keeps the nodes.
+fn record_exactly(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    new_id: Option<(usize, StreamId)>,
+    approximate: Option<Trimming>,
+) {
+    if !ctx.journal.is_on() || (new_id.is_none() && approximate.is_none()) {
+        return;
+    }
+    let mut words: Vec<Cow<'_, [u8]>> =
+        request.args().iter().map(|word| Cow::Borrowed(*word)).collect();
+    if let Some((at, id)) = new_id {
+        words[at] = Cow::Owned(id.to_string().into_bytes());
+    }
+    if let Some(Trimming { trim, places }) = approximate
+        && let Ok(Some(stream)) = ctx.keyspace[ctx.db].peek_as::<Stream>(&request.key(1))
+    {
+        places.make_exact(&mut words, trim.to, stream);
+    }
+    let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
+    ctx.instead(&words);
 }
 
 fn append_error(error: AppendError) -> CommandError {
@@ -357,11 +428,14 @@ fn append_error(error: AppendError) -> CommandError {
 
 /// XTRIM key MAXLEN | MINID [= | ~] threshold [LIMIT count]
 fn xtrim(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    let trim = Options::of_xtrim(request, ctx.config)?;
+    let trimming = Options::of_xtrim(request, ctx.config)?;
     let key = request.key(1);
     let stream = ctx.keyspace[ctx.db].get_mut::<Stream>(&key)?;
-    let trimmed = stream.map_or(0, |stream| stream.trim(trim));
+    let trimmed = stream.map_or(0, |stream| stream.trim(trimming.trim));
     entries_removed(ctx, &key, "xtrim", trimmed);
+    if trimmed > 0 && trimming.trim.approximate {
+        record_exactly(ctx, request, None, Some(trimming));
+    }
     reply.integer(trimmed as i64);
     Ok(())
 }

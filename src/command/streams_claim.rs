@@ -6,6 +6,7 @@ use super::collection::integer;
 use super::streams::{
     bulk_id, group_changed, id_argument, no_key_or_group, start_argument, write_entry,
 };
+use super::streams_effects::GroupEffects;
 use super::{CommandError, CommandResult, Ctx, Request};
 use crate::datatypes::stream::{ConsumerNumber, Entries, Group, Pending, Stream, StreamId};
 use crate::keyspace::Key;
@@ -69,12 +70,11 @@ impl<'a> Claimer<'a> {
 }
 
 /// What became of an id that was to be claimed.
-#[derive(PartialEq, Eq)]
 enum Claimed {
     /// It is the consumer's now, and the reply has it.
-    Taken,
-    /// The entry is gone; it was pending and is no more.
-    Forgotten,
+    Taken(Pending),
+    /// The entry is gone; it was pending like this and is no more.
+    Forgotten(Pending),
     /// Nothing: not pending, not idle for long enough, or gone and not pending either.
     Left,
 }
@@ -90,7 +90,9 @@ impl Claim {
         reply: &mut Reply<'_>,
     ) -> Claimed {
         let Some(entry) = entries.get(id) else {
-            return if group.acknowledge(id) { Claimed::Forgotten } else { Claimed::Left };
+            let Some(pending) = group.pending_entry(id).copied() else { return Claimed::Left };
+            group.acknowledge(id);
+            return Claimed::Forgotten(pending);
         };
         let before = match group.pending_entry(id) {
             Some(pending) => {
@@ -107,13 +109,14 @@ impl Claim {
         let once_more = before.wrapping_add(u64::from(!self.just_id));
         let deliveries = self.deliveries.unwrap_or(once_more);
         let consumer = claimer.number(group, self.now_ms);
-        group.assign(id, Pending { delivered_ms: self.delivered_ms, deliveries, consumer });
+        let pending = Pending { delivered_ms: self.delivered_ms, deliveries, consumer };
+        group.assign(id, pending);
         if self.just_id {
             bulk_id(reply, id);
         } else {
             write_entry(reply, entry);
         }
-        Claimed::Taken
+        Claimed::Taken(pending)
     }
 }
 
@@ -204,16 +207,28 @@ pub(super) fn xclaim(
     let options = ClaimOptions::parse(request, 5 + ids.len(), idle_ms_min, now_ms)?;
 
     let Some(stream) = ctx.keyspace[ctx.db].get_mut::<Stream>(&key)? else { return Ok(()) };
+    let mut effects = GroupEffects::new(ctx.journal, ctx.db, key.bytes, group);
     let Some((entries, group)) = stream.entries_and_group(group) else { return Ok(()) };
     let moves_on = options.last_id > group.last_id;
     group.last_id = group.last_id.max(options.last_id);
     let mut claimer = Claimer::new(request.arg(3));
     let array = reply.deferred();
     let (mut taken, mut changes) = (0, 0);
-    for id in ids {
-        let claimed = options.claim.take(entries, group, &mut claimer, id, reply);
-        taken += usize::from(claimed == Claimed::Taken);
-        changes += u64::from(claimed != Claimed::Left);
+    for (id, text) in ids.into_iter().zip(request.rest(5)) {
+        let (consumer, pending) = match options.claim.take(entries, group, &mut claimer, id, reply)
+        {
+            Claimed::Taken(pending) => {
+                taken += 1;
+                (claimer.name, pending)
+            }
+            Claimed::Forgotten(pending) => (group.consumer(pending.consumer).name(), pending),
+            Claimed::Left => continue,
+        };
+        changes += 1;
+        effects.claimed(consumer, text, &pending, group.last_id);
+    }
+    if changes == 0 && moves_on {
+        effects.read_up_to(group.last_id, group.entries_read);
     }
     reply.set_array_len(array, taken);
     ctx.changes.dirty += changes.max(u64::from(moves_on));
@@ -270,6 +285,7 @@ impl AutoClaim {
         entries: Entries<'_>,
         group: &mut Group,
         claimer: &mut Claimer<'_>,
+        effects: &mut GroupEffects<'_>,
         reply: &mut Reply<'_>,
     ) -> (Option<StreamId>, usize, Vec<StreamId>) {
         let mut looks = self.count.saturating_mul(AUTOCLAIM_LOOKS_PER_ENTRY);
@@ -278,11 +294,14 @@ impl AutoClaim {
         while let Some(id) = next.filter(|_| looks > 0 && left > 0) {
             looks -= 1;
             match self.claim.take(entries, group, claimer, id, reply) {
-                Claimed::Taken => {
+                Claimed::Taken(pending) => {
+                    effects.delivered(claimer.name, id, &pending, group.last_id);
                     taken += 1;
                     left -= 1;
                 }
-                Claimed::Forgotten => {
+                Claimed::Forgotten(pending) => {
+                    let consumer = group.consumer(pending.consumer).name();
+                    effects.delivered(consumer, id, &pending, group.last_id);
                     gone.push(id);
                     left -= 1;
                 }
@@ -312,12 +331,14 @@ pub(super) fn xautoclaim(
         ));
     }
     let Some(stream) = ctx.keyspace[ctx.db].get_mut::<Stream>(&key)? else { return Ok(()) };
+    let mut effects = GroupEffects::new(ctx.journal, ctx.db, key.bytes, group);
     let Some((entries, group)) = stream.entries_and_group(group) else { return Ok(()) };
     let mut claimer = Claimer::new(request.arg(3));
     // The cursor stands first but is known last, so the entries wait elsewhere.
     let mut written = Vec::new();
     let mut claimed_reply = Reply::new(&mut written, reply.resp3());
-    let (next, taken, gone) = auto.run(entries, group, &mut claimer, &mut claimed_reply);
+    let (next, taken, gone) =
+        auto.run(entries, group, &mut claimer, &mut effects, &mut claimed_reply);
     reply.array(3);
     bulk_id(reply, next.unwrap_or(StreamId::MIN));
     reply.array(taken);

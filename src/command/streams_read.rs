@@ -6,8 +6,9 @@
 use super::blocking::milliseconds;
 use super::collection::integer;
 use super::streams::{bulk_id, group_changed, id_argument, no_key_or_group, write_entry};
+use super::streams_effects::GroupEffects;
 use super::{Attempt, Blocking, CommandError, CommandResult, Ctx, Request};
-use crate::datatypes::stream::{Delivery, Stream, StreamId};
+use crate::datatypes::stream::{Delivery, Entry, Pending, Stream, StreamId};
 use crate::keyspace::{Key, TypeName, ValueRef};
 use crate::resp::Reply;
 
@@ -280,13 +281,11 @@ impl<'a> Read<'a> {
                 let entries = entries.into_iter().flatten().take(self.count);
                 entries.map(|entry| write_entry(reply, entry)).count()
             }
-            Ready::Undelivered(after) => {
-                self.deliver(ctx, key, after, |stream, group, delivery| {
-                    stream.deliver(group, delivery, |entry| write_entry(reply, entry))
-                })?
-            }
-            Ready::History(after) => self.deliver(ctx, key, after, |stream, group, delivery| {
-                stream.deliver_again(group, delivery, |id, entry| match entry {
+            Ready::Undelivered(after) => self.deliver(ctx, key, after, |deliveries| {
+                deliveries.of_new_entries(|entry| write_entry(reply, entry))
+            })?,
+            Ready::History(after) => self.deliver(ctx, key, after, |deliveries| {
+                deliveries.of_pending_entries(|id, entry| match entry {
                     Some(entry) => write_entry(reply, entry),
                     None => write_removed(reply, id),
                 })
@@ -302,13 +301,13 @@ impl<'a> Read<'a> {
         ctx: &mut Ctx<'_>,
         key: &Key<'_>,
         after: StreamId,
-        deliver: impl FnOnce(&mut Stream, &[u8], Delivery) -> usize,
+        deliver: impl FnOnce(Deliveries<'_, '_>) -> usize,
     ) -> CommandResult<usize> {
         let now_ms = ctx.now_ms();
         let stream = ctx.keyspace[ctx.db].get_mut::<Stream>(key)?;
-        let (Some(stream), Some((name, consumer))) = (stream, self.group) else { return Ok(0) };
+        let (Some(stream), Some((name, reader))) = (stream, self.group) else { return Ok(0) };
         let Some(group) = stream.group_mut(name) else { return Ok(0) };
-        let (consumer, is_new) = group.consumer_or_new(consumer, now_ms);
+        let (consumer, is_new) = group.consumer_or_new(reader, now_ms);
         let delivery = Delivery {
             after,
             entries_max: self.count,
@@ -316,12 +315,55 @@ impl<'a> Read<'a> {
             no_acknowledgement: self.no_acknowledgement,
             now_ms,
         };
-        let served = deliver(stream, name, delivery);
+        let effects = GroupEffects::new(ctx.journal, ctx.db, key.bytes, name);
+        let served = deliver(Deliveries { stream, group: name, reader, is_new, delivery, effects });
         if is_new {
             group_changed(ctx, key, Some("xgroup-createconsumer"));
         }
         group_changed(ctx, key, None);
         Ok(served)
+    }
+}
+
+/// What a consumer gets of one stream.
+struct Deliveries<'s, 'e> {
+    stream: &'s mut Stream,
+    group: &'e [u8],
+    /// The consumer.
+    reader: &'e [u8],
+    /// It was not known before.
+    is_new: bool,
+    delivery: Delivery,
+    effects: GroupEffects<'e>,
+}
+
+impl Deliveries<'_, '_> {
+    /// Entries that nobody in the group has got. Says how many.
+    fn of_new_entries(self, mut visit: impl FnMut(Entry<'_>)) -> usize {
+        let Self { stream, group, reader, is_new, delivery, mut effects } = self;
+        let Delivery { consumer, no_acknowledgement, now_ms, .. } = delivery;
+        if no_acknowledgement && is_new {
+            effects.consumer_created(reader);
+        }
+        let pending = Pending { delivered_ms: now_ms, deliveries: 1, consumer };
+        let served = stream.deliver(group, delivery, |entry| {
+            if !no_acknowledgement {
+                effects.delivered(reader, entry.id, &pending, entry.id);
+            }
+            visit(entry);
+        });
+        if no_acknowledgement && let Some(group) = stream.group(group) {
+            effects.read_up_to(group.last_id, group.entries_read);
+        }
+        served
+    }
+
+    /// Entries that are pending for the consumer already. Says how many.
+    fn of_pending_entries(mut self, visit: impl FnMut(StreamId, Option<Entry<'_>>)) -> usize {
+        if self.is_new {
+            self.effects.consumer_created(self.reader);
+        }
+        self.stream.deliver_again(self.group, self.delivery, visit)
     }
 }
 

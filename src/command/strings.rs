@@ -4,7 +4,7 @@
 //! GET and plain SET are one look-up each; everything else here may take its time.
 
 use super::spec::*;
-use super::{Class, Command, CommandError, CommandResult, Ctx, Request, Run};
+use super::{Class, Command, CommandError, CommandResult, Ctx, Request, Run, removal};
 use crate::datatypes::number::parse_i64;
 use crate::keyspace::{Key, NewExpiry, StrRef};
 use crate::resp::Reply;
@@ -67,6 +67,7 @@ fn set(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Comma
     let meets = options.condition.is_met(ctx, &key);
     if meets {
         put(ctx, &key, request.arg(2), expiry);
+        record_set(ctx, request, &options, expiry);
     }
     match (options.get, meets) {
         (true, _) => {} // the old value is the reply
@@ -74,6 +75,27 @@ fn set(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Comma
         (false, false) => reply.null(),
     }
     Ok(())
+}
+
+/// Records a SET that has stored: without what depends on the time or on what was there.
+fn record_set(ctx: &mut Ctx<'_>, request: &Request<'_>, options: &Options<'_>, expiry: NewExpiry) {
+    match (options.lifetime, expiry) {
+        (Lifetime::Until(TimeForm::PxAt, _), _) => {}
+        (_, NewExpiry::At(at)) => record_set_until(ctx, request.arg(1), request.arg(2), at),
+        _ if options.get && ctx.journal.is_on() => {
+            let is_get = |at: usize| at > 2 && request.is_word(at, "get");
+            let kept = (0..request.len()).filter(|at| !is_get(*at)).map(|at| request.arg(at));
+            ctx.instead(&kept.collect::<Vec<_>>());
+        }
+        _ => {}
+    }
+}
+
+fn record_set_until(ctx: &mut Ctx<'_>, key: &[u8], value: &[u8], at: i64) {
+    if ctx.journal.is_on() {
+        let mut digits = itoa::Buffer::new();
+        ctx.instead(&[b"SET", key, value, b"PXAT", digits.format(at).as_bytes()]);
+    }
 }
 
 /// Puts `value` at `key` and says so.
@@ -115,6 +137,7 @@ fn set_with_time(
 ) -> CommandResult {
     let at = form.deadline(request.arg(2), ctx.now_ms(), name)?;
     put(ctx, &request.key(1), request.arg(3), NewExpiry::At(at));
+    record_set_until(ctx, request.arg(1), request.arg(3), at);
     reply.ok();
     Ok(())
 }
@@ -124,6 +147,7 @@ fn getset(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Co
     let key = request.key(1);
     reply_string(ctx, &key, reply)?;
     put(ctx, &key, request.arg(2), NewExpiry::None);
+    ctx.instead(&[b"SET", key.bytes, request.arg(2)]);
     Ok(())
 }
 
@@ -132,6 +156,7 @@ fn getdel(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Co
     let key = request.key(1);
     if reply_string(ctx, &key, reply)? {
         remove(ctx, &key);
+        ctx.instead(&[removal(ctx.config.lazyfree_lazy_user_del), key.bytes]);
     }
     Ok(())
 }
@@ -154,9 +179,12 @@ fn getex(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Com
             let at = form.deadline(text, ctx.now_ms(), "getex")?;
             if at <= ctx.now_ms() {
                 remove(ctx, &key);
+                ctx.instead(&[removal(ctx.config.lazyfree_lazy_expire), key.bytes]);
             } else {
                 ctx.keyspace[ctx.db].set_expiry(&key, Some(at));
                 ctx.changed(&key, Class::Generic, "expire");
+                let mut digits = itoa::Buffer::new();
+                ctx.instead(&[b"PEXPIREAT", key.bytes, digits.format(at).as_bytes()]);
             }
         }
         Lifetime::Persist => {
@@ -164,6 +192,7 @@ fn getex(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Com
             if db.peek(&key).is_some_and(|entry| entry.expiry().is_some()) {
                 db.set_expiry(&key, None);
                 ctx.changed(&key, Class::Generic, "persist");
+                ctx.instead(&[b"PERSIST", key.bytes]);
             }
         }
         Lifetime::Unsaid | Lifetime::Keep => {}
@@ -419,5 +448,32 @@ mod tests {
             ("MSETNX a 1 c 2", 0),
             ("GETDEL k", 1),
         ]);
+    }
+
+    #[test]
+    fn what_depends_on_the_time_is_recorded_without_it() {
+        let mut shard = TestShard::new();
+        shard.check_effects(&[
+            ("set k v nx", "set k v nx"),
+            ("SET k v XX EX 10", "SET k v PXAT 1700000010000"),
+            ("SET k v PXAT 33177117420000 GET", "SET k v PXAT 33177117420000 GET"),
+            ("SET k get GET KEEPTTL get", "SET k get KEEPTTL"),
+            ("SET k v NX GET", ""),
+            ("SETEX k 10 v", "SET k v PXAT 1700000010000"),
+            ("PSETEX k 10 v", "SET k v PXAT 1700000000010"),
+            ("getset k w", "SET k w"),
+            ("GETEX k", ""),
+            ("GETEX k PX 5", "PEXPIREAT k 1700000000005"),
+            ("GETEX k PERSIST", "PERSIST k"),
+            ("GETEX k PERSIST", ""),
+            ("GETEX k PXAT 1", "DEL k"),
+            ("GETDEL k", ""),
+            ("SET k v", "SET k v"),
+            ("GETDEL k", "DEL k"),
+        ]);
+        shard.config.lazyfree_lazy_user_del = true;
+        shard.check_effects(&[("SETNX k v", "SETNX k v"), ("GETDEL k", "UNLINK k")]);
+        shard.config.lazyfree_lazy_expire = true;
+        shard.check_effects(&[("SETNX k v", "SETNX k v"), ("GETEX k EXAT 1", "UNLINK k")]);
     }
 }

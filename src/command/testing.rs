@@ -96,6 +96,13 @@ impl TestShard {
         commands.map(words).collect::<Vec<_>>().join("; ")
     }
 
+    /// Runs commands and checks which effects each has, as [`TestShard::effects`] returns them.
+    pub(super) fn check_effects(&mut self, commands: &[(&str, &str)]) {
+        for (command, effects) in commands {
+            assert_eq!(self.effects(command), *effects, "{command}");
+        }
+    }
+
     /// Runs commands and checks by how much each moves the count of changes.
     pub(super) fn check_changes(&mut self, commands: &[(&str, u64)]) {
         for (command, changes) in commands {

@@ -311,7 +311,7 @@ fn pop_command(
     };
     let nested = reply.resp3() && request.len() == 3;
     let header = |reply: &mut Reply<'_>, count| reply.array(if nested { count } else { count * 2 });
-    if !pop(ctx, &request.key(1), order, count, nested, header, reply)? {
+    if pop(ctx, &request.key(1), order, count, nested, header, reply)?.is_none() {
         reply.array(0);
     }
     Ok(())
@@ -341,7 +341,20 @@ pub(super) fn members_popped(
         reply.bulk(key.bytes);
         reply.array(count);
     };
-    pop(ctx, key, pops.order, pops.count, true, header, reply)
+    let popped = pop(ctx, key, pops.order, pops.count, true, header, reply)?;
+    if let Some(count) = popped {
+        let mut digits = itoa::Buffer::new();
+        ctx.instead(&[pop_word(pops.order), key.bytes, digits.format(count).as_bytes()]);
+    }
+    Ok(popped.is_some())
+}
+
+/// The command that pops the first members in this order.
+pub(super) fn pop_word(order: Order) -> &'static [u8] {
+    match order {
+        Order::Ascending => b"ZPOPMIN",
+        Order::Descending => b"ZPOPMAX",
+    }
 }
 
 /// The arguments of ZMPOP, and those of BZMPOP behind its timeout.
@@ -384,8 +397,8 @@ impl Pops {
     }
 }
 
-/// Pops up to `count` members of `key` and replies with them, after what `header` writes. False,
-/// and no reply, if there is no such key.
+/// Pops up to `count` members of `key` and replies with them, after what `header` writes. Says how many;
+/// `None`, and no reply, if there is no such key.
 pub(super) fn pop(
     ctx: &mut Ctx<'_>,
     key: &Key<'_>,
@@ -394,8 +407,8 @@ pub(super) fn pop(
     nested: bool,
     header: impl FnOnce(&mut Reply<'_>, usize),
     reply: &mut Reply<'_>,
-) -> CommandResult<bool> {
-    let Some(zset) = ctx.keyspace[ctx.db].get_mut::<ZSet>(key)? else { return Ok(false) };
+) -> CommandResult<Option<usize>> {
+    let Some(zset) = ctx.keyspace[ctx.db].get_mut::<ZSet>(key)? else { return Ok(None) };
     let count = count.min(zset.len());
     header(reply, count);
     for _ in 0..count {
@@ -410,7 +423,7 @@ pub(super) fn pop(
     let emptied = zset.is_empty();
     let event = if order == Order::Ascending { "zpopmin" } else { "zpopmax" };
     members_removed(ctx, key, event, count, emptied);
-    Ok(true)
+    Ok(Some(count))
 }
 
 // ---- looking ----

@@ -2,7 +2,7 @@
 
 use super::blocking::seconds;
 use super::spec::*;
-use super::zsets::{Pops, members_popped, pop};
+use super::zsets::{Pops, members_popped, pop, pop_word};
 use super::{Attempt, Blocking, Command, CommandResult, Ctx, Request, Run};
 use crate::datatypes::zset::Order;
 use crate::keyspace::{Key, TypeName};
@@ -59,7 +59,11 @@ fn pop_one(
         reply.array(3);
         reply.bulk(key.bytes);
     };
-    pop(ctx, key, order, 1, false, header, reply)
+    let popped = pop(ctx, key, order, 1, false, header, reply)?.is_some();
+    if popped {
+        ctx.instead(&[pop_word(order), key.bytes]);
+    }
+    Ok(popped)
 }
 
 /// BZPOPMIN key [key …] timeout
@@ -102,8 +106,8 @@ fn bzmpop(
     request: &Request<'_>,
     reply: &mut Reply<'_>,
 ) -> CommandResult<Attempt> {
-    let until = seconds(ctx, request.arg(1))?;
     let pops = Pops::parse(request, 2)?;
+    let until = seconds(ctx, request.arg(1))?;
     for at in pops.keys.clone() {
         if members_popped(ctx, &request.key(at), &pops, reply)? {
             return Ok(Attempt::Done);

@@ -19,4 +19,4 @@ pub mod merge;
 pub mod recorder;
 
 pub use merge::{Merge, Stream};
-pub use recorder::{Parcel, Recorder, Stamp, Stretch, Unit};
+pub use recorder::{Audience, Parcel, Recorder, Stamp, Stretch, Unit};

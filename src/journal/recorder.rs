@@ -10,6 +10,34 @@
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Stamp(pub u64);
 
+/// Whom effects are for. A script can leave some out (`redis.set_repl`), in these numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Audience(u8);
+
+impl Audience {
+    const FILE: u8 = 1;
+    const REPLICAS: u8 = 2;
+
+    /// Append-only files and replicas.
+    pub const ALL: Self = Self(Self::FILE | Self::REPLICAS);
+
+    /// The one of this number.
+    pub fn new(number: i64) -> Option<Self> {
+        u8::try_from(number).ok().map(Self).filter(|audience| audience.0 <= Self::ALL.0)
+    }
+
+    /// Whether append-only files belong to it.
+    pub fn has_file(self) -> bool {
+        self.0 & Self::FILE != 0
+    }
+}
+
+impl Default for Audience {
+    fn default() -> Self {
+        Self::ALL
+    }
+}
+
 /// Effects in a row that were made in one database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stretch {
@@ -77,6 +105,8 @@ pub struct Recorder {
     is_told: bool,
     /// The command at work is an effect even if it has changed nothing.
     is_forced: bool,
+    /// Whom the effects of commands are for.
+    audience: Audience,
     unit: Unit,
     /// Finished units that have not left the shard.
     parcel: Parcel,
@@ -97,20 +127,28 @@ impl Recorder {
     /// Records an effect of the command at work in place of its own words; to be called for each, if there are
     /// several.
     pub fn instead(&mut self, db: usize, words: &[&[u8]]) {
-        self.is_told = true;
         if self.is_on {
-            self.unit.add(db, words);
+            self.is_told = true;
+            if self.audience.has_file() {
+                self.unit.add(db, words);
+            }
         }
+    }
+
+    /// The effects of the commands that follow are for these; what happens beside commands is for all.
+    pub fn set_audience(&mut self, audience: Audience) {
+        self.audience = audience;
     }
 
     /// The command at work has no effect, whatever it has changed, unless it was told already.
     pub fn nothing(&mut self) {
-        self.is_told = true;
+        // While nothing is recorded nobody ends commands, and the next one recorded would be silenced.
+        self.is_told = self.is_on;
     }
 
     /// The command at work is an effect, as it is, even if it has changed nothing.
     pub fn anyway(&mut self) {
-        self.is_forced = true;
+        self.is_forced = self.is_on;
     }
 
     /// Records what happened beside the command at work, or without any: a key that has expired or was evicted.
@@ -124,7 +162,7 @@ impl Recorder {
     pub fn end_command(&mut self, db: usize, words: &[&[u8]], changed: bool) {
         let is_told = std::mem::take(&mut self.is_told);
         let is_forced = std::mem::take(&mut self.is_forced);
-        if (changed || is_forced) && !is_told {
+        if (changed || is_forced) && !is_told && self.audience.has_file() {
             if !self.in_unit && self.unit.is_empty() {
                 write_effect(&mut self.parcel.bytes, words);
                 let end = self.parcel.bytes.len();
@@ -315,12 +353,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_for_files_is_left_out_and_what_happens_beside_is_for_all() {
+        let mut recorder = recorder();
+        for number in 0..4 {
+            recorder.set_audience(Audience::new(number).unwrap());
+            recorder.beside(0, &[b"DEL", b"old"]);
+            recorder.end_command(0, &[b"INCR", itoa::Buffer::new().format(number).as_bytes()], true);
+            recorder.instead(0, &[b"instead"]);
+            recorder.end_command(0, &[b"SPOP", b"s"], true);
+        }
+        assert_eq!(
+            words(&recorder.take_parcel(Stamp(1)).bytes),
+            "DEL old MULTI DEL old INCR 1 EXEC instead DEL old MULTI DEL old INCR 3 EXEC instead"
+        );
+        assert_eq!([-1, 4, 257].map(Audience::new), [None; 3]);
+    }
+
+    #[test]
     fn who_is_off_records_nothing_and_forgets_what_it_was_told() {
         let mut recorder = Recorder::default();
         recorder.instead(0, &[b"SET", b"k", b"v"]);
         recorder.beside(0, &[b"DEL", b"k"]);
+        recorder.nothing();
         assert!(!recorder.has_parcel());
-        recorder.end_failed_command();
         recorder.set_on(true);
         recorder.end_command(0, &[b"INCR", b"k"], true);
         assert_eq!(words(&recorder.take_parcel(Stamp(1)).bytes), "INCR k");

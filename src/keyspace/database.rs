@@ -33,6 +33,14 @@ pub struct DatabaseStats {
     pub expired: u64,
 }
 
+/// What reads have left behind up to a point in time, see [`Database::forget_reads`].
+#[derive(Clone, Copy, Debug)]
+pub struct ReadMark {
+    hits: u64,
+    misses: u64,
+    notes: usize,
+}
+
 /// What a write does to the expiry of a key that it overwrites.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NewExpiry {
@@ -210,6 +218,19 @@ impl Database {
         };
         self.stats.hits += 1;
         self.slots[key.slot.index()].at(at)
+    }
+
+    /// From where on [`Database::forget_reads`] forgets.
+    pub fn mark_reads(&self) -> ReadMark {
+        let DatabaseStats { hits, misses, .. } = self.stats;
+        ReadMark { hits, misses, notes: self.notes.len() }
+    }
+
+    /// Reads since `mark` count for nothing: the command that made them runs again. Keys that turned out to have
+    /// expired are gone all the same, and are told of now.
+    pub fn forget_reads(&mut self, mark: ReadMark) {
+        (self.stats.hits, self.stats.misses) = (mark.hits, mark.misses);
+        self.notes.forget_misses(mark.notes);
     }
 
     /// The string at `key`, as a command reads it.

@@ -70,6 +70,20 @@ impl Notes {
         self.list.is_empty()
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Drops the misses from the note at `from` on.
+    pub(super) fn forget_misses(&mut self, from: usize) {
+        let mut at = 0;
+        self.list.retain(|(note, _)| {
+            at += 1;
+            at <= from || *note != Note::Missed
+        });
+    }
+
     pub(super) fn take(&mut self) -> Vec<(Note, Box<[u8]>)> {
         std::mem::take(&mut self.list)
     }

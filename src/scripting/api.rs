@@ -28,10 +28,12 @@ pub enum Op {
     AclCheck,
     /// `redis.register_function`
     Register,
+    /// `redis.set_repl`
+    SetRepl,
 }
 
 impl Op {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Tick,
         Self::Call,
         Self::ProtectedCall,
@@ -39,6 +41,7 @@ impl Op {
         Self::SetResp,
         Self::AclCheck,
         Self::Register,
+        Self::SetRepl,
     ];
 
     /// By which number the functions ask for it.
@@ -65,6 +68,7 @@ pub fn table(lua: &Lua, lift: &Lift, host: &Table, engine: Engine) -> mlua::Resu
         ("pcall", Op::ProtectedCall),
         ("setresp", Op::SetResp),
         ("acl_check_cmd", Op::AclCheck),
+        ("set_repl", Op::SetRepl),
     ] {
         table.raw_set(name, lift.slot(host, op.number())?)?;
     }
@@ -74,7 +78,6 @@ pub fn table(lua: &Lua, lift: &Lift, host: &Table, engine: Engine) -> mlua::Resu
     table.raw_set("sha1hex", lift.native(lua, |lua, args| sha1hex(lua, &args))?)?;
     table.raw_set("error_reply", lift.native(lua, |lua, args| error_reply(lua, &args))?)?;
     table.raw_set("status_reply", lift.native(lua, |lua, args| status_reply(lua, &args))?)?;
-    table.raw_set("set_repl", lift.native(lua, |lua, args| set_repl(lua, &args))?)?;
     if engine == Engine::Scripts {
         // No script is ever debugged here, so these do what they do for a script that is not.
         table.raw_set("breakpoint", lift.native(lua, |_, _| one(Value::Boolean(false)))?)?;
@@ -156,18 +159,4 @@ fn only_string(args: &Args) -> Option<Vec<u8>> {
         Some(Value::String(text)) if args.len() == 1 => Some(text.as_bytes().to_vec()),
         _ => None,
     }
-}
-
-/// `redis.set_repl`: checks its argument. Where effects go is decided for the whole server.
-fn set_repl(lua: &Lua, args: &Args) -> NativeResult {
-    if args.len() != 1 {
-        return Err(refusal(lua, "redis.set_repl() requires two arguments."));
-    }
-    let flags = args.integer(1).unwrap_or_default();
-    if !(0..=3).contains(&flags) {
-        const TEXT: &str =
-            "Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.";
-        return Err(refusal(lua, TEXT));
-    }
-    nothing()
 }

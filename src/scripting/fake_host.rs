@@ -1,6 +1,7 @@
 //! A host for tests: some commands with fixed answers, and a diary.
 
 use super::host::{Abort, Host, LogLevel, Tick};
+use crate::journal::Audience;
 
 /// See the module.
 #[derive(Default)]
@@ -13,6 +14,8 @@ pub struct FakeHost {
     pub ticks: usize,
     /// After so many ticks, the script is aborted.
     pub abort_at: Option<(usize, Abort)>,
+    /// Whom effects are for.
+    pub audience: Audience,
     /// `GET again` is answered with this many aborts first.
     pub aborts: usize,
 }
@@ -59,6 +62,10 @@ impl Host for FakeHost {
 
     fn log(&mut self, level: LogLevel, text: &[u8]) {
         self.log.push((level, String::from_utf8_lossy(text).into_owned()));
+    }
+
+    fn record_for(&mut self, audience: Audience) {
+        self.audience = audience;
     }
 
     fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {

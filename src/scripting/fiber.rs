@@ -12,6 +12,7 @@ use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use super::host::{Abort, Host, LogLevel, Tick};
 use super::vm::{Compiled, Invocation, Outcome, Vm};
+use crate::journal::Audience;
 use crate::resp::Reply;
 
 /// Bytes of a stack, taken from the kernel as they are touched. Lua nests its C functions 200 deep, and some of
@@ -57,13 +58,15 @@ pub enum Ask {
     Tick,
     /// Write this to the log.
     Log(LogLevel, Vec<u8>),
+    /// Record the effects of the commands that follow for these.
+    RecordFor(Audience),
     /// May the user run this command?
     MayCall(Words),
 }
 
 /// The answer to an [`Ask`].
 pub enum Answer {
-    /// To a script that has not begun, to a tick and to a line for the log: go on.
+    /// To a script that has not begun, to a tick and to what is only told: go on.
     GoOn,
     /// The command has run; the buffers come back.
     Replied(Words, Vec<u8>),
@@ -207,6 +210,11 @@ impl Host for Outside<'_> {
     fn log(&mut self, level: LogLevel, text: &[u8]) {
         // An abort is told again at the next tick.
         _ = self.ask(Ask::Log(level, text.to_vec()));
+    }
+
+    fn record_for(&mut self, audience: Audience) {
+        // An abort is told again at the next tick.
+        _ = self.ask(Ask::RecordFor(audience));
     }
 
     fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {

@@ -1,5 +1,7 @@
 //! What a script needs of the server.
 
+use crate::journal::Audience;
+
 /// Why a script ends before its end. No `pcall` catches it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Abort {
@@ -47,6 +49,9 @@ pub trait Host {
 
     /// Writes to the server's log.
     fn log(&mut self, level: LogLevel, text: &[u8]);
+
+    /// The effects of the commands that follow are recorded for these.
+    fn record_for(&mut self, audience: Audience);
 
     /// Whether the user may run this command; `None` if there is no such command.
     fn may_call(&mut self, args: &[&[u8]]) -> Option<bool>;

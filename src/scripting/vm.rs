@@ -18,6 +18,7 @@ use super::registration::{self, Registered};
 use super::result;
 use super::sandbox::{Engine, Sandbox};
 use crate::datatypes::number::format_f64_17g;
+use crate::journal::Audience;
 use crate::resp::Reply;
 
 /// The host is asked whether to go on after so many instructions (Redis 7.0 `script_lua.c`): some
@@ -296,6 +297,7 @@ impl<'h> Run<'h> {
             Some(Op::SetResp) => self.set_resp(lua, &args),
             Some(Op::AclCheck) => self.acl_check(lua, &args),
             Some(Op::Register) => self.register(lua, &args),
+            Some(Op::SetRepl) => self.set_repl(lua, &args),
             None => Err(Refusal::Fatal(over())),
         };
         marked(lua, answer)
@@ -386,6 +388,19 @@ impl<'h> Run<'h> {
             Ok(3) => true,
             _ => return Err(refusal(lua, "RESP version must be 2 or 3.")),
         };
+        nothing()
+    }
+
+    fn set_repl(&mut self, lua: &Lua, args: &Args) -> NativeResult {
+        if args.len() != 1 {
+            return Err(refusal(lua, "redis.set_repl() requires two arguments."));
+        }
+        let Some(audience) = Audience::new(args.integer(1).unwrap_or_default()) else {
+            const TEXT: &str =
+                "Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.";
+            return Err(refusal(lua, TEXT));
+        };
+        self.host.record_for(audience);
         nothing()
     }
 

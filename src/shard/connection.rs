@@ -108,7 +108,8 @@ impl Shard {
         let mut made = Vec::new();
         if is_about_scripts(which) {
             let resp3 = self.protocol_of(conn);
-            let result = self.script_command(which, words, &mut Reply::new(&mut made, resp3));
+            let db = self.sessions.get(conn).map_or(0, |session| session.db);
+            let result = self.script_command(which, (db, words), &mut Reply::new(&mut made, resp3));
             if let Err(error) = result {
                 made.clear();
                 Reply::new(&mut made, resp3).error(&error);

@@ -23,9 +23,15 @@ impl Shard {
     /// Sends off what was recorded.
     #[cold]
     pub(super) fn send_parcel(&mut self) {
+        let stamp = self.process.stamp();
+        self.send_stamped_parcel(stamp);
+    }
+
+    /// Sends off what was recorded, under a stamp that was taken just now: from then on others may wait for
+    /// this parcel, so nothing may come in between.
+    pub(super) fn send_stamped_parcel(&mut self, stamp: Stamp) {
         let control = self.control_core();
-        // From the stamp on others may wait for this parcel: nothing may come in between.
-        let parcel = self.engine.journal.take_parcel(self.process.stamp());
+        let parcel = self.engine.journal.take_parcel(stamp);
         let bytes = parcel.bytes.len();
         self.process.effects_under_way.fetch_add(bytes, Ordering::SeqCst);
         self.ports.to[control].send(Message::Effects(Box::new(parcel)));

@@ -216,8 +216,7 @@ impl Shard {
     fn record_of_all(&mut self, command: &OwnedCommand) {
         if CommandTable::get().command(command.id).flags.has(WRITE) {
             let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
-            self.engine.journal.beside(command.db, &words);
-            self.engine.journal.end_beside();
+            self.engine.journal.end_command(command.db, &words, true);
         }
     }
 

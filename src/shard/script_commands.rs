@@ -16,7 +16,7 @@ impl Shard {
     pub(super) fn script_command(
         &mut self,
         which: SessionCommand,
-        words: &[&[u8]],
+        (db, words): (usize, &[&[u8]]),
         reply: &mut Reply<'_>,
     ) -> CommandResult {
         use SessionCommand as C;
@@ -43,12 +43,15 @@ impl Shard {
             }
             C::FunctionLoad => {
                 let (text, replace) = load_options(&words[2..])?;
-                let library = self.scripts.load_library(store, text, replace);
-                reply.bulk(library.map_err(in_words)?.name.as_bytes());
+                let library = self.scripts.new_library(store, text, replace).map_err(in_words)?;
+                reply.bulk(library.name.as_bytes());
+                let change = |catalogue: &Catalogue| catalogue.with(library, replace);
+                self.change_libraries(db, words, change).map_err(in_words)?;
             }
             C::FunctionDelete => {
                 let name = String::from_utf8_lossy(words[2]);
-                store.change_catalogue(|catalogue| catalogue.without(&name)).map_err(in_words)?;
+                let change = |catalogue: &Catalogue| catalogue.without(&name);
+                self.change_libraries(db, words, change).map_err(in_words)?;
                 reply.ok();
             }
             C::FunctionFlush => {
@@ -60,7 +63,8 @@ impl Shard {
                     const TEXT: &str = "ERR FUNCTION FLUSH only supports SYNC|ASYNC option";
                     return Err(CommandError::text(TEXT));
                 }
-                store.change_catalogue(|_| Ok(Catalogue::default())).map_err(in_words)?;
+                let change = |_: &Catalogue| Ok(Catalogue::default());
+                self.change_libraries(db, words, change).map_err(in_words)?;
                 reply.ok();
             }
             C::FunctionList => list(&store.catalogue(), &words[2..], reply)?,
@@ -71,7 +75,7 @@ impl Shard {
                 reply.bulk(&payload::dump_libraries(texts, compression));
             }
             C::FunctionRestore => {
-                self.restore(words)?;
+                self.restore(db, words)?;
                 reply.ok();
             }
             _ => unreachable!("not about scripts"),
@@ -80,16 +84,42 @@ impl Shard {
         Ok(())
     }
 
+    /// Changes the libraries, and records the command with these words as what does so.
+    fn change_libraries(
+        &mut self,
+        db: usize,
+        words: &[&[u8]],
+        change: impl FnOnce(&Catalogue) -> Result<Catalogue, LibraryError>,
+    ) -> Result<(), LibraryError> {
+        let process = Arc::clone(&self.process);
+        let journal = &mut self.engine.journal;
+        let leaves_at_once = journal.is_on() && !journal.in_unit();
+        let mut stamp = None;
+        process.scripts.change_catalogue(|catalogue| {
+            let changed = change(catalogue)?;
+            // Other shards see the change without a message from here. While nobody else can change the
+            // libraries, so that who does it next has a later stamp.
+            stamp = leaves_at_once.then(|| process.stamp());
+            Ok(changed)
+        })?;
+        if journal.is_on() {
+            journal.end_command(db, words, true);
+        }
+        if let Some(stamp) = stamp {
+            self.send_stamped_parcel(stamp);
+        }
+        Ok(())
+    }
+
     /// FUNCTION RESTORE payload [FLUSH | APPEND | REPLACE]: all of its libraries, or none.
-    fn restore(&mut self, words: &[&[u8]]) -> CommandResult {
+    fn restore(&mut self, db: usize, words: &[&[u8]]) -> CommandResult {
         let (flush, replace) = restore_policy(&words[3..])?;
         let texts = payload::libraries(words[2]).map_err(why_unreadable)?;
-        let store = &self.process.scripts;
         let mut libraries = Vec::new();
         for text in &texts {
             libraries.push(self.scripts.make_library(text).map_err(in_words)?);
         }
-        let restored = store.change_catalogue(|catalogue| {
+        let restored = self.change_libraries(db, words, |catalogue| {
             let mut new = if flush { Catalogue::default() } else { catalogue.clone() };
             for library in &libraries {
                 new = new.with(Arc::clone(library), replace)?;

@@ -30,7 +30,7 @@ use crate::command::{
     Attempt, Command, CommandError, CommandId, CommandResult, CommandTable, Ctx, Request, Run,
     ScriptCommand, SessionCommand, database_number,
 };
-use crate::journal::Unit;
+use crate::journal::{Audience, Unit};
 use crate::keyspace::{DbKey, Key};
 use crate::pubsub::Outgoing;
 use crate::reactor::ConnId;
@@ -70,6 +70,8 @@ pub(super) struct Running {
     found_borrowing: bool,
     /// Its effects, while it waits.
     unit: Unit,
+    /// Whom they are for.
+    audience: Audience,
     /// What it has published, while it waits.
     published: Vec<Outgoing>,
     /// Keys in reach besides those that are free, while the script waits.
@@ -293,6 +295,7 @@ impl Shard {
             borrows: self.borrowing,
             found_borrowing: false,
             unit: Unit::default(),
+            audience: Audience::ALL,
             published: Vec::new(),
             reach: HashSet::new(),
             has_written: false,
@@ -342,6 +345,7 @@ impl Shard {
         self.engine.reach.whole = matches!(run.scope, Scope::Whole { .. });
         self.engine.pubsub.put_back(std::mem::take(&mut run.published));
         self.engine.journal.open(std::mem::take(&mut run.unit));
+        self.engine.journal.set_audience(run.audience);
         run.found_borrowing = self.borrowing;
         self.set_borrowing(run.borrows);
     }
@@ -352,6 +356,7 @@ impl Shard {
         self.engine.reach.whole = false;
         self.engine.publish_notes();
         run.unit = self.engine.journal.suspend();
+        self.engine.journal.set_audience(Audience::ALL);
         run.published = self.engine.pubsub.take_outgoing();
         self.set_borrowing(run.found_borrowing);
     }
@@ -370,6 +375,11 @@ impl Shard {
             Ask::Tick => self.tick_of_script(run),
             Ask::Log(level, text) => {
                 scripts::log(level, &text);
+                Ok(Answer::GoOn)
+            }
+            Ask::RecordFor(audience) => {
+                run.audience = audience;
+                self.engine.journal.set_audience(audience);
                 Ok(Answer::GoOn)
             }
             Ask::MayCall(words) => {

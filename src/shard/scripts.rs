@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::message::{JobRequest, Message};
 use super::script_run::Running;
 use crate::command::{CommandError, CommandResult, ScriptBy, ScriptCommand};
+use crate::journal::Audience;
 use crate::reactor::ConnId;
 use crate::scripting::library::{Catalogue, Library, LibraryError, LoadedLibraries};
 use crate::scripting::source::{self, ScriptFlags};
@@ -172,7 +173,7 @@ impl Scripts {
     }
 
     /// FUNCTION LOAD: makes a library.
-    pub(super) fn load_library(
+    pub(super) fn new_library(
         &mut self,
         store: &Store,
         text: &[u8],
@@ -182,10 +183,7 @@ impl Scripts {
         if !replace && store.catalogue().library(&name).is_some() {
             return Err(LibraryError::Exists(name));
         }
-        let library = self.make_library(text)?;
-        let known = Arc::clone(&library);
-        store.change_catalogue(|catalogue| catalogue.with(library, replace))?;
-        Ok(known)
+        self.make_library(text)
     }
 
     /// Runs the text of a library that is not in the catalogue yet.
@@ -256,6 +254,10 @@ impl Host for Loading {
 
     fn log(&mut self, level: LogLevel, text: &[u8]) {
         log(level, text);
+    }
+
+    fn record_for(&mut self, _: Audience) {
+        // Nor does it see `redis.set_repl`.
     }
 
     fn may_call(&mut self, _: &[&[u8]]) -> Option<bool> {

@@ -172,7 +172,9 @@ impl Shard {
             start(self, conn, &words);
             return Step::Waits;
         }
+        self.open_unit_of(conn);
         let made = self.session_reply(conn, which, &words);
+        self.suspend_unit_of(conn);
         if let (Some(run), Some(session)) = (self.runs.get_mut(&conn), self.sessions.get(conn)) {
             run.out.extend(made);
             (run.db, run.resp3) = (session.db, session.resp3);

@@ -152,6 +152,23 @@ def test_patterns_lead_to_keys_wherever_they_live(c):
 
 
 
+def test_a_read_counts_once_and_a_miss_is_told_once_wherever_the_keys_live(server, c, connect):
+    # On several shards such a SORT runs again, once it knows what it needs.
+    c("RPUSH", "l", *range(12))
+    for number in range(0, 12, 2):
+        c("SET", f"w{number}", 12 - number)
+    with server.config(notify_keyspace_events="Em"):
+        listener = connect(3)
+        listener("PSUBSCRIBE __key*__:*")
+        assert c("CONFIG RESETSTAT") == OK
+        assert c("SORT l BY w* LIMIT 10 2 GET x*") == [NIL, NIL]
+        missed = sorted(listener.read()[3] for _ in range(8))
+        assert missed == sorted([b"w1", b"w3", b"w5", b"w7", b"w9", b"w11", b"x2", b"x0"])
+        assert listener.silent()
+    stats = server.info("stats")
+    assert (stats["keyspace_hits"], stats["keyspace_misses"]) == ("7", "8")
+
+
 @pytest.mark.parametrize("stored", [False, True])
 def test_zero_bytes_end_a_text_that_is_shown_and_not_one_that_is_stored(c, stored):
     c("RPUSH", "l", b"a\x00c", b"a\x00b", "A")
