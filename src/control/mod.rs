@@ -9,6 +9,7 @@ mod aof;
 mod ending;
 mod journal;
 mod listeners;
+pub mod rdb_load;
 mod saving;
 
 pub use listeners::Listeners;
@@ -55,6 +56,8 @@ pub struct Control {
     aof: aof::Aof,
     ending: ending::Ending,
     saver: saving::Saver,
+    /// The file that is being loaded.
+    rdb_load: Option<rdb_load::RdbLoad>,
     stopping: bool,
 }
 
@@ -89,6 +92,7 @@ impl Control {
             changing: None,
             queued: VecDeque::new(),
             saver: saving::Saver::default(),
+            rdb_load: None,
             stopping: false,
         }
     }
@@ -246,6 +250,11 @@ impl Service for Control {
                     Message::Snapshot(told) => {
                         let (shard, news) = *told;
                         self.on_snapshot_news(shard, news);
+                    }
+                    Message::RecordsLoaded(loaded) => {
+                        if let Some(load) = &mut self.rdb_load {
+                            load.on_loaded(*loaded);
+                        }
                     }
                     _ => unreachable!("meant for a shard"),
                 }
