@@ -377,9 +377,11 @@ impl Control {
     }
 
     /// The server stops: what was appended is brought to the disk. False if there is nothing to wait for.
-    pub(super) fn aof_last_words(&mut self) -> bool {
+    pub(super) fn aof_last_words(&mut self, stamp: Stamp) -> bool {
         match self.aof.writer.as_ref().filter(|_| self.aof.is_on) {
             Some(writer) => {
+                // A stamp without effects was not worth telling before.
+                writer.give(Job::Append { bytes: Vec::new(), stamp, counted: 0 });
                 writer.give(Job::Synchronise);
                 true
             }

@@ -26,7 +26,7 @@ impl Shard {
             return more | self.engine.eviction.goes_on();
         }
         more |= self.engine.keyspace.free_slice(&mut Budget::new(SLICE_TIME));
-        if self.engine.keyspace.switches.active_expiry {
+        if self.expires() {
             more |= self.engine.keyspace.expire_slice(&mut Budget::new(SLICE_TIME));
         }
         more | self.engine.eviction.goes_on()
@@ -38,7 +38,7 @@ impl Shard {
             .engine
             .keyspace
             .next_expiry_ms()
-            .filter(|_| self.engine.keyspace.switches.active_expiry)
+            .filter(|_| self.expires())
             .map(|at| {
                 let ms = (at - self.engine.keyspace.now_ms()).clamp(1, 3_600_000);
                 now + Duration::from_millis(ms as u64)
@@ -52,6 +52,10 @@ impl Shard {
         });
         let slow_readers = self.slow_readers.deadline();
         expiry.into_iter().chain(clients).chain(waiting).chain(slow_readers).min()
+    }
+
+    fn expires(&self) -> bool {
+        self.engine.keyspace.switches.active_expiry && !self.engine.keyspace.keeps_expired()
     }
 
     fn watches_clients(&self) -> bool {

@@ -244,6 +244,10 @@ impl Shard {
             Message::HoldAll(number) => self.on_hold_all(number),
             Message::ReleaseAll(number) => self.on_release_all(number),
             Message::SnapshotOrder(order) => self.on_snapshot_order(order),
+            Message::Loading(is_loading) => {
+                self.engine.set_loading(is_loading);
+                self.send(self.control_core(), Message::LoadingNoted);
+            }
             Message::AofStatus(error) => self.engine.set_aof_status(error),
             Message::SaveStatus(good) => self.engine.set_save_status(good),
             Message::Control(_)
@@ -253,6 +257,7 @@ impl Shard {
             | Message::Snapshot(_)
             | Message::Effects(_)
             | Message::Recording(_)
+            | Message::LoadingNoted
             | Message::Fed(_) => {
                 unreachable!("meant for the control core")
             }
