@@ -2,7 +2,7 @@
 //!
 //! [`Directory`] decides and touches no disk: an event gives a [`Change`], steps that a driver carries out one
 //! after the other. When all are done the driver commits the change; when one fails it carries out what undoes
-//! it, and the directory is what it was. So every order of crashes and faults can be tried on a
+//! it and abandons the change, and the directory is what it was. So every order of crashes and faults can be tried on a
 //! model of a disk, and is, in the tests beside this.
 //!
 //! The order of steps is what keeps data: a file is on the disk before a manifest lists it, and
@@ -50,6 +50,8 @@ pub enum Step {
     MakeDir,
     /// Make the file with this content, in place of another if there is one, and synchronise it.
     Write(FileAt, Vec<u8>),
+    /// Synchronise what a file holds.
+    Sync(FileAt),
     /// Make an empty file, or empty the one that is there.
     Create(FileAt),
     /// Move a file, over another if there is one.
@@ -164,6 +166,10 @@ impl Directory {
     pub fn begin(&self, format: BaseFormat, empty_base: &[u8]) -> Change {
         let mut after = self.clone();
         let mut steps = vec![Step::MakeDir];
+        // A process that was killed may have left what no disk has yet: in files that nobody will write to
+        // again, and a manifest that was put in its place.
+        steps.extend(self.to_load().map(|file| Step::Sync(FileAt::append(file.name.clone()))));
+        steps.push(Step::SyncDir(Place::Append));
         if self.manifest.is_empty() {
             let base = after.manifest.next_base(&self.names, format);
             steps.push(Step::Write(FileAt::append(base), empty_base.to_vec()));
@@ -275,6 +281,12 @@ impl Directory {
     /// All steps of the change are done.
     pub fn commit(&mut self, change: Change) {
         *self = change.after;
+    }
+
+    /// A step of the change has failed. Which manifest is on the disk, that of before or that of after, nobody knows
+    /// for sure: names that stand in either must not be given to other files, so their numbers are used up.
+    pub fn abandon(&mut self, change: &Change) {
+        self.manifest.use_up_numbers(&change.after.manifest);
     }
 
     fn write_manifest(&self) -> Vec<Step> {
