@@ -96,6 +96,25 @@ enum State {
     On(FileAt),
 }
 
+/// An event in the life of the directory, as the methods of [`Directory`] describe it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// The data is loaded; `.1` is a base without any.
+    Begin(BaseFormat, Vec<u8>),
+    /// AOF is switched on.
+    SwitchOn,
+    /// AOF is switched off.
+    SwitchOff,
+    /// The stream is cut for a base.
+    RewriteBegins,
+    /// The base of this name in `dir` is whole.
+    Rewritten(String, BaseFormat),
+    /// It never will be.
+    RewriteFailed(String),
+    /// What was replaced is deleted.
+    CleanUp,
+}
+
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Directory {
@@ -276,6 +295,24 @@ impl Directory {
             history.map(|file| Step::Unlink(FileAt::append(file.name.clone()))).collect();
         steps.extend(after.write_manifest());
         Some(Change::new(steps, Vec::new(), after))
+    }
+
+    /// Whether there is something to clean up.
+    pub fn has_history(&self) -> bool {
+        !self.manifest.history().is_empty()
+    }
+
+    /// What is to be done now that this has come; nothing if there is nothing to do.
+    pub fn change_for(&self, turn: &Turn) -> Option<Change> {
+        match turn {
+            Turn::Begin(format, empty_base) => Some(self.begin(*format, empty_base)),
+            Turn::SwitchOn => Some(self.switch_on()),
+            Turn::SwitchOff => Some(self.switch_off()),
+            Turn::RewriteBegins => Some(self.rewrite_begins()),
+            Turn::Rewritten(temp, format) => Some(self.rewritten(temp, *format)),
+            Turn::RewriteFailed(temp) => Some(self.rewrite_failed(temp)),
+            Turn::CleanUp => self.clean_up(),
+        }
     }
 
     /// All steps of the change are done.
