@@ -71,8 +71,10 @@ pub struct Schedule {
     pub keys: Wanted,
     /// Whose watches have to hold: their keys are held as well.
     pub watcher: Option<Watcher>,
-    /// It was not asked for: a client waits for this key, and may be served from it now.
+    /// A client waits for this key, and may be served from it now; its shard need not have asked for it.
     pub offered: Option<DbKey>,
+    /// Keys of other shards that the same transaction changed before the offered one.
+    pub earlier: Vec<DbKey>,
 }
 
 /// An entry on loan, and its database.
@@ -90,6 +92,10 @@ pub struct Grant {
     pub is_broken: bool,
     /// See [`Schedule::offered`].
     pub offered: Option<DbKey>,
+    /// See [`Schedule::earlier`].
+    pub earlier: Vec<DbKey>,
+    /// Somebody waits for one of the keys.
+    pub is_awaited: bool,
 }
 
 /// How a transaction leaves a shard.
@@ -114,6 +120,8 @@ pub struct Conclusion {
     pub entries: Vec<Loan>,
     /// Keys that were changed.
     pub changed: Vec<DbKey>,
+    /// All that were changed, on whatever shards, in order; empty if nobody waits for some.
+    pub order: Vec<DbKey>,
     /// How it goes on.
     pub ending: Ending,
 }

@@ -44,7 +44,7 @@ mod transactions;
 mod undo;
 mod whole;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 pub use journal::EFFECT_BYTES_MAX;
@@ -128,6 +128,10 @@ pub struct Shard {
     granted: VecDeque<TxId>,
     /// Somebody is at work on `granted`.
     granting: bool,
+    /// Transactions of this shard's for whose keys somebody waits on another shard.
+    waited_for: HashSet<TxId>,
+    /// What the transaction changed, on all shards, of which this shard does now what follows; in order.
+    order: Vec<DbKey>,
     /// The subscriptions of the sessions that live here.
     registry: Registry,
     /// Who is told when all shards have noted a change of subscriptions.
@@ -192,6 +196,8 @@ impl Shard {
             lent: HashMap::default(),
             granted: VecDeque::new(),
             granting: false,
+            waited_for: HashSet::new(),
+            order: Vec::new(),
             registry: Registry::default(),
             awaited: HashMap::default(),
             incoming: VecDeque::new(),
