@@ -18,7 +18,7 @@ import inspect
 import re
 import time
 
-from .resp import OK, encode, words_of
+from .resp import OK, words_of
 from .server import Server
 from .table import _note
 from .waiting import eventually
@@ -95,10 +95,6 @@ class EffectServer:
             for command in ("DEBUG SET-ACTIVE-EXPIRE 1", "FUNCTION FLUSH", "SCRIPT FLUSH", "SELECT 0", "FLUSHALL"):
                 assert client(command) == OK, command
         self.take(1)
-
-    def alive(self):
-        """Whether it runs, and is not in the hands of a command that never ends."""
-        return self.server.alive()
 
     def client(self, protocol=2):
         """A new connection."""
@@ -184,8 +180,3 @@ def effects_table(*rows):
     where = f"{caller.filename}:{caller.lineno}"
     test.__doc__ = f"A table at {where}."
     return test
-
-
-def as_stream(records):
-    """Records as bytes to be sent."""
-    return b"".join(encode(*record) for record in records)
