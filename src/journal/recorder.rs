@@ -358,7 +358,11 @@ mod tests {
         for number in 0..4 {
             recorder.set_audience(Audience::new(number).unwrap());
             recorder.beside(0, &[b"DEL", b"old"]);
-            recorder.end_command(0, &[b"INCR", itoa::Buffer::new().format(number).as_bytes()], true);
+            recorder.end_command(
+                0,
+                &[b"INCR", itoa::Buffer::new().format(number).as_bytes()],
+                true,
+            );
             recorder.instead(0, &[b"instead"]);
             recorder.end_command(0, &[b"SPOP", b"s"], true);
         }
