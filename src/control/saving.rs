@@ -14,7 +14,6 @@ use super::Control;
 use crate::admin::facts::Status;
 use crate::clock;
 use crate::command::CommandError;
-use crate::journal::{Parcel, Stamp};
 use crate::keyspace::snapshot::Records;
 use crate::memory;
 use crate::persistence::rdb::Compression;
@@ -31,6 +30,9 @@ const RETRY_SECONDS: i64 = 5;
 const ABANDONED: &str = "abandoned";
 
 const IN_PROGRESS: CommandError = CommandError::text("ERR Background save already in progress");
+const REWRITE_IN_PROGRESS: CommandError = CommandError::text(
+    "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.",
+);
 const CANNOT_STOP: CommandError = CommandError::text("ERR Errors trying to SHUTDOWN. Check logs.");
 
 /// A client that waits, by its shard and the operation there.
@@ -45,6 +47,8 @@ pub(super) enum Purpose {
     Save(Asker),
     /// FLUSHALL with save points: the file is to be as empty as the keyspace, if that can be had.
     AfterFlush(Option<Asker>),
+    /// The base of append-only files.
+    Rewrite,
     /// The server stops when it is over; if it fails, only if that is forced.
     Shutdown {
         /// Whether to stop even then.
@@ -150,6 +154,9 @@ impl Control {
     /// BGSAVE [SCHEDULE]
     pub(super) fn on_background_save(&mut self, asker: Asker, may_wait: bool, must_wait: bool) {
         match &self.saver.run {
+            Some(run) if run.purpose == Purpose::Rewrite && !may_wait && !must_wait => {
+                self.answer(asker, Err(REWRITE_IN_PROGRESS));
+            }
             Some(run) if !(run.is_abandoned || may_wait && !run.is_for_clients()) => {
                 self.answer(asker, Err(IN_PROGRESS));
             }
@@ -223,16 +230,35 @@ impl Control {
         }
     }
 
-    fn begin_snapshot(&mut self, purpose: Purpose) {
+    /// Whether a snapshot is under way.
+    pub(super) fn is_saving(&self) -> bool {
+        self.saver.run.is_some()
+    }
+
+    /// Gives the snapshot under way up, if it is for this.
+    pub(super) fn abandon_snapshot_for(&mut self, purpose: Purpose) {
+        if self.saver.run.as_ref().is_some_and(|run| run.purpose == purpose) {
+            self.abandon_snapshot();
+        }
+    }
+
+    /// A number for a time during which all shards stand still.
+    pub(super) fn next_hold(&mut self) -> HoldNumber {
         self.saver.last_number += 1;
-        self.saver.last_try = unix_seconds();
+        HoldNumber(self.saver.last_number)
+    }
+
+    pub(super) fn begin_snapshot(&mut self, purpose: Purpose) {
+        if purpose != Purpose::Rewrite {
+            self.saver.last_try = unix_seconds();
+        }
         self.saver.is_scheduled &= !matches!(purpose, Purpose::Background(_));
-        let number = HoldNumber(self.saver.last_number);
+        let number = self.next_hold();
         let holder = match purpose {
             Purpose::Background(Some(asker)) | Purpose::Save(asker) => asker.0,
             _ => ShardId(0),
         };
-        let target = self.file_target();
+        let target = self.file_target(purpose);
         let sink = Box::new(FileSink::start(target, Arc::clone(self.bell())));
         self.saver.run = Some(Run {
             number,
@@ -254,24 +280,32 @@ impl Control {
         self.tell(holder, Message::HoldAll(number));
     }
 
-    fn file_target(&self) -> FileTarget {
-        FileTarget {
-            directory: std::env::current_dir().unwrap_or_else(|_| ".".into()),
-            temporary: format!("temp-{}.rdb", std::process::id()),
-            name: self.config.dbfilename.clone(),
-            flushes: self.config.rdb_save_incremental_fsync,
-        }
+    fn file_target(&self, purpose: Purpose) -> FileTarget {
+        let (temporary, name, flushes) = match purpose {
+            Purpose::Rewrite => {
+                let (temporary, name) = self.rewrite_names();
+                (temporary, name, self.config.aof_rewrite_incremental_fsync)
+            }
+            _ => {
+                let temporary = format!("temp-{}.rdb", std::process::id());
+                (temporary, self.config.dbfilename.clone(), self.config.rdb_save_incremental_fsync)
+            }
+        };
+        let directory = std::env::current_dir().unwrap_or_else(|_| ".".into());
+        FileTarget { directory, temporary, name, flushes }
     }
 
-    /// All shards stand still.
-    pub(super) fn on_held(&mut self, number: HoldNumber, stamp: Stamp) {
-        // The stamp stands for the moment, and takes its place in the journal without an effect.
-        self.on_effects(Box::new(Parcel { stamp, ..Parcel::default() }));
+    /// All shards stand still, and all that happened before has been handed on.
+    pub(super) fn cut_for_snapshot(&mut self, number: HoldNumber) {
         let count = self.shards.len();
         let Some(run) = self.saver.run.as_mut().filter(|run| run.number == number) else { return };
         run.is_held = true;
         run.stage = Stage::Marking(count);
         run.sizes = vec![Sizes::default(); self.config.databases];
+        let is_rewrite = run.purpose == Purpose::Rewrite;
+        if is_rewrite {
+            self.cut_aof(number);
+        }
         self.order_snapshot(SnapshotOrder::Begin);
     }
 
@@ -310,7 +344,7 @@ impl Control {
             created: unix_seconds(),
             used_memory: memory::used_bytes() as u64,
             replication: None,
-            aof_base: false,
+            aof_base: run.purpose == Purpose::Rewrite,
         };
         let catalogue = process.scripts.catalogue();
         let libraries = catalogue.libraries().map(|library| library.text.as_slice());
@@ -334,7 +368,9 @@ impl Control {
         if self.saver.run.as_ref().is_some_and(|run| run.is_abandoned) {
             self.order_snapshot(SnapshotOrder::Abandon);
         }
-        tracing::info!("Background saving started");
+        if self.saver.run.as_ref().is_some_and(|run| run.purpose != Purpose::Rewrite) {
+            tracing::info!("Background saving started");
+        }
         self.tell_facts();
     }
 
@@ -410,6 +446,7 @@ impl Control {
                 let answer = result.map(|()| "OK").map_err(|_| CommandError::text("ERR"));
                 self.answer(asker, answer);
             }
+            Purpose::Rewrite => {}
             Purpose::AfterFlush(asker) => {
                 asker.into_iter().for_each(|asker| self.answer(asker, Ok("OK")));
             }
@@ -426,6 +463,9 @@ impl Control {
     }
 
     fn note_outcome(&mut self, run: &Run, result: &Result<(), String>) {
+        if run.purpose == Purpose::Rewrite {
+            return self.base_is_over(result);
+        }
         let seconds = run.began.elapsed().as_secs();
         let mut facts = self.process.persistence();
         let was_good = facts.bgsave_status;
@@ -489,7 +529,7 @@ impl Control {
 
     fn tell_facts(&self) {
         let mut facts = self.process.persistence();
-        let run = self.saver.run.as_ref();
+        let run = self.saver.run.as_ref().filter(|run| run.purpose != Purpose::Rewrite);
         facts.bgsave_seconds = run.map(|run| run.began.elapsed().as_secs());
         facts.save_keys_processed = run.map_or(0, |run| run.keys);
         facts.save_keys_total = run.map_or(0, |run| run.sizes.iter().map(|sizes| sizes.keys).sum());
@@ -503,8 +543,8 @@ impl Control {
 
     /// What a snapshot leaves behind that the server does not wait for.
     fn remove_unfinished(&self) {
-        if self.saver.run.is_some() {
-            let target = self.file_target();
+        if let Some(run) = &self.saver.run {
+            let target = self.file_target(run.purpose);
             // It may not have been created yet.
             _ = std::fs::remove_file(target.directory.join(target.temporary));
         }

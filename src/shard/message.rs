@@ -247,6 +247,11 @@ pub enum ControlRequest {
         /// It must not begin now: a block is at work.
         must_wait: bool,
     },
+    /// BGREWRITEAOF.
+    RewriteAof {
+        /// It must not begin now: a block is at work.
+        must_wait: bool,
+    },
     /// FLUSHALL has emptied all databases: whatever is being saved is of the past.
     Flushed {
         /// Answer when the empty data set is saved, if it is to be; not in a block, which holds all shards.
@@ -359,6 +364,8 @@ pub enum Message {
     SnapshotOrder(SnapshotOrder),
     /// Shard to control core: see [`SnapshotNews`].
     Snapshot(Box<(ShardId, SnapshotNews)>),
+    /// Control core to shard: why append-only files cannot be written, if they cannot.
+    AofStatus(Option<Arc<str>>),
     /// Control core to shard: whether the last snapshot was good.
     SaveStatus(bool),
     /// Control core to shard: end.

@@ -41,4 +41,10 @@ impl Shard {
         let must_wait = self.runs.contains_key(&conn);
         self.ask_control(conn, ControlRequest::BackgroundSave { may_wait, must_wait });
     }
+
+    /// BGREWRITEAOF
+    pub(super) fn rewrite_aof(&mut self, conn: ConnId, _words: &[&[u8]]) {
+        let must_wait = self.runs.contains_key(&conn);
+        self.ask_control(conn, ControlRequest::RewriteAof { must_wait });
+    }
 }

@@ -247,6 +247,7 @@ impl Shard {
             Message::HoldAll(number) => self.on_hold_all(number),
             Message::ReleaseAll(number) => self.on_release_all(number),
             Message::SnapshotOrder(order) => self.on_snapshot_order(order),
+            Message::AofStatus(error) => self.engine.set_aof_status(error),
             Message::SaveStatus(good) => self.engine.set_save_status(good),
             Message::Control(_)
             | Message::SettingsDone(_)

@@ -15,8 +15,10 @@ pub mod manifest;
 pub mod record;
 pub mod resp_base;
 pub mod trigger;
+pub mod writer;
 
 pub use directory::{Change, Directory, FileAt, Place, Standing, Step};
 pub use disk::Disk;
 pub use manifest::{AofFile, FileKind, Manifest, ManifestError, Names};
 pub use record::{End, Found, RecordReader};
+pub use writer::{AofWriter, Event, Job};
