@@ -102,14 +102,18 @@ class Server:
 def pipelined(server, one, requests):
     """CPU µs per request."""
     connections = [Connection(server.port) for _ in range(CONNECTIONS)]
-    turns = max(requests // (CONNECTIONS * PIPELINE), 1)
+    turns, lines = max(requests // (CONNECTIONS * PIPELINE), 1), PIPELINE * one(0, 0)[1]
+    # All is encoded beforehand, so that the server has always something to do.
+    chunk = lambda number, turn: b"".join(one(number, turn * PIPELINE + at)[0] for at in range(PIPELINE))
+    chunks = [[chunk(number, turn) for number in range(CONNECTIONS)] for turn in range(turns)]
     before = server.cpu_seconds()
+    for connection, data in zip(connections, chunks[0]):
+        connection.send(data)
     for turn in range(turns):
         for number, connection in enumerate(connections):
-            parts = [one(number, turn * PIPELINE + at)[0] for at in range(PIPELINE)]
-            connection.send(b"".join(parts))
-        for number, connection in enumerate(connections):
-            connection.read_lines(PIPELINE * one(number, 0)[1])
+            connection.read_lines(lines)
+            if turn + 1 < turns:
+                connection.send(chunks[turn + 1][number])
     return (server.cpu_seconds() - before) * 1e6 / (turns * CONNECTIONS * PIPELINE)
 
 

@@ -242,7 +242,7 @@ impl Shard {
         let running = self.scripts.running.as_ref().filter(|_| self.scripts.is_busy);
         let busy = running.map(|run| BusyScript {
             engine: run.engine,
-            name: run.name.clone(),
+            name: run.name.to_string(),
             command: run.command.args.clone(),
             milliseconds: run.began.elapsed().as_millis() as u64,
         });
