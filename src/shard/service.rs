@@ -55,6 +55,8 @@ impl Service for Shard {
             if session.hold == Hold::Blocked {
                 // Redis takes the end of input for the end of the client, and so nothing is lost to it.
                 self.cut(conn);
+            } else {
+                self.note_leaving(conn);
             }
         }
         self.touch(conn);
@@ -91,6 +93,7 @@ impl Service for Shard {
             self.resume(conn);
         }
         self.check_clients(now);
+        self.close_leaving(now);
         self.check_deadlines();
         self.continue_busy_script();
         let waits = self.scripts.running.is_some();
