@@ -244,9 +244,7 @@ impl Records {
         let name = words.first().copied().unwrap_or_default();
         if CommandTable::get().find(name).is_none() {
             let name = String::from_utf8_lossy(name);
-            return Err(Fault(format!(
-                "Unknown command '{name}' reading the append only file"
-            )));
+            return Err(Fault(format!("Unknown command '{name}' reading the append only file")));
         }
         // A block is run when all of it is there.
         if name.eq_ignore_ascii_case(b"multi") {

@@ -40,15 +40,10 @@ impl Shard {
 
     /// When the shard has to wake up though nobody calls.
     pub(super) fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
-        let expiry = self
-            .engine
-            .keyspace
-            .next_expiry_ms()
-            .filter(|_| self.expires())
-            .map(|at| {
-                let ms = (at - self.engine.keyspace.now_ms()).clamp(1, 3_600_000);
-                now + Duration::from_millis(ms as u64)
-            });
+        let expiry = self.engine.keyspace.next_expiry_ms().filter(|_| self.expires()).map(|at| {
+            let ms = (at - self.engine.keyspace.now_ms()).clamp(1, 3_600_000);
+            now + Duration::from_millis(ms as u64)
+        });
         let clients = (self.watches_clients() && !self.sessions.is_empty()).then(|| {
             self.background.clients_checked.map_or(now, |checked| checked + CLIENTS_PERIOD)
         });
