@@ -55,6 +55,8 @@ impl Service for Shard {
             if session.hold == Hold::Blocked {
                 // Redis takes the end of input for the end of the client, and so nothing is lost to it.
                 self.cut(conn);
+            } else {
+                self.note_leaving(conn);
             }
         }
         self.touch(conn);
@@ -91,6 +93,7 @@ impl Service for Shard {
             self.resume(conn);
         }
         self.check_clients(now);
+        self.close_leaving(now);
         self.check_deadlines();
         self.continue_busy_script();
         let waits = self.scripts.running.is_some();
@@ -249,6 +252,10 @@ impl Shard {
             Message::HoldAll(number) => self.on_hold_all(number),
             Message::ReleaseAll(number) => self.on_release_all(number),
             Message::SnapshotOrder(order) => self.on_snapshot_order(order),
+            Message::Loading(is_loading) => {
+                self.engine.set_loading(is_loading);
+                self.send(self.control_core(), Message::LoadingNoted);
+            }
             Message::AofStatus(error) => self.engine.set_aof_status(error),
             Message::SaveStatus(good) => self.engine.set_save_status(good),
             Message::Control(_)
@@ -258,6 +265,7 @@ impl Shard {
             | Message::Snapshot(_)
             | Message::Effects(_)
             | Message::Recording(_)
+            | Message::LoadingNoted
             | Message::Fed(_) => {
                 unreachable!("meant for the control core")
             }
