@@ -107,6 +107,7 @@ impl Service for Shard {
             self.send_parcel();
         }
         self.settle_touched();
+        self.resume_ungated();
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
         self.engine.end_brief_run();
@@ -133,6 +134,10 @@ impl Service for Shard {
 
     fn take_output(&mut self, conn: ConnId) -> Vec<u8> {
         let Some(session) = self.sessions.get_mut(conn) else { return Vec::new() };
+        if session.gate.is_some() {
+            // Asked for before the gate was closed.
+            return Vec::new();
+        }
         let output = session.replies.take_output();
         session.in_flight += output.len();
         session.sent_bytes += output.len() as u64;

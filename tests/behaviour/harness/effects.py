@@ -24,7 +24,6 @@ from .table import _note
 from .waiting import eventually
 
 TIME_TOLERANCE_MS = 1500
-AOF = ("--appendonly", "yes", "--appendfsync", "always", "--aof-use-rdb-preamble", "no")
 DEFAULTS = {
     "stream-node-max-entries": 100,
     "stream-node-max-bytes": 4096,
@@ -61,12 +60,24 @@ def parse_records(data):
 
 
 class EffectServer:
-    """A server whose effects can be read."""
+    """A server whose effects can be read. Its append-only file is switched on while it runs."""
 
     def __init__(self, target, *arguments):
-        self.server = Server(target, *AOF, *arguments).start()
-        self.file = open(self.server.directory / "appendonlydir" / "appendonly.aof.1.incr.aof", "rb")
+        self.server = Server(target, "--appendfsync", "always", *arguments).start()
+        with self.server.client() as client:
+            assert client("CONFIG SET appendonly yes") == OK
+        self.file = open(eventually(self._increment), "rb")
         self.reset()
+
+    def _increment(self):
+        """The file that records go to, once the first rewrite is over."""
+        directory = self.server.directory / "appendonlydir"
+        if self.server.info("persistence")["aof_rewrite_in_progress"] != "0":
+            return None
+        manifest = directory / "appendonly.aof.manifest"
+        lines = manifest.read_text().splitlines() if manifest.exists() else []
+        names = [line.split()[1] for line in lines if line.endswith("type i")]
+        return directory / names[-1] if names else None
 
     def bytes_since(self):
         """All bytes since the last call."""
