@@ -62,6 +62,8 @@ pub struct Control {
     saver: saving::Saver,
     /// The file that is being loaded.
     rdb_load: Option<rdb_load::RdbLoad>,
+    /// There is more of it to read at once.
+    rdb_goes_on: bool,
     stopping: bool,
 }
 
@@ -81,7 +83,11 @@ impl Control {
             tracing::error!("Bad append-only directory: {error}");
             std::process::exit(1);
         });
-        let files = aof.files_to_load();
+        let mut files = aof.files_to_load();
+        if !config.appendonly {
+            let dump = std::path::Path::new(&config.dbfilename);
+            files.extend(dump.exists().then(|| dump.to_owned()));
+        }
         let mut control = Self {
             loading: None,
             starts: true,
@@ -100,6 +106,7 @@ impl Control {
             queued: VecDeque::new(),
             saver: saving::Saver::default(),
             rdb_load: None,
+            rdb_goes_on: false,
             stopping: false,
         };
         control.start_loading(files);
