@@ -46,11 +46,7 @@ impl Redis {
             .spawn()
             .expect("redis-server is installed");
         let redis = Self { server, folder, port };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while redis.ask("PING") != "+PONG\r\n" {
-            assert!(Instant::now() < deadline, "redis-server does not load the files");
-            thread::sleep(Duration::from_millis(20));
-        }
+        redis.wait();
         redis
     }
 
@@ -66,9 +62,31 @@ impl Redis {
         reply.strip_suffix("+OK\r\n").unwrap_or_default().to_owned()
     }
 
+    /// Has the server write its data down as commands, and load that.
+    fn rewrite_as_commands(&self) {
+        self.ask("CONFIG SET aof-use-rdb-preamble no\r\nCONFIG SET appendonly yes");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let is_done = |info: String| {
+            info.contains("aof_rewrites:1\r\n") && info.contains("aof_rewrite_in_progress:0\r\n")
+        };
+        while !is_done(self.ask("INFO persistence")) {
+            assert!(Instant::now() < deadline, "redis-server does not finish its rewrite");
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(self.ask("DEBUG LOADAOF"), "+OK\r\n");
+    }
+
+    fn wait(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.ask("PING") != "+PONG\r\n" {
+            assert!(Instant::now() < deadline, "redis-server does not load the files");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// What tells two data sets apart.
     fn content(&self) -> Vec<String> {
-        let stream = "XINFO STREAM st FULL COUNT 0\r\nXINFO STREAM es FULL COUNT 0";
+        let stream = "XINFO STREAM st:1 FULL COUNT 0\r\nXINFO STREAM st:empty FULL COUNT 0";
         let mut facts = vec![self.ask("DEBUG DIGEST"), self.ask("FUNCTION LIST WITHCODE")];
         for database in [0, 3, 5] {
             facts.push(self.ask(&format!("SELECT {database}\r\nDBSIZE\r\n{stream}")));
@@ -139,6 +157,8 @@ fn check(folder: &Path) -> bool {
 fn redis_loads_a_base_of_commands_and_has_the_same_data() {
     let rdb = vector("rdb/all-types-v10.rdb");
     let original = Redis::start("no", |folder| fs::write(folder.join("dump.rdb"), &rdb).unwrap());
+    // Commands do not tell all that a snapshot does (a score of -0, for one): Redis writes its own, too.
+    original.rewrite_as_commands();
     let copy = Redis::start("yes", |folder| {
         lay_out(folder, BaseFormat::Resp, &as_commands(&rdb), &[]);
         assert!(check(folder));

@@ -24,7 +24,7 @@ use crate::persistence::aof::manifest::BaseFormat;
 use crate::persistence::aof::resp_base::write_timestamp;
 use crate::persistence::aof::trigger::{GrowthLimit, Trigger};
 use crate::persistence::aof::{
-    AofFile, AofWriter, Change, Directory, Disk, Event, FileAt, FileKind, Job, Place,
+    AofFile, AofWriter, Changed, Directory, Disk, Event, FileAt, FileKind, Job, Place, Turn,
 };
 use crate::persistence::rdb::Compression;
 use crate::persistence::rdb::write_file::Header;
@@ -60,6 +60,7 @@ struct Rewrite {
 /// See the module.
 pub(super) struct Aof {
     disk: Disk,
+    /// As the writer told it last.
     directory: Directory,
     writer: Option<AofWriter>,
     /// What is written goes to a file.
@@ -167,12 +168,11 @@ impl Control {
             BaseFormat::Rdb => self.empty_base(),
             BaseFormat::Resp => Vec::new(),
         };
-        let change = self.aof.directory.begin(format, &empty);
         let is_base = |file: &&AofFile| file.kind == FileKind::Base;
         let base = self.aof.directory.to_load().find(is_base).map(|file| self.aof.path_of(file));
         let base = base.and_then(|path| path.metadata().ok()).map_or(0, |data| data.len());
         self.aof.trigger = Trigger::new(base);
-        self.give_change(Reason::SwitchOn, change);
+        self.give_turn(Reason::SwitchOn, Turn::Begin(format, empty));
         self.aof.is_on = true;
     }
 
@@ -239,15 +239,16 @@ impl Control {
     }
 
     fn aof_writer(&mut self) -> &AofWriter {
-        let (disk, bell) = (self.aof.disk.clone(), Arc::clone(self.bell()));
-        self.aof.writer.get_or_insert_with(|| AofWriter::start(disk, bell))
+        let bell = Arc::clone(self.bell());
+        let Aof { disk, directory, writer, .. } = &mut self.aof;
+        writer.get_or_insert_with(|| AofWriter::start(disk.clone(), directory.clone(), bell))
     }
 
-    fn give_change(&mut self, reason: Reason, change: Change) {
+    fn give_turn(&mut self, reason: Reason, turn: Turn) {
         self.aof.last_change += 1;
         let number = self.aof.last_change;
         self.aof.changes.push_back((number, reason));
-        self.aof_writer().give(Job::Change(number, change));
+        self.aof_writer().give(Job::Change(number, turn));
     }
 
     // ---- what becomes of it ----
@@ -304,7 +305,7 @@ impl Control {
                 tracing::warn!("Error writing to the AOF file: {error}");
                 self.set_aof_failure(Some(error));
             }
-            Event::Changed(number, result) => self.on_changed(number, result),
+            Event::Changed(changed) => self.on_changed(*changed),
         }
     }
 
@@ -319,23 +320,18 @@ impl Control {
         self.tell_all(|| Message::AofStatus(error.clone()));
     }
 
-    fn on_changed(&mut self, number: u64, result: Result<(Change, u64), String>) {
+    fn on_changed(&mut self, changed: Changed) {
+        let Changed { number, result, directory, end } = changed;
         let Some((_, reason)) = self.aof.changes.pop_front().filter(|known| known.0 == number)
         else {
             unreachable!("changes are made in order")
         };
-        let is_done = match result {
-            Ok((change, end)) => {
-                self.aof.directory.commit(change);
-                self.aof.open_bytes = end;
-                self.aof.sizes_changed();
-                true
-            }
-            Err(error) => {
-                tracing::warn!("Changing the append-only directory failed: {error}");
-                false
-            }
-        };
+        (self.aof.directory, self.aof.open_bytes) = (directory, end);
+        self.aof.sizes_changed();
+        let is_done = result.is_ok();
+        if let Err(error) = result {
+            tracing::warn!("Changing the append-only directory failed: {error}");
+        }
         match reason {
             Reason::SwitchOn if is_done => {}
             Reason::SwitchOn => {
@@ -343,7 +339,13 @@ impl Control {
                 self.aof.is_scheduled = false;
             }
             Reason::RewriteBegins(number) => self.rewrite_is_cut(number, is_done),
-            Reason::Rewritten => self.rewrite_is_over(is_done),
+            Reason::Rewritten => {
+                if !is_done {
+                    let temp = self.rewrite_names().1;
+                    self.give_turn(Reason::GiveUp, Turn::RewriteFailed(temp));
+                }
+                self.rewrite_is_over(is_done);
+            }
             Reason::SwitchOff | Reason::GiveUp | Reason::CleanUp => {}
         }
     }
@@ -377,9 +379,11 @@ impl Control {
     }
 
     /// The server stops: what was appended is brought to the disk. False if there is nothing to wait for.
-    pub(super) fn aof_last_words(&mut self) -> bool {
+    pub(super) fn aof_last_words(&mut self, stamp: Stamp) -> bool {
         match self.aof.writer.as_ref().filter(|_| self.aof.is_on) {
             Some(writer) => {
+                // A stamp without effects was not worth telling before.
+                writer.give(Job::Append { bytes: Vec::new(), stamp, counted: 0 });
                 writer.give(Job::Synchronise);
                 true
             }
@@ -394,13 +398,12 @@ impl Control {
 
     /// The stream is cut for the base: what follows goes to another increment.
     pub(super) fn cut_aof(&mut self, number: HoldNumber) {
-        let change = self.aof.directory.rewrite_begins();
         if let Some(rewrite) = &mut self.aof.rewrite {
             rewrite.is_cut = true;
         }
         self.aof.stream.begin_anew();
         self.aof.annotated = 0;
-        self.give_change(Reason::RewriteBegins(number), change);
+        self.give_turn(Reason::RewriteBegins(number), Turn::RewriteBegins);
     }
 
     fn rewrite_is_cut(&mut self, _: HoldNumber, is_done: bool) {
@@ -413,12 +416,9 @@ impl Control {
     pub(super) fn base_is_over(&mut self, result: &Result<(), String>) {
         let temp = self.rewrite_names().1;
         if result.is_ok() {
-            let format = BaseFormat::Rdb;
-            let change = self.aof.directory.rewritten(&temp, format);
-            return self.give_change(Reason::Rewritten, change);
+            return self.give_turn(Reason::Rewritten, Turn::Rewritten(temp, BaseFormat::Rdb));
         }
-        let change = self.aof.directory.rewrite_failed(&temp);
-        self.give_change(Reason::GiveUp, change);
+        self.give_turn(Reason::GiveUp, Turn::RewriteFailed(temp));
         self.rewrite_is_over(false);
     }
 
@@ -438,10 +438,8 @@ impl Control {
         if is_done {
             tracing::info!("Background AOF rewrite finished successfully");
             self.aof.trigger.succeeded(self.aof.closed_bytes + self.aof.open_bytes);
-            if !self.config.aof_disable_auto_gc
-                && let Some(change) = self.aof.directory.clean_up()
-            {
-                self.give_change(Reason::CleanUp, change);
+            if !self.config.aof_disable_auto_gc && self.aof.directory.has_history() {
+                self.give_turn(Reason::CleanUp, Turn::CleanUp);
             }
         } else {
             self.aof.trigger.failed();
@@ -478,9 +476,7 @@ impl Control {
             self.aof.is_scheduled = false;
             self.abandon_rewrite();
             self.tell_all(|| Message::Record(false));
-            let change = self.aof.directory.switch_off();
-            self.aof_writer().give(Job::Synchronise);
-            self.give_change(Reason::SwitchOff, change);
+            self.give_turn(Reason::SwitchOff, Turn::SwitchOff);
             self.aof_writer().give(Job::Close);
             self.set_aof_failure(None);
         }
@@ -493,9 +489,10 @@ impl Control {
         }
         self.aof.awaits_recording -= 1;
         if self.aof.awaits_recording == 0 && self.config.appendonly {
-            let change = self.aof.directory.switch_on();
+            // A rewrite that began without AOF has no file for what came after its cut.
+            self.abandon_rewrite();
             self.aof.stream.begin_anew();
-            self.give_change(Reason::SwitchOn, change);
+            self.give_turn(Reason::SwitchOn, Turn::SwitchOn);
             self.aof.is_on = true;
             self.aof.is_scheduled = true;
         }

@@ -32,7 +32,7 @@ impl Shard {
             return more | self.engine.eviction.goes_on();
         }
         more |= self.engine.keyspace.free_slice(&mut Budget::new(SLICE_TIME));
-        if self.engine.keyspace.switches.active_expiry {
+        if self.expires() {
             more |= self.engine.keyspace.expire_slice(&mut Budget::new(SLICE_TIME));
         }
         more | self.engine.eviction.goes_on()
@@ -40,15 +40,10 @@ impl Shard {
 
     /// When the shard has to wake up though nobody calls.
     pub(super) fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
-        let expiry = self
-            .engine
-            .keyspace
-            .next_expiry_ms()
-            .filter(|_| self.engine.keyspace.switches.active_expiry)
-            .map(|at| {
-                let ms = (at - self.engine.keyspace.now_ms()).clamp(1, 3_600_000);
-                now + Duration::from_millis(ms as u64)
-            });
+        let expiry = self.engine.keyspace.next_expiry_ms().filter(|_| self.expires()).map(|at| {
+            let ms = (at - self.engine.keyspace.now_ms()).clamp(1, 3_600_000);
+            now + Duration::from_millis(ms as u64)
+        });
         let clients = (self.watches_clients() && !self.sessions.is_empty()).then(|| {
             self.background.clients_checked.map_or(now, |checked| checked + CLIENTS_PERIOD)
         });
@@ -87,6 +82,10 @@ impl Shard {
                 self.cut(conn);
             }
         }
+    }
+
+    fn expires(&self) -> bool {
+        self.engine.keyspace.switches.active_expiry && !self.engine.keyspace.keeps_expired()
     }
 
     fn watches_clients(&self) -> bool {

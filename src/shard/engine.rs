@@ -175,7 +175,8 @@ impl Engine {
         };
         self.takes_notes = wanted.any();
         self.keyspace.set_notes_wanted(wanted);
-        self.eviction.set_limit(config.maxmemory as usize);
+        let limit = if self.refusals.is_loading() { 0 } else { config.maxmemory as usize };
+        self.eviction.set_limit(limit);
         self.keyspace.set_access_policy(
             config.maxmemory_policy.is_lfu(),
             config.lfu_log_factor,

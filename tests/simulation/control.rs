@@ -116,6 +116,7 @@ impl Control {
         self.calls.is_empty()
             && !self.merge.is_waiting()
             && self.durable == self.merge.last()
-            && !self.ports.has_incoming() && !self.ports.is_congested()
+            && !self.ports.has_incoming()
+            && !self.ports.is_congested()
     }
 }

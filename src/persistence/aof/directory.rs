@@ -2,7 +2,7 @@
 //!
 //! [`Directory`] decides and touches no disk: an event gives a [`Change`], steps that a driver carries out one
 //! after the other. When all are done the driver commits the change; when one fails it carries out what undoes
-//! it, and the directory is what it was. So every order of crashes and faults can be tried on a
+//! it and abandons the change, and the directory is what it was. So every order of crashes and faults can be tried on a
 //! model of a disk, and is, in the tests beside this.
 //!
 //! The order of steps is what keeps data: a file is on the disk before a manifest lists it, and
@@ -50,6 +50,8 @@ pub enum Step {
     MakeDir,
     /// Make the file with this content, in place of another if there is one, and synchronise it.
     Write(FileAt, Vec<u8>),
+    /// Synchronise what a file holds.
+    Sync(FileAt),
     /// Make an empty file, or empty the one that is there.
     Create(FileAt),
     /// Move a file, over another if there is one.
@@ -92,6 +94,25 @@ enum State {
     AwaitsBase(FileAt),
     /// To the last increment.
     On(FileAt),
+}
+
+/// An event in the life of the directory, as the methods of [`Directory`] describe it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// The data is loaded; `.1` is a base without any.
+    Begin(BaseFormat, Vec<u8>),
+    /// AOF is switched on.
+    SwitchOn,
+    /// AOF is switched off.
+    SwitchOff,
+    /// The stream is cut for a base.
+    RewriteBegins,
+    /// The base of this name in `dir` is whole.
+    Rewritten(String, BaseFormat),
+    /// It never will be.
+    RewriteFailed(String),
+    /// What was replaced is deleted.
+    CleanUp,
 }
 
 /// See the module.
@@ -164,6 +185,10 @@ impl Directory {
     pub fn begin(&self, format: BaseFormat, empty_base: &[u8]) -> Change {
         let mut after = self.clone();
         let mut steps = vec![Step::MakeDir];
+        // A process that was killed may have left what no disk has yet: in files that nobody will write to
+        // again, and a manifest that was put in its place.
+        steps.extend(self.to_load().map(|file| Step::Sync(FileAt::append(file.name.clone()))));
+        steps.push(Step::SyncDir(Place::Append));
         if self.manifest.is_empty() {
             let base = after.manifest.next_base(&self.names, format);
             steps.push(Step::Write(FileAt::append(base), empty_base.to_vec()));
@@ -272,9 +297,33 @@ impl Directory {
         Some(Change::new(steps, Vec::new(), after))
     }
 
+    /// Whether there is something to clean up.
+    pub fn has_history(&self) -> bool {
+        !self.manifest.history().is_empty()
+    }
+
+    /// What is to be done now that this has come; nothing if there is nothing to do.
+    pub fn change_for(&self, turn: &Turn) -> Option<Change> {
+        match turn {
+            Turn::Begin(format, empty_base) => Some(self.begin(*format, empty_base)),
+            Turn::SwitchOn => Some(self.switch_on()),
+            Turn::SwitchOff => Some(self.switch_off()),
+            Turn::RewriteBegins => Some(self.rewrite_begins()),
+            Turn::Rewritten(temp, format) => Some(self.rewritten(temp, *format)),
+            Turn::RewriteFailed(temp) => Some(self.rewrite_failed(temp)),
+            Turn::CleanUp => self.clean_up(),
+        }
+    }
+
     /// All steps of the change are done.
     pub fn commit(&mut self, change: Change) {
         *self = change.after;
+    }
+
+    /// A step of the change has failed. Which manifest is on the disk, that of before or that of after, nobody knows
+    /// for sure: names that stand in either must not be given to other files, so their numbers are used up.
+    pub fn abandon(&mut self, change: &Change) {
+        self.manifest.use_up_numbers(&change.after.manifest);
     }
 
     fn write_manifest(&self) -> Vec<Step> {

@@ -89,6 +89,7 @@ impl Disk {
                 file.write_all(bytes)?;
                 file.sync_all()
             }
+            Step::Sync(file) => File::open(self.path(file))?.sync_data(),
             Step::Create(file) => File::create(self.path(file)).map(drop),
             Step::Rename(from, to) => fs::rename(self.path(from), self.path(to)),
             Step::Unlink(file) => match fs::remove_file(self.path(file)) {

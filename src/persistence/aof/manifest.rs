@@ -275,6 +275,12 @@ impl Manifest {
         self.history.extend(retired.map(|file| AofFile { kind: FileKind::History, ..file }));
     }
 
+    /// Numbers that `other` has given are not given again.
+    pub fn use_up_numbers(&mut self, other: &Self) {
+        self.base_seq = self.base_seq.max(other.base_seq);
+        self.incr_seq = self.incr_seq.max(other.incr_seq);
+    }
+
     /// The history is deleted.
     pub fn forget_history(&mut self) {
         self.history.clear();

@@ -17,8 +17,8 @@ pub mod resp_base;
 pub mod trigger;
 pub mod writer;
 
-pub use directory::{Change, Directory, FileAt, Place, Standing, Step};
+pub use directory::{Change, Directory, FileAt, Place, Standing, Step, Turn};
 pub use disk::Disk;
 pub use manifest::{AofFile, FileKind, Manifest, ManifestError, Names};
 pub use record::{End, Found, RecordReader};
-pub use writer::{AofWriter, Event, Job};
+pub use writer::{AofWriter, Changed, Event, Job};

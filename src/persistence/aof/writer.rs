@@ -4,6 +4,9 @@
 //! directory goes to the file that the change has opened. What has come meanwhile is written in one go, which
 //! makes `appendfsync always` a group commit.
 //!
+//! The [`Directory`] is the task's, for what a change does depends on whether those before it were made: a base
+//! that is whole takes the place of the files before its cut only if the cut was made.
+//!
 //! A write that fails is taken back: the file ends with whole units then. Its bytes are kept, and tried
 //! again with whatever comes next.
 //!
@@ -18,7 +21,7 @@ use std::sync::Arc;
 use glommio::channels::local_channel::{self, LocalReceiver, LocalSender};
 use glommio::io::{BufferedFile, OpenOptions};
 
-use super::directory::Change;
+use super::directory::{Change, Directory, Turn};
 use super::disk::Disk;
 use crate::journal::Stamp;
 use crate::lanes::Doorbell;
@@ -37,7 +40,7 @@ pub enum Job {
     /// Bring what was appended to the disk.
     Synchronise,
     /// Change the directory; what was appended is on the disk before.
-    Change(u64, Change),
+    Change(u64, Turn),
     /// Nothing is written any more.
     Close,
 }
@@ -53,8 +56,21 @@ pub enum Event {
     Writes(Result<(), String>),
     /// Synchronising has failed.
     NotSynchronised(String),
-    /// The change of this number was made, or undone, and why; with the length of the file that is written to.
-    Changed(u64, Result<(Change, u64), String>),
+    /// A change of the directory was made, or not.
+    Changed(Box<Changed>),
+}
+
+/// What became of a change.
+#[derive(Debug)]
+pub struct Changed {
+    /// The number that it was given with.
+    pub number: u64,
+    /// Why it was not made.
+    pub result: Result<(), String>,
+    /// The directory from then on.
+    pub directory: Directory,
+    /// The length of the file that is written to.
+    pub end: u64,
 }
 
 struct Shared {
@@ -70,12 +86,14 @@ pub struct AofWriter {
 
 impl AofWriter {
     /// Starts the task in the executor that this runs in. Whenever something has happened `doorbell` is rung.
-    pub fn start(disk: Disk, doorbell: Arc<Doorbell>) -> Self {
+    pub fn start(disk: Disk, directory: Directory, doorbell: Arc<Doorbell>) -> Self {
         let shared =
             Rc::new(Shared { jobs: RefCell::default(), events: RefCell::new(VecDeque::new()) });
         let (wake, woken) = local_channel::new_unbounded();
         let task = Task {
             disk,
+            directory,
+            is_cut: false,
             shared: Rc::clone(&shared),
             doorbell,
             file: None,
@@ -109,6 +127,9 @@ impl AofWriter {
 
 struct Task {
     disk: Disk,
+    directory: Directory,
+    /// What is written now goes behind the base that is being made.
+    is_cut: bool,
     shared: Rc<Shared>,
     doorbell: Arc<Doorbell>,
     file: Option<BufferedFile>,
@@ -150,11 +171,12 @@ impl Task {
                     self.unwritten_stamp = stamp;
                 }
                 Job::Synchronise => synchronises = true,
-                Job::Change(number, change) => {
+                Job::Change(number, turn) => {
                     self.write().await;
-                    let result = self.change(change).await;
+                    let result = self.change(&turn).await;
                     let result = result.map_err(|error| error.to_string());
-                    self.tell(Event::Changed(number, result));
+                    let (directory, end) = (self.directory.clone(), self.end);
+                    self.tell(Event::Changed(Box::new(Changed { number, result, directory, end })));
                 }
                 Job::Close => {
                     self.write().await;
@@ -222,24 +244,49 @@ impl Task {
         self.tell(Event::Durable(self.durable));
     }
 
-    async fn change(&mut self, change: Change) -> io::Result<(Change, u64)> {
-        if !self.unwritten.is_empty() {
-            return Err(io::Error::other("what was written before cannot be written"));
-        }
+    async fn change(&mut self, turn: &Turn) -> io::Result<()> {
         self.synchronise().await;
-        // It may take as long as the disk does: another thread waits for it.
-        let disk = self.disk.clone();
-        let carry_out = move || disk.carry_out(&change).map(|()| change);
-        let change = glommio::executor().spawn_blocking(carry_out).await?;
-        if let Some(opens) = &change.opens {
-            self.close().await;
-            let path = self.disk.path(opens);
-            let mut options = OpenOptions::new();
-            let file = options.read(true).write(true).create(true).buffered_open(&path).await?;
-            self.end = file.file_size().await?;
-            self.file = Some(file);
+        let result = match turn {
+            Turn::Rewritten(..) if !self.is_cut => Err(io::Error::other("its cut was not made")),
+            // The file that follows must not be there without what was to be in this one.
+            Turn::RewriteBegins if self.durable != self.unwritten_stamp => {
+                Err(io::Error::other("what was written before is not on the disk"))
+            }
+            _ => self.carry_out(turn).await,
+        };
+        match turn {
+            Turn::RewriteBegins => self.is_cut = result.is_ok(),
+            Turn::RewriteFailed(_) | Turn::CleanUp => {}
+            _ => self.is_cut = false,
         }
-        Ok((change, self.end))
+        result
+    }
+
+    async fn carry_out(&mut self, turn: &Turn) -> io::Result<()> {
+        let Some(change) = self.directory.change_for(turn) else { return Ok(()) };
+        // It may take as long as the disk does: another thread waits for it.
+        let (disk, steps) = (self.disk.clone(), change.clone());
+        let outcome = glommio::executor().spawn_blocking(move || disk.carry_out(&steps)).await;
+        let outcome = match (outcome, &change.opens) {
+            (Ok(()), Some(_)) => self.open(&change).await,
+            (outcome, _) => outcome,
+        };
+        match outcome {
+            Ok(()) => self.directory.commit(change),
+            Err(_) => self.directory.abandon(&change),
+        }
+        outcome
+    }
+
+    async fn open(&mut self, change: &Change) -> io::Result<()> {
+        let Some(opens) = &change.opens else { return Ok(()) };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true);
+        let file = options.buffered_open(&self.disk.path(opens)).await?;
+        let end = file.file_size().await?;
+        self.close().await;
+        (self.file, self.end) = (Some(file), end);
+        Ok(())
     }
 
     async fn close(&mut self) {

@@ -55,6 +55,11 @@ impl Disk {
         match step {
             Step::MakeDir => self.has_dir = true,
             Step::Write(at, bytes) => self.make(at, bytes.clone(), bytes.len()),
+            Step::Sync(at) => {
+                let Some(inode) = self.names.get(at) else { return false };
+                let file = &mut self.files[*inode];
+                file.synced = file.bytes.len();
+            }
             Step::Create(at) => self.make(at, Vec::new(), 0),
             Step::Rename(from, to) => {
                 let Some(inode) = self.names.get(from).copied() else { return false };
@@ -158,6 +163,7 @@ impl World {
             self.crash_everywhere();
             if fails.is_some() || !done {
                 self.undo(&change, fails.map_or(usize::MAX, |fault| fault.undo_step));
+                self.directory.abandon(&change);
                 return false;
             }
         }
