@@ -380,11 +380,10 @@ impl Control {
     }
 
     /// The server stops: what was appended is brought to the disk. False if there is nothing to wait for.
-    pub(super) fn aof_last_words(&mut self) -> bool {
-        let stamp = self.last_stamp();
+    pub(super) fn aof_last_words(&mut self, stamp: Stamp) -> bool {
         match self.aof.writer.as_ref().filter(|_| self.aof.is_on) {
             Some(writer) => {
-                // Nothing may have been appended for this stamp, and its being on the disk is waited for.
+                // A stamp without effects was not worth telling before.
                 writer.give(Job::Append { bytes: Vec::new(), stamp, counted: 0 });
                 writer.give(Job::Synchronise);
                 true

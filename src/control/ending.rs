@@ -48,8 +48,9 @@ impl Control {
 
     fn write_last_words(&mut self) {
         self.ending = Ending::No;
-        match self.aof_last_words() {
-            true => self.ending = Ending::Writing(self.last_stamp()),
+        let stamp = self.last_stamp();
+        match self.aof_last_words(stamp) {
+            true => self.ending = Ending::Writing(stamp),
             false => self.stop_cores(),
         }
     }

@@ -9,6 +9,7 @@ mod aof;
 mod ending;
 mod journal;
 mod listeners;
+mod loading;
 mod saving;
 
 pub use listeners::Listeners;
@@ -54,6 +55,9 @@ pub struct Control {
     journal: journal::Journal,
     aof: aof::Aof,
     ending: ending::Ending,
+    loading: Option<loading::Loading>,
+    /// Nothing has been done yet.
+    starts: bool,
     saver: saving::Saver,
     stopping: bool,
 }
@@ -74,7 +78,10 @@ impl Control {
             tracing::error!("Bad append-only directory: {error}");
             std::process::exit(1);
         });
-        Self {
+        let files = aof.files_to_load();
+        let mut control = Self {
+            loading: None,
+            starts: true,
             journal: journal::Journal::default(),
             aof,
             ending: ending::Ending::default(),
@@ -90,7 +97,9 @@ impl Control {
             queued: VecDeque::new(),
             saver: saving::Saver::default(),
             stopping: false,
-        }
+        };
+        control.start_loading(files);
+        control
     }
 
     fn answer(&mut self, (shard, ticket): (ShardId, Ticket), result: ControlAnswer) {
@@ -242,6 +251,8 @@ impl Service for Control {
                     Message::LookedForClosed => self.on_looked(),
                     Message::Effects(parcel) => self.on_effects(parcel),
                     Message::Recording(_) => self.on_recording(),
+                    Message::LoadingNoted => self.on_loading_noted(),
+                    Message::Fed(fed) => self.on_fed(*fed),
                     Message::Held(number, stamp) => self.on_held(number, stamp),
                     Message::Snapshot(told) => {
                         let (shard, news) = *told;
@@ -251,6 +262,7 @@ impl Service for Control {
                 }
             }
         }
+        self.go_on_loading();
         self.go_on_with_journal();
         self.go_on_with_aof(now);
         self.go_on_ending(now);
@@ -272,9 +284,10 @@ impl Service for Control {
         let looks = [self.next_look(), self.next_aof_look(), self.next_end_look()];
         let next = looks.into_iter().flatten().min();
         if self.saver.has_tasks() || self.aof.has_tasks() {
-            return Wait::WithExecutor(if is_congested { Some(now) } else { next });
+            let polls = is_congested || self.reads_files();
+            return Wait::WithExecutor(if polls { Some(now) } else { next });
         }
-        if is_congested { Wait::Poll } else { Wait::Until(next) }
+        if is_congested || self.reads_files() { Wait::Poll } else { Wait::Until(next) }
     }
 
     fn has_incoming(&self) -> bool {

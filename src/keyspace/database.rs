@@ -74,6 +74,8 @@ pub struct Database {
     pub(super) access: AccessClock,
     /// Unix time, ms; the same for a whole turn.
     pub(super) now_ms: i64,
+    /// Nothing expires: what is loaded, or comes from a master, decides what there is.
+    pub(super) keeps_expired: bool,
     stats: DatabaseStats,
     /// What handlers do not see.
     pub(super) notes: Notes,
@@ -93,6 +95,7 @@ impl Database {
             wheel: ExpiryWheel::new(now_ms),
             access,
             now_ms,
+            keeps_expired: false,
             stats: DatabaseStats::default(),
             notes: Notes::default(),
             garbage: Garbage::default(),
@@ -147,7 +150,7 @@ impl Database {
     }
 
     fn is_expired(&self, entry: &Entry) -> bool {
-        entry.expiry().is_some_and(|at| at <= self.now_ms)
+        entry.expiry().is_some_and(|at| at <= self.now_ms) && !self.keeps_expired
     }
 
     /// The live entry of `key`: no statistics, no change of the access clock. For looking at several

@@ -364,6 +364,10 @@ pub enum Message {
     SnapshotOrder(SnapshotOrder),
     /// Shard to control core: see [`SnapshotNews`].
     Snapshot(Box<(ShardId, SnapshotNews)>),
+    /// Control core to shard: data is being loaded, or not any more. Answered by [`Message::LoadingNoted`].
+    Loading(bool),
+    /// Shard to control core: it is noted.
+    LoadingNoted,
     /// Control core to shard: why append-only files cannot be written, if they cannot.
     AofStatus(Option<Arc<str>>),
     /// Control core to shard: whether the last snapshot was good.

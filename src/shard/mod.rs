@@ -95,6 +95,8 @@ pub struct Shard {
     slowed: Vec<ConnId>,
     /// Connections whose replies wait for the disk.
     gated: Vec<ConnId>,
+    /// Connections whose replies need not wait any more, and that may run on.
+    ungated: Vec<ConnId>,
     /// Replies wait for the disk (`appendfsync always`).
     awaits_disk: bool,
     /// All effects up to this stamp are on the disk.
@@ -179,6 +181,7 @@ impl Shard {
             touched: Vec::new(),
             slowed: Vec::new(),
             gated: Vec::new(),
+            ungated: Vec::new(),
             awaits_disk: false,
             durable: Stamp::default(),
             resumable: VecDeque::new(),

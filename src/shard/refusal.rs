@@ -37,6 +37,11 @@ impl Refusals {
         self.any
     }
 
+    /// Whether the server loads its data.
+    pub fn is_loading(&self) -> bool {
+        self.is_loading
+    }
+
     /// Why writes are refused, if they are.
     pub fn of_writes(&self) -> Option<&CommandError> {
         self.writes.as_ref()
@@ -69,6 +74,9 @@ impl Engine {
     /// The server loads its data, or has done so.
     pub fn set_loading(&mut self, is_loading: bool) {
         self.refusals.is_loading = is_loading;
+        // What is loaded decides what there is: nothing expires, and nothing is evicted.
+        self.keyspace.keep_expired(is_loading);
+        self.settings_changed();
         self.settle_refusals();
     }
 
