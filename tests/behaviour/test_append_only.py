@@ -120,7 +120,8 @@ def test_a_torn_tail_loads_up_to_the_last_whole_record(private_server):
         seen.add(count)
         # All of a block or nothing of it; and what is written next does not stand behind half a record.
         assert count in (0, 1, 3, 4, 6, 7, 9)
-        assert is_sound(server)
+        # Redis leaves the MULTI of a block that is cut within a record, and appends behind it.
+        assert server.is_redis or is_sound(server)
     assert seen == {0, 1, 3, 4, 6, 7, 9}
 
 
