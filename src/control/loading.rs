@@ -1,6 +1,7 @@
 //! Loading at the start: the files one after the other, while clients hear LOADING.
 //!
-//! Records of append-only files are run by a session of the first shard ([`crate::shard`], `fed.rs`), a chunk at
+//! A file that begins as an RDB file is one ([`super::rdb_load`]), whatever its name; what follows its checksum in an
+//! append-only file, and all of any other, are records. These are run by a session of the first shard ([`crate::shard`], `fed.rs`), a chunk at
 //! a time; a chunk holds whole records, and blocks between MULTI and EXEC whole. The rules for what is missing
 //! at the end, and for what is wrong, are those of Redis 7.0 (`aof.c`, loadSingleAppendOnlyFile).
 //!
@@ -9,15 +10,18 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Control;
+use super::rdb_load::{Progress, RdbLoad};
 use crate::admin::facts;
 use crate::clock;
 use crate::command::CommandTable;
 use crate::journal::recorder::write_effect;
 use crate::persistence::aof::{End, Found, RecordReader};
+use crate::shard::loading::LoadRules;
 use crate::shard::message::{Fed, Message};
 use crate::shard_map::ShardId;
 
@@ -52,7 +56,9 @@ enum Stage {
     Announcing(usize),
     /// Between two files.
     NextFile,
-    /// In one; a chunk is being run.
+    /// In an RDB file, at whose end is nothing else or records.
+    Snapshot(PathBuf),
+    /// Among records; a chunk is being run.
     Running(Box<Records>, bool),
     /// All files are loaded; so many shards have not noted it.
     Ending(usize),
@@ -62,6 +68,9 @@ enum Stage {
 pub(super) struct Loading {
     stage: Stage,
     files: VecDeque<PathBuf>,
+    /// They are append-only files.
+    are_appended: bool,
+    /// Bytes of files, or parts of files, that are done.
     loaded_bytes: u64,
     started: i64,
     total_bytes: u64,
@@ -72,12 +81,14 @@ impl Control {
     pub(super) fn start_loading(&mut self, files: Vec<PathBuf>) {
         let sizes = files.iter().filter_map(|path| path.metadata().ok());
         let total_bytes = sizes.map(|data| data.len()).sum();
-        if total_bytes == 0 {
+        let is_nothing = files.is_empty() || (self.config.appendonly && total_bytes == 0);
+        if is_nothing {
             return;
         }
         self.loading = Some(Loading {
             stage: Stage::Announcing(self.shards.len()),
             files: files.into(),
+            are_appended: self.config.appendonly,
             loaded_bytes: 0,
             started: clock::unix_ms() / 1000,
             total_bytes,
@@ -91,7 +102,11 @@ impl Control {
     /// Whether there is something to read now.
     pub(super) fn reads_files(&self) -> bool {
         let stage = self.loading.as_ref().map(|loading| &loading.stage);
-        matches!(stage, Some(Stage::NextFile | Stage::Running(_, false)))
+        match stage {
+            Some(Stage::NextFile | Stage::Running(_, false)) => true,
+            Some(Stage::Snapshot(_)) => self.rdb_goes_on,
+            _ => false,
+        }
     }
 
     /// A shard has noted that data is being loaded, or that it has been.
@@ -137,6 +152,7 @@ impl Control {
         match std::mem::replace(&mut loading.stage, Stage::NextFile) {
             Stage::NextFile => self.next_file(),
             Stage::Running(records, false) => self.go_on_with_file(records),
+            Stage::Snapshot(path) => self.go_on_with_snapshot(path),
             other => loading.stage = other,
         }
     }
@@ -144,10 +160,50 @@ impl Control {
     fn next_file(&mut self) {
         let Some(loading) = &mut self.loading else { return };
         let Some(path) = loading.files.pop_front() else { return self.end_loading() };
-        match Records::open(path.clone()) {
-            Ok(records) => loading.stage = Stage::Running(Box::new(records), false),
-            Err(error) => give_up(&path, &error.to_string()),
+        // An empty dump file is a broken one; an empty append-only file is fine.
+        let is_rdb = !loading.are_appended || begins_as_rdb(&path);
+        let opened = if is_rdb {
+            let rules = LoadRules {
+                drops_expired_before: (!loading.are_appended).then(clock::unix_ms),
+                merges: false,
+            };
+            let (shards, process) = (self.shards, Arc::clone(&self.process));
+            RdbLoad::open(&path, rules, &self.config, shards, process).map(|load| {
+                (self.rdb_load, self.rdb_goes_on) = (Some(load), true);
+                loading.stage = Stage::Snapshot(path.clone());
+            })
+        } else {
+            Records::open(path.clone(), 0).map(|records| {
+                loading.stage = Stage::Running(Box::new(records), false);
+            })
+        };
+        if let Err(error) = opened {
+            give_up(&path, &error.to_string());
         }
+    }
+
+    fn go_on_with_snapshot(&mut self, path: PathBuf) {
+        let (Some(load), Some(loading)) = (&mut self.rdb_load, &mut self.loading) else { return };
+        let ports = &mut self.ports;
+        let mut send = |shard: ShardId, message| ports.to[shard.index()].send(message);
+        let progress = match load.step(&mut send) {
+            Ok(progress) => progress,
+            Err(error) => give_up(&path, &error.to_string()),
+        };
+        self.rdb_goes_on = progress == Progress::Going;
+        let Progress::Done(outcome) = progress else {
+            loading.stage = Stage::Snapshot(path);
+            return self.tell_loading_facts();
+        };
+        self.rdb_load = None;
+        loading.loaded_bytes += outcome.end;
+        if loading.are_appended {
+            match Records::open(path.clone(), outcome.end) {
+                Ok(records) => loading.stage = Stage::Running(Box::new(records), false),
+                Err(error) => give_up(&path, &error.to_string()),
+            }
+        }
+        self.tell_loading_facts();
     }
 
     fn go_on_with_file(&mut self, mut records: Box<Records>) {
@@ -177,7 +233,8 @@ impl Control {
         let Some(loading) = &mut self.loading else { return };
         loading.stage = Stage::Ending(count);
         let seconds = clock::unix_ms() / 1000 - loading.started;
-        tracing::info!("DB loaded from append only file: {seconds} seconds");
+        let kind = if loading.are_appended { "append only file" } else { "disk" };
+        tracing::info!("DB loaded from {kind}: {seconds} seconds");
         if self.config.appendonly {
             self.begin_aof();
             self.tell_all(|| Message::Record(true));
@@ -186,27 +243,30 @@ impl Control {
     }
 
     fn tell_loading_facts(&self) {
-        let told = self.loading.as_ref().map(|loading| facts::Loading {
-            started: loading.started,
-            total_bytes: loading.total_bytes,
-            loaded_bytes: loading.loaded_bytes,
-            eta_seconds: {
-                let passed = (clock::unix_ms() / 1000 - loading.started).max(0) as u64;
-                let left = loading.total_bytes.saturating_sub(loading.loaded_bytes);
-                passed * left / loading.loaded_bytes.max(1)
-            },
+        let in_snapshot = self.rdb_load.as_ref().map_or(0, RdbLoad::loaded_bytes);
+        let told = self.loading.as_ref().map(|loading| {
+            let loaded_bytes = loading.loaded_bytes + in_snapshot;
+            let passed = (clock::unix_ms() / 1000 - loading.started).max(0) as u64;
+            let left = loading.total_bytes.saturating_sub(loaded_bytes);
+            facts::Loading {
+                started: loading.started,
+                total_bytes: loading.total_bytes,
+                loaded_bytes,
+                eta_seconds: passed * left / loaded_bytes.max(1),
+            }
         });
         self.process.persistence().loading = told;
     }
 }
 
 impl Records {
-    fn open(path: PathBuf) -> io::Result<Self> {
-        let file = File::open(&path)?;
+    fn open(path: PathBuf, offset: u64) -> io::Result<Self> {
+        let mut file = File::open(&path)?;
+        file.seek(SeekFrom::Start(offset))?;
         Ok(Self {
             path,
             file,
-            reader: RecordReader::new(0),
+            reader: RecordReader::new(offset),
             open: Vec::new(),
             in_block: false,
             chunk: Vec::new(),
@@ -280,8 +340,15 @@ impl Records {
     }
 }
 
+/// Whether a file begins as an RDB file does.
+fn begins_as_rdb(path: &Path) -> bool {
+    let mut start = [0; 5];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && &start == b"REDIS"
+}
+
 /// The process cannot start with what there is.
-fn give_up(path: &std::path::Path, text: &str) -> ! {
+fn give_up(path: &Path, text: &str) -> ! {
     tracing::error!("Fatal error loading {}: {text}", path.display());
     std::process::exit(1);
 }

@@ -10,6 +10,7 @@ mod ending;
 mod journal;
 mod listeners;
 mod loading;
+pub mod rdb_load;
 mod saving;
 
 pub use listeners::Listeners;
@@ -59,6 +60,10 @@ pub struct Control {
     /// Nothing has been done yet.
     starts: bool,
     saver: saving::Saver,
+    /// The file that is being loaded.
+    rdb_load: Option<rdb_load::RdbLoad>,
+    /// There is more of it to read at once.
+    rdb_goes_on: bool,
     stopping: bool,
 }
 
@@ -78,7 +83,11 @@ impl Control {
             tracing::error!("Bad append-only directory: {error}");
             std::process::exit(1);
         });
-        let files = aof.files_to_load();
+        let mut files = aof.files_to_load();
+        if !config.appendonly {
+            let dump = std::path::Path::new(&config.dbfilename);
+            files.extend(dump.exists().then(|| dump.to_owned()));
+        }
         let mut control = Self {
             loading: None,
             starts: true,
@@ -96,6 +105,8 @@ impl Control {
             changing: None,
             queued: VecDeque::new(),
             saver: saving::Saver::default(),
+            rdb_load: None,
+            rdb_goes_on: false,
             stopping: false,
         };
         control.start_loading(files);
@@ -257,6 +268,11 @@ impl Service for Control {
                     Message::Snapshot(told) => {
                         let (shard, news) = *told;
                         self.on_snapshot_news(shard, news);
+                    }
+                    Message::RecordsLoaded(loaded) => {
+                        if let Some(load) = &mut self.rdb_load {
+                            load.on_loaded(*loaded);
+                        }
                     }
                     _ => unreachable!("meant for a shard"),
                 }

@@ -145,7 +145,7 @@ impl Database {
         self.slots.get(slot.index())
     }
 
-    fn find(&self, key: &Key<'_>) -> Option<&Entry> {
+    pub(super) fn find(&self, key: &Key<'_>) -> Option<&Entry> {
         self.table(key.slot)?.find(key)
     }
 
@@ -328,7 +328,7 @@ impl Database {
         self.insert_entry(key, entry);
     }
 
-    fn insert_entry(&mut self, key: &Key<'_>, entry: Entry) {
+    pub(super) fn insert_entry(&mut self, key: &Key<'_>, entry: Entry) {
         if let Some(at) = entry.expiry() {
             self.expiring += 1;
             self.wheel.arm(key.slot, key.hash, at);
@@ -464,7 +464,7 @@ impl Database {
         self.insert_entry(&key, entry);
     }
 
-    fn remove_entry(&mut self, key: &Key<'_>) -> Option<Entry> {
+    pub(super) fn remove_entry(&mut self, key: &Key<'_>) -> Option<Entry> {
         let entry = self.slots.get_mut(key.slot.index())?.remove(key)?;
         self.note_removed(key.slot, &entry);
         Some(entry)

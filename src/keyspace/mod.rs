@@ -16,6 +16,7 @@ pub mod expiry;
 mod garbage;
 pub mod key;
 mod lines;
+mod load;
 mod notes;
 pub mod slot_index;
 pub mod slot_table;
@@ -27,6 +28,7 @@ pub use budget::Budget;
 pub use database::{Database, DatabaseStats, NewExpiry, ScanCursor, Soonest, WrongType};
 pub use entry::{Entry, Kind};
 pub use key::{DbKey, Key};
+pub use load::Loaded;
 pub use notes::{Note, NotesWanted};
 pub use value::{Collection, StrRef, TypeName, Value, ValueMut, ValueRef};
 

@@ -27,7 +27,7 @@ pub(super) struct Background {
 impl Shard {
     /// One slice of everything; true if more is to be done at once.
     pub(super) fn background_slice(&mut self) -> bool {
-        let mut more = self.save_slice();
+        let mut more = self.save_slice() | self.load_slice();
         if !self.engine.keyspace.has_slices() {
             return more | self.engine.eviction.goes_on();
         }

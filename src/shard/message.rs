@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::job::Job;
+use super::loading::{LoadBatch, RecordsLoaded};
 use crate::command::{CommandError, CommandId, CommandResult, Part};
 use crate::config::Config;
 use crate::journal::{Parcel, Stamp};
@@ -372,6 +373,10 @@ pub enum Message {
     AofStatus(Option<Arc<str>>),
     /// Control core to shard: whether the last snapshot was good.
     SaveStatus(bool),
+    /// Control core to shard: load these records of a file. Answered by [`Message::RecordsLoaded`].
+    LoadRecords(Box<LoadBatch>),
+    /// Shard to control core: what became of them.
+    RecordsLoaded(Box<RecordsLoaded>),
     /// Control core to shard: end.
     Stop,
 }

@@ -26,6 +26,7 @@ mod input;
 mod inspect;
 pub mod job;
 mod journal;
+pub mod loading;
 pub mod message;
 mod multi;
 mod output;
@@ -48,6 +49,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 pub use journal::EFFECT_BYTES_MAX;
+pub use scripts::library_of;
 
 use batch::Batch;
 use engine::Engine;
@@ -150,6 +152,8 @@ pub struct Shard {
     room: room::RoomSearch,
     /// Its part of a snapshot.
     saving: saving::Saving,
+    /// Its part of a file that is loaded.
+    loading: loading::Loading,
     slow_readers: output::SlowReaders,
     /// The time was taken for this turn.
     turn_open: bool,
@@ -211,6 +215,7 @@ impl Shard {
             background: background::Background::default(),
             room: room::RoomSearch::default(),
             saving: saving::Saving::default(),
+            loading: loading::Loading::default(),
             slow_readers: output::SlowReaders::default(),
             turn_open: false,
             looking_for_closed: 0,

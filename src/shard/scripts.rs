@@ -260,6 +260,13 @@ const DIGESTS_MAX: usize = 1000;
 /// Longer texts are digested each time.
 const DIGESTED_BYTES_MAX: usize = 16 * 1024;
 
+/// Makes a library of the text in a file, in a Lua for this alone: who loads files runs no functions, and each shard
+/// compiles those that it calls.
+pub fn library_of(text: &[u8]) -> Result<Arc<Library>, LibraryError> {
+    let vm = Vm::new(Engine::Functions, &Random::default());
+    LoadedLibraries::default().make(&vm, text, &mut Loading::new())
+}
+
 /// The host of a library while it loads: it may log, and not take too long.
 pub(super) struct Loading {
     since: Instant,

@@ -258,7 +258,9 @@ impl Shard {
             }
             Message::AofStatus(error) => self.engine.set_aof_status(error),
             Message::SaveStatus(good) => self.engine.set_save_status(good),
+            Message::LoadRecords(batch) => self.on_load_records(*batch),
             Message::Control(_)
+            | Message::RecordsLoaded(_)
             | Message::SettingsDone(_)
             | Message::LookedForClosed
             | Message::Held(..)
