@@ -152,9 +152,10 @@ impl Aof {
     }
 
     fn sizes_changed(&mut self) {
-        let paths = self.files_to_load().into_iter();
-        let all: u64 = paths.filter_map(|path| path.metadata().ok()).map(|data| data.len()).sum();
-        self.closed_bytes = all.saturating_sub(self.open_bytes);
+        let open = self.directory.sink().map(|file| self.disk.path(file));
+        let closed = self.files_to_load().into_iter().filter(|path| Some(path) != open.as_ref());
+        let lengths = closed.filter_map(|path| path.metadata().ok()).map(|data| data.len());
+        self.closed_bytes = lengths.sum();
     }
 }
 
@@ -391,9 +392,9 @@ impl Control {
         }
     }
 
-    /// Whether everything up to this stamp is on the disk, or nobody asks for it.
+    /// Whether everything up to this stamp is on the disk, or there is no use in waiting for it.
     pub(super) fn is_on_disk(&self, stamp: Stamp) -> bool {
-        !self.aof.is_on || self.aof.durable >= stamp
+        !self.aof.is_on || self.aof.is_failing || self.aof.durable >= stamp
     }
 
     /// The stream is cut for the base: what follows goes to another increment.
