@@ -16,10 +16,8 @@ use crate::reactor::ConnId;
 use crate::resp::Reply;
 use crate::shard_map::ShardId;
 
-/// Deliveries of one turn, in messages of up to [`DELIVERY_BYTES`]: less than a millisecond. What is sent to a
-/// subscriber in two turns costs two system calls' worth, which is most of a delivery: 16 messages for 333 subscribers
-/// should fit.
-pub(super) const DELIVERIES_PER_TURN: usize = 8192;
+/// Deliveries of one turn, in messages of up to [`DELIVERY_BYTES`]: at most half a millisecond.
+pub(super) const DELIVERIES_PER_TURN: usize = 4096;
 /// What copying this many bytes costs is about what the rest of a delivery does.
 const DELIVERY_BYTES: usize = 512;
 /// Subscribers that are looked up at a time.
