@@ -97,10 +97,8 @@ impl Aof {
     pub(super) fn open(config: &Config) -> Result<Self, String> {
         let dir = std::env::current_dir().map_err(|error| error.to_string())?;
         let disk = Disk::new(&dir, &config.appenddirname);
-        let found = match config.appendonly {
-            true => disk.look(&config.appendfilename).map_err(|error| error.to_string())?,
-            false => Default::default(),
-        };
+        // Also if nothing is to be loaded: what is switched on later must not overwrite what is there.
+        let found = disk.look(&config.appendfilename).map_err(|error| error.to_string())?;
         let mut directory = Directory::open(&config.appendfilename, &found.standing())
             .map_err(|error| error.to_string())?;
         if let Some(change) = directory.upgrade(&found.standing()).filter(|_| config.appendonly) {

@@ -83,11 +83,11 @@ impl Control {
             tracing::error!("Bad append-only directory: {error}");
             std::process::exit(1);
         });
-        let mut files = aof.files_to_load();
-        if !config.appendonly {
-            let dump = std::path::Path::new(&config.dbfilename);
-            files.extend(dump.exists().then(|| dump.to_owned()));
-        }
+        let dump = std::path::Path::new(&config.dbfilename);
+        let files = match config.appendonly {
+            true => aof.files_to_load(),
+            false => dump.exists().then(|| dump.to_owned()).into_iter().collect(),
+        };
         let mut control = Self {
             loading: None,
             starts: true,

@@ -311,7 +311,6 @@ impl RdbLoad {
                 self.full = None;
                 self.send_part(shard, send);
             }
-            let offset = self.reader.offset();
             let found = match self.reader.find() {
                 Ok(found) => found,
                 Err(error) => return Err(self.failed(LoadFailure::Bytes(error))),
@@ -326,10 +325,14 @@ impl RdbLoad {
                 Found::Database(number) => {
                     let known = usize::try_from(number).ok().filter(|n| *n < self.databases);
                     let reason = LoadFailure::Database(self.databases);
+                    let offset = self.reader.record_offset();
                     self.database = known.ok_or(LoadError { offset, reason })?;
                 }
                 Found::Sizes { .. } => {}
-                Found::Function(text) => self.load_library(&text, offset)?,
+                Found::Function(text) => {
+                    let offset = self.reader.record_offset();
+                    self.load_library(&text, offset)?;
+                }
                 Found::Key(raw) => {
                     let shard = self.shards.owner(slot_of(raw.head.key));
                     let part = &mut self.parts[shard.index()];

@@ -11,7 +11,7 @@ from harness import OK, Server, ServerDied, eventually
 
 ON = ("--appendonly", "yes")
 # The base is one of commands, so that these tests are about records alone.
-ALWAYS = ("--appendfsync", "always", "--aof-use-rdb-preamble", "no")
+ALWAYS = ("--appendfsync", "always")
 FRESH = "file appendonly.aof.1.base.rdb seq 1 type b\nfile appendonly.aof.1.incr.aof seq 1 type i\n"
 
 

@@ -86,6 +86,8 @@ pub struct BorderReader {
     sum: Crc64,
     /// Bytes that came before the buffer.
     before: u64,
+    /// Where the record begins that was looked at last.
+    record_at: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -125,6 +127,7 @@ impl BorderReader {
             summed: 0,
             sum: Crc64::default(),
             before: 0,
+            record_at: 0,
         }
     }
 
@@ -153,6 +156,11 @@ impl BorderReader {
     /// How many bytes have been read; at the end, where the file ends and something else may begin.
     pub fn offset(&self) -> u64 {
         self.before + self.at as u64
+    }
+
+    /// Where the record that was found last begins.
+    pub fn record_offset(&self) -> u64 {
+        self.record_at
     }
 
     /// What is next in what has been fed. After an error there is no way to go on.
@@ -203,6 +211,7 @@ impl BorderReader {
 
     fn record(&mut self) -> Result<Step, Error> {
         let offset = self.offset();
+        self.record_at = offset;
         let mut input = Input::new(&self.buffer[self.at..]);
         let record = read_record(&mut input, self.version)?;
         let end = self.at + input.mark();
