@@ -55,6 +55,8 @@ struct Rewrite {
     began: Instant,
     /// Its cut is in the stream, and the increment behind it has been asked for.
     is_cut: bool,
+    /// How its base is written.
+    format: BaseFormat,
 }
 
 /// See the module.
@@ -142,6 +144,11 @@ impl Aof {
     /// Whether tasks of the executor are at work.
     pub(super) fn has_tasks(&self) -> bool {
         self.writer.is_some()
+    }
+
+    /// How the base of the rewrite under way is written.
+    pub(super) fn rewrite_format(&self) -> BaseFormat {
+        self.rewrite.as_ref().map_or(BaseFormat::Rdb, |rewrite| rewrite.format)
     }
 
     /// Whether a rewrite is under way or wanted.
@@ -372,7 +379,8 @@ impl Control {
             return;
         }
         self.aof.is_scheduled = false;
-        self.aof.rewrite = Some(Rewrite { began: Instant::now(), is_cut: false });
+        let format = BaseFormat::of_setting(self.config.aof_use_rdb_preamble);
+        self.aof.rewrite = Some(Rewrite { began: Instant::now(), is_cut: false, format });
         tracing::info!("Background append only file rewriting started");
         self.begin_snapshot(Purpose::Rewrite);
     }
@@ -415,7 +423,8 @@ impl Control {
     pub(super) fn base_is_over(&mut self, result: &Result<(), String>) {
         let temp = self.rewrite_names().1;
         if result.is_ok() {
-            return self.give_turn(Reason::Rewritten, Turn::Rewritten(temp, BaseFormat::Rdb));
+            let format = self.aof.rewrite_format();
+            return self.give_turn(Reason::Rewritten, Turn::Rewritten(temp, format));
         }
         self.give_turn(Reason::GiveUp, Turn::RewriteFailed(temp));
         self.rewrite_is_over(false);

@@ -42,6 +42,7 @@ impl Control {
     pub(super) fn on_cut(&mut self, number: HoldNumber) {
         match self.ending {
             Ending::Holding(known, _) if known == number => self.write_last_words(),
+            _ if self.is_hold_of_reload(number) => self.begin_reload(),
             _ => self.cut_for_snapshot(number),
         }
     }

@@ -11,6 +11,7 @@ mod journal;
 mod listeners;
 mod loading;
 pub mod rdb_load;
+mod reload;
 mod saving;
 
 pub use listeners::Listeners;
@@ -62,6 +63,7 @@ pub struct Control {
     saver: saving::Saver,
     /// The file that is being loaded.
     rdb_load: Option<rdb_load::RdbLoad>,
+    reload: Option<reload::Reload>,
     /// There is more of it to read at once.
     rdb_goes_on: bool,
     stopping: bool,
@@ -106,6 +108,7 @@ impl Control {
             queued: VecDeque::new(),
             saver: saving::Saver::default(),
             rdb_load: None,
+            reload: None,
             rdb_goes_on: false,
             stopping: false,
         };
@@ -149,6 +152,7 @@ impl Control {
             ControlRequest::BackgroundSave { may_wait, must_wait } => {
                 self.on_background_save(asker, may_wait, must_wait);
             }
+            ControlRequest::Reload(options) => self.on_reload(asker, options),
             ControlRequest::RewriteAof { must_wait } => self.on_rewrite_aof(asker, must_wait),
             ControlRequest::Flushed { waits } => self.on_flushed(asker, waits),
         }
@@ -279,6 +283,7 @@ impl Service for Control {
             }
         }
         self.go_on_loading();
+        self.go_on_reloading();
         self.go_on_with_journal();
         self.go_on_with_aof(now);
         self.go_on_ending(now);
@@ -300,10 +305,10 @@ impl Service for Control {
         let looks = [self.next_look(), self.next_aof_look(), self.next_end_look()];
         let next = looks.into_iter().flatten().min();
         if self.saver.has_tasks() || self.aof.has_tasks() {
-            let polls = is_congested || self.reads_files();
+            let polls = is_congested || (self.reads_files() || self.reads_again());
             return Wait::WithExecutor(if polls { Some(now) } else { next });
         }
-        if is_congested || self.reads_files() { Wait::Poll } else { Wait::Until(next) }
+        if is_congested || (self.reads_files() || self.reads_again()) { Wait::Poll } else { Wait::Until(next) }
     }
 
     fn has_incoming(&self) -> bool {

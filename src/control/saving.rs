@@ -16,7 +16,9 @@ use crate::clock;
 use crate::command::CommandError;
 use crate::keyspace::snapshot::Records;
 use crate::memory;
-use crate::persistence::rdb::Compression;
+use crate::persistence::aof::manifest::BaseFormat;
+use crate::persistence::aof::resp_stream::RespStream;
+use crate::persistence::rdb::{Compression, Limits};
 use crate::persistence::rdb::write_file::Header;
 use crate::persistence::snapshot::{FileSink, FileTarget, Sink, SinkEvent, Sizes, SnapshotStream};
 use crate::shard::message::{HoldNumber, Message, SnapshotNews, SnapshotOrder, Ticket};
@@ -49,6 +51,8 @@ pub(super) enum Purpose {
     AfterFlush(Option<Asker>),
     /// The base of append-only files.
     Rewrite,
+    /// DEBUG RELOAD: all stand still until the file is loaded again.
+    Reload,
     /// The server stops when it is over; if it fails, only if that is forced.
     Shutdown {
         /// Whether to stop even then.
@@ -69,6 +73,14 @@ enum Stage {
     Walked,
 }
 
+/// How records are written.
+enum Form {
+    /// As an RDB file.
+    Rdb(SnapshotStream),
+    /// As commands.
+    Commands(RespStream),
+}
+
 /// A snapshot under way.
 struct Run {
     number: HoldNumber,
@@ -84,7 +96,7 @@ struct Run {
     outcome: Option<Result<(), String>>,
     /// Somebody wants it no more.
     is_abandoned: bool,
-    stream: Option<SnapshotStream>,
+    form: Option<Form>,
     sizes: Vec<Sizes>,
     changes: u64,
     keys: u64,
@@ -270,7 +282,7 @@ impl Control {
             sink,
             outcome: None,
             is_abandoned: false,
-            stream: None,
+            form: None,
             sizes: Vec::new(),
             changes: 0,
             keys: 0,
@@ -337,9 +349,8 @@ impl Control {
 
     fn all_have_begun(&mut self) {
         let (config, process) = (Arc::clone(&self.config), Arc::clone(&self.process));
-        let count = self.shards.len();
+        let (count, format) = (self.shards.len(), self.aof.rewrite_format());
         let Some(run) = &mut self.saver.run else { return };
-        let mut stream = SnapshotStream::new(config.rdbchecksum, &run.sizes);
         let header = Header {
             created: unix_seconds(),
             used_memory: memory::used_bytes() as u64,
@@ -348,14 +359,25 @@ impl Control {
         };
         let catalogue = process.scripts.catalogue();
         let libraries = catalogue.libraries().map(|library| library.text.as_slice());
-        let compression = Compression::of_setting(config.rdbcompression);
-        run.sink.write(stream.begin(&header, libraries, compression), None);
-        run.stream = Some(stream);
+        let is_rewrite = run.purpose == Purpose::Rewrite;
+        let (form, first) = if is_rewrite && format == BaseFormat::Resp {
+            let stream = RespStream::new(Limits::new(&config));
+            let seconds = config.aof_timestamp_enabled.then(unix_seconds);
+            let first = stream.begin(seconds, libraries);
+            (Form::Commands(stream), first)
+        } else {
+            let mut stream = SnapshotStream::new(config.rdbchecksum, &run.sizes);
+            let compression = Compression::of_setting(config.rdbcompression);
+            let first = stream.begin(&header, libraries, compression);
+            (Form::Rdb(stream), first)
+        };
+        run.sink.write(first, None);
+        run.form = Some(form);
         run.stage = Stage::Walking(count);
         for (shard, records) in std::mem::take(&mut run.early) {
             run.put(shard, records);
         }
-        if !matches!(run.purpose, Purpose::Shutdown { .. }) {
+        if !matches!(run.purpose, Purpose::Shutdown { .. } | Purpose::Reload) {
             run.is_held = false;
             let (holder, number) = (run.holder, run.number);
             self.tell(holder, Message::ReleaseAll(number));
@@ -379,11 +401,13 @@ impl Control {
         let Some(run) = &mut self.saver.run else { return };
         if run.stage == Stage::Walking(run.ended) {
             run.stage = Stage::Walked;
-            if let Some(stream) = run.stream.take()
+            if let Some(form) = run.form.take()
                 && !run.is_abandoned
                 && run.outcome.is_none()
             {
-                run.sink.write(stream.end(), None);
+                if let Form::Rdb(stream) = form {
+                    run.sink.write(stream.end(), None);
+                }
                 run.sink.finish();
             }
         }
@@ -430,7 +454,8 @@ impl Control {
     fn end_snapshot_if_over(&mut self) {
         let is_over = |run: &mut Run| run.stage == Stage::Walked && run.outcome.is_some();
         let Some(run) = self.saver.run.take_if(is_over) else { return };
-        if run.is_held {
+        let is_reload = run.purpose == Purpose::Reload;
+        if run.is_held && !is_reload {
             self.tell(run.holder, Message::ReleaseAll(run.number));
         }
         let result = run.outcome.clone().unwrap_or_else(|| Err(ABANDONED.to_owned()));
@@ -447,6 +472,7 @@ impl Control {
                 self.answer(asker, answer);
             }
             Purpose::Rewrite => {}
+            Purpose::Reload => self.saved_for_reload(&result, (run.number, run.holder)),
             Purpose::AfterFlush(asker) => {
                 asker.into_iter().for_each(|asker| self.answer(asker, Ok("OK")));
             }
@@ -559,12 +585,24 @@ impl Run {
 
     fn put(&mut self, shard: ShardId, records: Records) {
         self.keys += records.keys;
-        if let Some(stream) = &mut self.stream {
-            let before = stream.put(&records);
-            if !before.is_empty() {
-                self.sink.write(before, None);
+        let bytes = match &mut self.form {
+            Some(Form::Rdb(stream)) => {
+                let before = stream.put(&records);
+                if !before.is_empty() {
+                    self.sink.write(before, None);
+                }
+                records.bytes
             }
-        }
-        self.sink.write(records.bytes, Some(shard));
+            Some(Form::Commands(stream)) => match stream.put(records) {
+                Ok(commands) => commands,
+                Err(error) => {
+                    debug_assert!(false, "records that a shard has made are good: {error}");
+                    self.sink.abandon();
+                    Vec::new()
+                }
+            },
+            None => records.bytes,
+        };
+        self.sink.write(bytes, Some(shard));
     }
 }

@@ -248,6 +248,8 @@ pub enum ControlRequest {
         /// It must not begin now: a block is at work.
         must_wait: bool,
     },
+    /// DEBUG RELOAD.
+    Reload(ReloadOptions),
     /// BGREWRITEAOF.
     RewriteAof {
         /// It must not begin now: a block is at work.
@@ -258,6 +260,17 @@ pub enum ControlRequest {
         /// Answer when the empty data set is saved, if it is to be; not in a block, which holds all shards.
         waits: bool,
     },
+}
+
+/// What DEBUG RELOAD does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReloadOptions {
+    /// The data is saved before (not with NOSAVE).
+    pub saves: bool,
+    /// It is dropped before the file is loaded (not with NOFLUSH).
+    pub flushes: bool,
+    /// Keys that are there are replaced (MERGE).
+    pub merges: bool,
 }
 
 /// What the control core answers: a status, or an error.
@@ -373,6 +386,8 @@ pub enum Message {
     AofStatus(Option<Arc<str>>),
     /// Control core to shard: whether the last snapshot was good.
     SaveStatus(bool),
+    /// Control core to shard: drop all keys, and record nothing of it.
+    Clear,
     /// Control core to shard: load these records of a file. Answered by [`Message::RecordsLoaded`].
     LoadRecords(Box<LoadBatch>),
     /// Shard to control core: what became of them.

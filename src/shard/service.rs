@@ -258,6 +258,7 @@ impl Shard {
             }
             Message::AofStatus(error) => self.engine.set_aof_status(error),
             Message::SaveStatus(good) => self.engine.set_save_status(good),
+            Message::Clear => self.clear_all(),
             Message::LoadRecords(batch) => self.on_load_records(*batch),
             Message::Control(_)
             | Message::RecordsLoaded(_)

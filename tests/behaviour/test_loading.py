@@ -122,3 +122,30 @@ def test_a_bad_file_ends_the_process(loaded, data):
     eventually(lambda: not server.alive(), 20)
     assert server.status != 0
     assert (server.directory / "dump.rdb").read_bytes() == data
+
+
+def test_debug_reload_saves_and_loads_while_everything_waits(private_server):
+    server = private_server()
+    with server.client() as c:
+        for db in (0, 9):
+            c("SELECT", db)
+            for number in range(300):
+                c("SET", f"s{number}", number)
+                c("RPUSH", f"l{number % 7}", number)
+                c("ZADD", "z", number, f"m{number}")
+            c("SET", "soon", 1, "PX", 60_000)
+        digest = c("DEBUG", "DIGEST")
+        assert c("DEBUG", "RELOAD") == OK
+        assert (c("DEBUG", "DIGEST"), c("DBSIZE")) == (digest, 309)
+        assert c("PTTL", "soon") > 0
+        # Without saving before, what the file has comes back; merged with what there is, if that is wanted.
+        c("DEL", "s1")
+        c("SET", "new", 1)
+        assert c("DEBUG", "RELOAD", "NOSAVE") == OK
+        assert c("GET", "s1") == "1"
+        assert c("EXISTS", "new") == 0
+        c("SET", "new", 1)
+        c("SET", "s1", "other")
+        assert c("DEBUG", "RELOAD", "NOSAVE", "NOFLUSH", "MERGE") == OK
+        assert c("MGET", "s1", "new") == ["1", "1"]
+        assert isinstance(c("DEBUG", "RELOAD", "WHAT"), Error)

@@ -14,6 +14,7 @@ pub mod disk;
 pub mod manifest;
 pub mod record;
 pub mod resp_base;
+pub mod resp_stream;
 pub mod trigger;
 pub mod writer;
 
