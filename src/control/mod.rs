@@ -308,7 +308,11 @@ impl Service for Control {
             let polls = is_congested || (self.reads_files() || self.reads_again());
             return Wait::WithExecutor(if polls { Some(now) } else { next });
         }
-        if is_congested || (self.reads_files() || self.reads_again()) { Wait::Poll } else { Wait::Until(next) }
+        if is_congested || (self.reads_files() || self.reads_again()) {
+            Wait::Poll
+        } else {
+            Wait::Until(next)
+        }
     }
 
     fn has_incoming(&self) -> bool {

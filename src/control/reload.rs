@@ -72,10 +72,8 @@ impl Control {
             self.tell_all(|| Message::Clear);
             _ = self.process.scripts.change_catalogue(|_| Ok(Catalogue::default()));
         }
-        let rules = LoadRules {
-            drops_expired_before: Some(clock::unix_ms()),
-            merges: options.merges,
-        };
+        let rules =
+            LoadRules { drops_expired_before: Some(clock::unix_ms()), merges: options.merges };
         let (path, process) = (PathBuf::from(&self.config.dbfilename), Arc::clone(&self.process));
         match RdbLoad::open(&path, rules, &self.config, self.shards, process) {
             Ok(load) => (self.rdb_load, self.rdb_goes_on) = (Some(load), true),

@@ -141,10 +141,10 @@ def test_debug_reload_saves_and_loads_while_everything_waits(private_server):
         c("DEL", "s1")
         c("SET", "new", 1)
         assert c("DEBUG", "RELOAD", "NOSAVE") == OK
-        assert c("GET", "s1") == "1"
+        assert c("GET", "s1") == b"1"
         assert c("EXISTS", "new") == 0
         c("SET", "new", 1)
         c("SET", "s1", "other")
         assert c("DEBUG", "RELOAD", "NOSAVE", "NOFLUSH", "MERGE") == OK
-        assert c("MGET", "s1", "new") == ["1", "1"]
+        assert c("MGET", "s1", "new") == [b"1", b"1"]
         assert isinstance(c("DEBUG", "RELOAD", "WHAT"), Error)
