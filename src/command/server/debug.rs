@@ -422,6 +422,6 @@ mod tests {
         assert_eq!(shard.keyspace.switches.list_plain_bytes_min, Some(100));
         shard.run("debug quicklist-packed-threshold 0");
         assert_eq!(shard.keyspace.switches.list_plain_bytes_min, None);
-        assert!(shard.run("debug help").starts_with("*28\r\n"));
+        assert!(shard.run("debug help").starts_with("*30\r\n"));
     }
 }
