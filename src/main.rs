@@ -1,10 +1,13 @@
 //! The `corelane` server: arguments to configuration, configuration to a running process. All else is
 //! in the library, where tests reach it.
 
+use std::ffi::OsString;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 use corelane::config::{Config, Invocation};
+use corelane::persistence::aof::check_aof::{self, check_aof};
 use corelane::persistence::rdb::check_file::check_file;
 
 #[global_allocator]
@@ -18,6 +21,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Ok(Invocation::CheckRdb(path)) => return check_rdb(&path),
+        Ok(Invocation::CheckAof(words)) => return check_append_only(&words),
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::FAILURE;
@@ -40,6 +44,24 @@ fn check_rdb(path: &Path) -> ExitCode {
         }
         Err(error) => {
             eprintln!("{}: {error}", path.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check_append_only(words: &[OsString]) -> ExitCode {
+    let arguments = match check_aof::Arguments::parse(words) {
+        Ok(arguments) => arguments,
+        Err(text) => {
+            println!("{text}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match check_aof(&arguments, &mut io::stdin().lock(), &mut io::stdout().lock()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{}: {error}", arguments.path.display());
             ExitCode::FAILURE
         }
     }

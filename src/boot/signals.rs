@@ -35,14 +35,15 @@ pub struct Signals {
 impl Signals {
     /// Installs the handlers, which write to `event`: an eventfd that wakes the control core (its
     /// doorbell). SIGPIPE and SIGHUP are ignored: a closed socket is an error of a write, and the
-    /// end of a terminal is not the end of a server. To be called once.
+    /// end of a terminal is not the end of a server. SIGXFSZ neither: a file that may not grow is an
+    /// error of a write too. To be called once.
     pub fn install(event: OwnedFd) -> io::Result<Self> {
         EVENT_FD.store(event.as_raw_fd(), Ordering::SeqCst);
         let on_stop = handle_stop as extern "C" fn(libc::c_int);
         for signal in [libc::SIGTERM, libc::SIGINT] {
             set_action(signal, on_stop as usize)?;
         }
-        for signal in [libc::SIGPIPE, libc::SIGHUP] {
+        for signal in [libc::SIGPIPE, libc::SIGHUP, libc::SIGXFSZ] {
             set_action(signal, libc::SIG_IGN)?;
         }
         Ok(Self { event })

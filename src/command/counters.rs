@@ -150,4 +150,16 @@ mod tests {
             assert_eq!(shard.run(command), reply, "{command}");
         }
     }
+
+    #[test]
+    fn a_sum_of_floats_is_recorded_as_its_digits() {
+        let mut shard = TestShard::new();
+        shard.check_effects(&[
+            ("incrby n 5", "incrby n 5"),
+            ("incrbyfloat n 0.5", "SET n 5.5 KEEPTTL"),
+            ("INCRBYFLOAT n 0", "SET n 5.5 KEEPTTL"),
+            ("INCRBYFLOAT n x", ""),
+            ("INCR n", ""),
+        ]);
+    }
 }

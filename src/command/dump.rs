@@ -257,4 +257,33 @@ mod tests {
         assert_eq!(shard.run("DUMP nothing"), "$-1\r\n");
         assert_eq!(shard.changes.dirty, 1);
     }
+
+    #[test]
+    fn a_time_to_live_is_recorded_as_a_point_in_time() {
+        let mut shard = TestShard::new();
+        shard.run("RPUSH l a");
+        let bytes = payload(&mut shard, "l");
+        let mut effects = |ttl: &[u8], options: &[&[u8]]| {
+            let words: [&[u8]; 4] = [b"RESTORE", b"k", ttl, &bytes];
+            shard.journal.set_on(true);
+            shard.run_args(&[&words, options].concat());
+            shard.journal.take_parcel(crate::journal::Stamp::default()).bytes
+        };
+        let recorded = |ttl: &[u8], options: &[&[u8]]| {
+            let words: [&[u8]; 4] = [b"RESTORE", b"k", ttl, &bytes];
+            let mut out = Vec::new();
+            crate::journal::recorder::write_effect(&mut out, &[&words, options].concat());
+            out
+        };
+        assert_eq!(effects(b"0", &[]), recorded(b"0", &[]));
+        assert_eq!(effects(b"5000", &[]), b"", "it is there");
+        assert_eq!(
+            effects(b"5000", &[b"REPLACE"]),
+            recorded(b"1700000005000", &[b"REPLACE", b"ABSTTL"])
+        );
+        let absolute: [&[u8]; 2] = [b"absttl", b"REPLACE"];
+        assert_eq!(effects(b"33177117420000", &absolute), recorded(b"33177117420000", &absolute));
+        assert_eq!(effects(b"1", &absolute), b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n");
+        assert_eq!(effects(b"1", &absolute), b"", "it was not there any more");
+    }
 }

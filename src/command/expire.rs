@@ -337,4 +337,23 @@ mod tests {
         }
         assert_eq!(shard.changes.dirty, 12);
     }
+
+    #[test]
+    fn an_expiry_is_recorded_as_a_point_in_time() {
+        let mut shard = TestShard::new();
+        shard.check_effects(&[
+            ("SET k v", "SET k v"),
+            ("expire k 10", "PEXPIREAT k 1700000010000"),
+            ("PEXPIRE k 20000 xx GT", "PEXPIREAT k 1700000020000 xx GT"),
+            ("EXPIREAT k 33177117420", "PEXPIREAT k 33177117420000"),
+            ("pexpireat k 33177117420001 GT", "pexpireat k 33177117420001 GT"),
+            ("EXPIRE k 10 NX", ""),
+            ("EXPIRE none 10", ""),
+            ("PERSIST k", "PERSIST k"),
+            ("PERSIST k", ""),
+            ("PEXPIREAT k 1", "DEL k"),
+        ]);
+        shard.config.lazyfree_lazy_expire = true;
+        shard.check_effects(&[("SET k v", "SET k v"), ("EXPIRE k 0", "UNLINK k")]);
+    }
 }

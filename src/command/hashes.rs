@@ -387,4 +387,14 @@ mod tests {
         assert_eq!(shard.run("HRANDFIELD h -20000000"), "-ERR value is out of range\r\n");
         assert!(shard.run("HRANDFIELD h -1000").starts_with("*1000\r\n"));
     }
+
+    #[test]
+    fn a_sum_of_floats_is_recorded_as_its_digits() {
+        let mut shard = TestShard::new();
+        shard.check_effects(&[
+            ("HINCRBY h f 5", "HINCRBY h f 5"),
+            ("hincrbyfloat h f 0.5", "HSET h f 5.5"),
+            ("HINCRBYFLOAT h f x", ""),
+        ]);
+    }
 }

@@ -640,4 +640,26 @@ mod tests {
         let list = shard.keyspace[0].read_as::<List>(&Key::new(b"l")).unwrap().unwrap();
         assert_eq!(list.nodes().len(), 3);
     }
+
+    #[test]
+    fn what_pops_or_moves_is_recorded_with_the_key_and_the_number_that_it_found() {
+        let mut shard = TestShard::new();
+        shard.check_effects(&[
+            ("RPUSH l a b c d e f g h i", "RPUSH l a b c d e f g h i"),
+            ("LMPOP 2 none l LEFT", "LPOP l 1"),
+            ("BLMPOP 0 2 none l RIGHT COUNT 2", "RPOP l 2"),
+            ("BLPOP none l 0", "LPOP l"),
+            ("BRPOP l 0", "RPOP l"),
+            ("blmove l m left right 0", "LMOVE l m left right"),
+            ("BRPOPLPUSH l m 0", "RPOPLPUSH l m"),
+            ("lmove l m left RIGHT", "lmove l m left RIGHT"),
+            ("LMPOP 1 l LEFT COUNT 100", "LPOP l 1"),
+            ("BLPOP l 0", ""),
+            ("BLMOVE l m LEFT LEFT 0", ""),
+            ("LTRIM m 0 -1", ""),
+            ("LTRIM m 1 1", "LTRIM m 1 1"),
+        ]);
+        shard.run("RPUSH m a b");
+        shard.check_changes(&[("LTRIM m 0 -1", 0), ("LTRIM m 1 1", 2)]);
+    }
 }

@@ -84,6 +84,7 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "slowlog|len", arity: Arity::Exactly(2), flags: ADMIN.with(LOADING).with(STALE), group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::SLOWLOG },
     Command { name: "slowlog|reset", arity: Arity::Exactly(2), flags: ADMIN.with(LOADING).with(STALE), group: Group::Server, keys: NO_KEYS, categories: &[], run: figures::SLOWLOG },
 
+    Command { name: "bgrewriteaof", arity: Arity::Exactly(1), flags: ADMIN.with(NOSCRIPT).with(NO_ASYNC_LOADING), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::RewriteAof) },
     Command { name: "bgsave", arity: Arity::AtLeast(1), flags: ADMIN.with(NOSCRIPT).with(NO_ASYNC_LOADING), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::BackgroundSave) },
     Command { name: "lastsave", arity: Arity::Exactly(1), flags: ANY_TIME.with(FAST), group: Group::Server, keys: NO_KEYS, categories: &["@admin", "@dangerous"], run: Run::Data(last_save) },
     Command { name: "save", arity: Arity::Exactly(1), flags: ADMIN.with(NOSCRIPT).with(NO_ASYNC_LOADING).with(NO_MULTI), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::Save) },

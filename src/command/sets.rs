@@ -346,4 +346,31 @@ mod tests {
         let entry = shard.keyspace[0].peek(&key).expect("ten members are left");
         assert_eq!(entry.expiry(), Some(later));
     }
+
+    #[test]
+    fn popped_members_are_recorded_by_name() {
+        let mut shard = TestShard::new();
+        shard.check_effects(&[
+            ("SADD s a", "SADD s a"),
+            ("SPOP s", "SREM s a"),
+            ("SPOP s", ""),
+            ("SADD s 7", "SADD s 7"),
+            ("SPOP s 1", "DEL s"),
+            ("SPOP s 1", ""),
+            ("SADD s 7 8", "SADD s 7 8"),
+            ("SPOP s 0", ""),
+            ("SPOP s 5", "DEL s"),
+        ]);
+        for pops in [2, 9] {
+            shard.run("SADD s a b c d e f g h i j");
+            let effects = shard.effects(&format!("SPOP s {pops}"));
+            let members = effects.strip_prefix("MULTI; SREM s ").unwrap().strip_suffix("; EXEC");
+            let members: Vec<&str> = members.unwrap().split("; SREM s ").collect();
+            assert_eq!(members.len(), pops, "{effects}");
+            for member in members {
+                assert_eq!(shard.run(&format!("SISMEMBER s {member}")), ":0\r\n", "{effects}");
+            }
+            assert_eq!(shard.run("SCARD s"), format!(":{}\r\n", 10 - pops));
+        }
+    }
 }

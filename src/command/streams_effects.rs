@@ -67,7 +67,8 @@ impl<'a> GroupEffects<'a> {
                 b"TIME",
                 time.format(pending.delivered_ms).as_bytes(),
                 b"RETRYCOUNT",
-                count.format(pending.deliveries).as_bytes(),
+                // Signed, as whoever executes it reads it.
+                count.format(pending.deliveries as i64).as_bytes(),
                 b"FORCE",
                 b"JUSTID",
                 b"LASTID",

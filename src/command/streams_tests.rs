@@ -204,3 +204,51 @@ fn an_approximate_trim_takes_whole_nodes_up_to_its_limit() {
     shard.config.stream_node_max_entries = 0;
     assert_eq!(shard.run("XTRIM x MAXLEN ~ 0"), ":50\r\n");
 }
+
+#[test]
+fn an_entry_is_recorded_with_its_id_and_an_approximate_trim_as_what_it_came_to() {
+    let mut shard = TestShard::new();
+    shard.config.stream_node_max_entries = 2;
+    shard.check_effects(&[
+        ("XADD s 1 f v", "XADD s 1 f v"),
+        ("XADD s 1-* f v", "XADD s 1-1 f v"),
+        ("xadd s nomkstream * f v", "xadd s nomkstream 1700000000000-0 f v"),
+        ("XADD s MAXLEN 9 * f v", "XADD s MAXLEN 9 1700000000000-1 f v"),
+        ("XADD s MAXLEN ~ 3 LIMIT 10 * f v", "XADD s MAXLEN = 3 1700000000000-2 f v"),
+        ("XADD s LIMIT 10 MINID ~ 5 * f v", "XADD s MINID = 1700000000000-0 1700000000000-3 f v"),
+        ("XTRIM s MAXLEN ~ 3", ""),
+        ("XTRIM s MAXLEN ~ 2 LIMIT 2", "XTRIM s MAXLEN = 2"),
+        ("XTRIM s MINID 1800000000000", "XTRIM s MINID 1800000000000"),
+        ("XADD s MAXLEN ~ 0 1900000000000 f v", "XADD s MAXLEN = 0 1900000000000 f v"),
+        ("XADD none NOMKSTREAM * f v", ""),
+    ]);
+}
+
+#[test]
+fn what_a_group_delivers_is_recorded_entry_by_entry() {
+    let mut shard = shard();
+    const TAIL: &str = "FORCE JUSTID LASTID";
+    let claim = |consumer, id, count, last| {
+        format!("XCLAIM x g {consumer} 0 {id} TIME 1700000000000 RETRYCOUNT {count} {TAIL} {last}")
+    };
+    shard.run("XGROUP SETID x g 0");
+    for (command, effects) in [
+        ("XREADGROUP GROUP g me COUNT 1 STREAMS x >", claim("me", "1-1", 1, "1-1")),
+        ("XREADGROUP GROUP g me STREAMS x 0", String::new()),
+        (
+            "XREADGROUP GROUP g you COUNT 2 NOACK STREAMS x >",
+            "MULTI; XGROUP CREATECONSUMER x g you; XGROUP SETID x g 1-3 ENTRIESREAD 3; EXEC".into(),
+        ),
+        ("XREADGROUP GROUP g they STREAMS x 0", "XGROUP CREATECONSUMER x g they".into()),
+        ("XCLAIM x g you 0 1-1", claim("you", "1-1", 3, "1-3")),
+        ("XCLAIM x g you 60000 1-1", String::new()),
+        ("XCLAIM x g you 60000 1-1 LASTID 1-3", String::new()),
+        ("XAUTOCLAIM x g me 0 0 JUSTID", claim("me", "1-1", 3, "1-3")),
+        ("XDEL x 1-1", "XDEL x 1-1".into()),
+        ("XCLAIM x g you 0 1-1", claim("me", "1-1", 3, "1-3")),
+        ("XCLAIM x g you 0 1-1", String::new()),
+        ("XCLAIM x g you 0 1-1 LASTID 1-9", "XGROUP SETID x g 1-9 ENTRIESREAD 3".into()),
+    ] {
+        assert_eq!(shard.effects(command), effects, "{command}");
+    }
+}

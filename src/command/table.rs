@@ -128,6 +128,7 @@ pub enum SessionCommand {
     Shutdown,
     Save,
     BackgroundSave,
+    RewriteAof,
     Multi,
     Exec,
     Discard,
@@ -161,6 +162,7 @@ impl SessionCommand {
                 | C::Shutdown
                 | C::Save
                 | C::BackgroundSave
+                | C::RewriteAof
                 | C::ScriptKill
                 | C::FunctionStats
                 | C::FunctionKill

@@ -150,3 +150,18 @@ fn zscan_walks_a_skiplist_in_steps() {
     assert_eq!(seen, 100);
     assert!(steps >= 15, "{steps} steps");
 }
+
+#[test]
+fn what_pops_is_recorded_with_the_key_and_the_number_that_it_found() {
+    let mut shard = TestShard::new();
+    shard.check_effects(&[
+        ("ZADD z 1 a 2 b 3 c 4 d 5 e 6 f", "ZADD z 1 a 2 b 3 c 4 d 5 e 6 f"),
+        ("ZMPOP 2 none z MIN", "ZPOPMIN z 1"),
+        ("bzmpop 0 2 none z max count 2", "ZPOPMAX z 2"),
+        ("BZPOPMIN none z 0", "ZPOPMIN z"),
+        ("BZPOPMAX z 0", "ZPOPMAX z"),
+        ("zpopmin z 9", "zpopmin z 9"),
+        ("ZMPOP 1 z MIN", ""),
+        ("BZPOPMIN z 0", ""),
+    ]);
+}

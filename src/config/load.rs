@@ -28,6 +28,8 @@ pub enum Invocation {
     Print(String),
     /// Say whether this snapshot is good, and stop.
     CheckRdb(PathBuf),
+    /// Say whether append-only files are good, as these words ask for, and stop.
+    CheckAof(Vec<OsString>),
 }
 
 /// Why there is no configuration.
@@ -97,6 +99,10 @@ impl Config {
         match words.first().map(Vec::as_slice) {
             Some(b"--help" | b"-h") => return Ok(Invocation::Print(help())),
             Some(b"--version" | b"-v") => return Ok(Invocation::Print(version())),
+            Some(b"check-aof") => {
+                let words = words.into_iter().skip(1).map(OsString::from_vec);
+                return Ok(Invocation::CheckAof(words.collect()));
+            }
             Some(b"check-rdb") if words.len() == 2 => {
                 let path = OsString::from_vec(words.into_iter().next_back().unwrap_or_default());
                 return Ok(Invocation::CheckRdb(path.into()));
@@ -330,6 +336,7 @@ fn help() -> String {
         "Usage: corelane [/path/to/corelane.conf] [--directive value ...] [-]\n       \
          corelane - (read the configuration from standard input)\n       \
          corelane check-rdb dump.rdb (say whether a snapshot is good, and what is in it)\n       \
+         corelane check-aof [--fix|--truncate-to-timestamp time] file.manifest|file.aof\n       \
          corelane -v or --version\n       corelane -h or --help\n\n\
          Examples:\n       corelane --port 7777 --shards 4 --cpus 0-3 --control-cpu 4\n       \
          corelane --port 7777 --replicaof 127.0.0.1 8888\n       \
@@ -359,6 +366,7 @@ mod tests {
             Ok(Invocation::Run(config)) => Ok(*config),
             Ok(Invocation::Print(text)) => Err(text),
             Ok(Invocation::CheckRdb(path)) => Err(format!("checks {}", path.display())),
+            Ok(Invocation::CheckAof(words)) => Err(format!("checks {words:?}")),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -5,8 +5,13 @@
 //! it is in force on every shard.
 
 mod admission;
+mod aof;
+mod ending;
 mod journal;
 mod listeners;
+mod loading;
+pub mod rdb_load;
+mod reload;
 mod saving;
 
 pub use listeners::Listeners;
@@ -50,7 +55,17 @@ pub struct Control {
     /// Changes that wait for the one under way.
     queued: VecDeque<ControlCall>,
     journal: journal::Journal,
+    aof: aof::Aof,
+    ending: ending::Ending,
+    loading: Option<loading::Loading>,
+    /// Nothing has been done yet.
+    starts: bool,
     saver: saving::Saver,
+    /// The file that is being loaded.
+    rdb_load: Option<rdb_load::RdbLoad>,
+    reload: Option<reload::Reload>,
+    /// There is more of it to read at once.
+    rdb_goes_on: bool,
     stopping: bool,
 }
 
@@ -66,12 +81,21 @@ impl Control {
     ) -> Self {
         let mut actions = Vec::new();
         listeners.start(&mut actions);
-        let journal = journal::Journal::open(&config).unwrap_or_else(|error| {
-            tracing::error!("Can't open the append-only file: {error}");
+        let aof = aof::Aof::open(&config).unwrap_or_else(|error| {
+            tracing::error!("Bad append-only directory: {error}");
             std::process::exit(1);
         });
-        Self {
-            journal,
+        let dump = std::path::Path::new(&config.dbfilename);
+        let files = match config.appendonly {
+            true => aof.files_to_load(),
+            false => dump.exists().then(|| dump.to_owned()).into_iter().collect(),
+        };
+        let mut control = Self {
+            loading: None,
+            starts: true,
+            journal: journal::Journal::default(),
+            aof,
+            ending: ending::Ending::default(),
             ports,
             shards,
             process,
@@ -83,8 +107,13 @@ impl Control {
             changing: None,
             queued: VecDeque::new(),
             saver: saving::Saver::default(),
+            rdb_load: None,
+            reload: None,
+            rdb_goes_on: false,
             stopping: false,
-        }
+        };
+        control.start_loading(files);
+        control
     }
 
     fn answer(&mut self, (shard, ticket): (ShardId, Ticket), result: ControlAnswer) {
@@ -123,6 +152,8 @@ impl Control {
             ControlRequest::BackgroundSave { may_wait, must_wait } => {
                 self.on_background_save(asker, may_wait, must_wait);
             }
+            ControlRequest::Reload(options) => self.on_reload(asker, options),
+            ControlRequest::RewriteAof { must_wait } => self.on_rewrite_aof(asker, must_wait),
             ControlRequest::Flushed { waits } => self.on_flushed(asker, waits),
         }
     }
@@ -162,6 +193,7 @@ impl Control {
         if let Some(asker) = self.changing.take().and_then(|change| change.call) {
             self.answer(asker, Ok("OK"));
         }
+        self.aof_settings_changed();
         while self.changing.is_none() {
             let Some(call) = self.queued.pop_front() else { break };
             self.on_call(call);
@@ -186,18 +218,6 @@ impl Control {
     /// The doorbell of this core.
     fn bell(&self) -> &Arc<Doorbell> {
         &self.ports.doorbells[self.shards.len()]
-    }
-
-    fn stop(&mut self) {
-        if self.stopping {
-            return;
-        }
-        self.stopping = true;
-        tracing::info!("Corelane is now ready to exit, bye bye...");
-        for shard in self.shards.iter() {
-            self.ports.to[shard.index()].send(Message::Stop);
-        }
-        self.actions.push(Action::Stop);
     }
 }
 
@@ -245,19 +265,28 @@ impl Service for Control {
                     Message::SettingsDone(_) => self.on_settings_done(),
                     Message::LookedForClosed => self.on_looked(),
                     Message::Effects(parcel) => self.on_effects(parcel),
+                    Message::Recording(_) => self.on_recording(),
+                    Message::LoadingNoted => self.on_loading_noted(),
+                    Message::Fed(fed) => self.on_fed(*fed),
                     Message::Held(number, stamp) => self.on_held(number, stamp),
                     Message::Snapshot(told) => {
                         let (shard, news) = *told;
                         self.on_snapshot_news(shard, news);
                     }
+                    Message::RecordsLoaded(loaded) => {
+                        if let Some(load) = &mut self.rdb_load {
+                            load.on_loaded(*loaded);
+                        }
+                    }
                     _ => unreachable!("meant for a shard"),
                 }
             }
         }
-        if let Err(error) = self.write_effects() {
-            tracing::error!("Can't write the append-only file: {error}");
-            std::process::exit(1);
-        }
+        self.go_on_loading();
+        self.go_on_reloading();
+        self.go_on_with_journal();
+        self.go_on_with_aof(now);
+        self.go_on_ending(now);
         if let Some(signal) = self.signals.received()
             && !self.saver.is_stopping()
         {
@@ -273,10 +302,17 @@ impl Service for Control {
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
         let is_congested = self.ports.is_congested();
-        if self.saver.has_tasks() {
-            return Wait::WithExecutor(if is_congested { Some(now) } else { self.next_look() });
+        let looks = [self.next_look(), self.next_aof_look(), self.next_end_look()];
+        let next = looks.into_iter().flatten().min();
+        if self.saver.has_tasks() || self.aof.has_tasks() {
+            let polls = is_congested || (self.reads_files() || self.reads_again());
+            return Wait::WithExecutor(if polls { Some(now) } else { next });
         }
-        if is_congested { Wait::Poll } else { Wait::Until(self.next_look()) }
+        if is_congested || (self.reads_files() || self.reads_again()) {
+            Wait::Poll
+        } else {
+            Wait::Until(next)
+        }
     }
 
     fn has_incoming(&self) -> bool {

@@ -14,11 +14,12 @@ use super::Control;
 use crate::admin::facts::Status;
 use crate::clock;
 use crate::command::CommandError;
-use crate::journal::{Parcel, Stamp};
 use crate::keyspace::snapshot::Records;
 use crate::memory;
-use crate::persistence::rdb::Compression;
+use crate::persistence::aof::manifest::BaseFormat;
+use crate::persistence::aof::resp_stream::RespStream;
 use crate::persistence::rdb::write_file::Header;
+use crate::persistence::rdb::{Compression, Limits};
 use crate::persistence::snapshot::{FileSink, FileTarget, Sink, SinkEvent, Sizes, SnapshotStream};
 use crate::shard::message::{HoldNumber, Message, SnapshotNews, SnapshotOrder, Ticket};
 use crate::shard_map::ShardId;
@@ -31,6 +32,9 @@ const RETRY_SECONDS: i64 = 5;
 const ABANDONED: &str = "abandoned";
 
 const IN_PROGRESS: CommandError = CommandError::text("ERR Background save already in progress");
+const REWRITE_IN_PROGRESS: CommandError = CommandError::text(
+    "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.",
+);
 const CANNOT_STOP: CommandError = CommandError::text("ERR Errors trying to SHUTDOWN. Check logs.");
 
 /// A client that waits, by its shard and the operation there.
@@ -45,6 +49,10 @@ pub(super) enum Purpose {
     Save(Asker),
     /// FLUSHALL with save points: the file is to be as empty as the keyspace, if that can be had.
     AfterFlush(Option<Asker>),
+    /// The base of append-only files.
+    Rewrite,
+    /// DEBUG RELOAD: all stand still until the file is loaded again.
+    Reload,
     /// The server stops when it is over; if it fails, only if that is forced.
     Shutdown {
         /// Whether to stop even then.
@@ -65,6 +73,14 @@ enum Stage {
     Walked,
 }
 
+/// How records are written.
+enum Form {
+    /// As an RDB file.
+    Rdb(SnapshotStream),
+    /// As commands.
+    Commands(RespStream),
+}
+
 /// A snapshot under way.
 struct Run {
     number: HoldNumber,
@@ -80,7 +96,7 @@ struct Run {
     outcome: Option<Result<(), String>>,
     /// Somebody wants it no more.
     is_abandoned: bool,
-    stream: Option<SnapshotStream>,
+    form: Option<Form>,
     sizes: Vec<Sizes>,
     changes: u64,
     keys: u64,
@@ -150,6 +166,9 @@ impl Control {
     /// BGSAVE [SCHEDULE]
     pub(super) fn on_background_save(&mut self, asker: Asker, may_wait: bool, must_wait: bool) {
         match &self.saver.run {
+            Some(run) if run.purpose == Purpose::Rewrite && !may_wait && !must_wait => {
+                self.answer(asker, Err(REWRITE_IN_PROGRESS));
+            }
             Some(run) if !(run.is_abandoned || may_wait && !run.is_for_clients()) => {
                 self.answer(asker, Err(IN_PROGRESS));
             }
@@ -223,16 +242,35 @@ impl Control {
         }
     }
 
-    fn begin_snapshot(&mut self, purpose: Purpose) {
+    /// Whether a snapshot is under way.
+    pub(super) fn is_saving(&self) -> bool {
+        self.saver.run.is_some()
+    }
+
+    /// Gives the snapshot under way up, if it is for this.
+    pub(super) fn abandon_snapshot_for(&mut self, purpose: Purpose) {
+        if self.saver.run.as_ref().is_some_and(|run| run.purpose == purpose) {
+            self.abandon_snapshot();
+        }
+    }
+
+    /// A number for a time during which all shards stand still.
+    pub(super) fn next_hold(&mut self) -> HoldNumber {
         self.saver.last_number += 1;
-        self.saver.last_try = unix_seconds();
+        HoldNumber(self.saver.last_number)
+    }
+
+    pub(super) fn begin_snapshot(&mut self, purpose: Purpose) {
+        if purpose != Purpose::Rewrite {
+            self.saver.last_try = unix_seconds();
+        }
         self.saver.is_scheduled &= !matches!(purpose, Purpose::Background(_));
-        let number = HoldNumber(self.saver.last_number);
+        let number = self.next_hold();
         let holder = match purpose {
             Purpose::Background(Some(asker)) | Purpose::Save(asker) => asker.0,
             _ => ShardId(0),
         };
-        let target = self.file_target();
+        let target = self.file_target(purpose);
         let sink = Box::new(FileSink::start(target, Arc::clone(self.bell())));
         self.saver.run = Some(Run {
             number,
@@ -244,7 +282,7 @@ impl Control {
             sink,
             outcome: None,
             is_abandoned: false,
-            stream: None,
+            form: None,
             sizes: Vec::new(),
             changes: 0,
             keys: 0,
@@ -254,24 +292,32 @@ impl Control {
         self.tell(holder, Message::HoldAll(number));
     }
 
-    fn file_target(&self) -> FileTarget {
-        FileTarget {
-            directory: std::env::current_dir().unwrap_or_else(|_| ".".into()),
-            temporary: format!("temp-{}.rdb", std::process::id()),
-            name: self.config.dbfilename.clone(),
-            flushes: self.config.rdb_save_incremental_fsync,
-        }
+    fn file_target(&self, purpose: Purpose) -> FileTarget {
+        let (temporary, name, flushes) = match purpose {
+            Purpose::Rewrite => {
+                let (temporary, name) = self.rewrite_names();
+                (temporary, name, self.config.aof_rewrite_incremental_fsync)
+            }
+            _ => {
+                let temporary = format!("temp-{}.rdb", std::process::id());
+                (temporary, self.config.dbfilename.clone(), self.config.rdb_save_incremental_fsync)
+            }
+        };
+        let directory = std::env::current_dir().unwrap_or_else(|_| ".".into());
+        FileTarget { directory, temporary, name, flushes }
     }
 
-    /// All shards stand still.
-    pub(super) fn on_held(&mut self, number: HoldNumber, stamp: Stamp) {
-        // The stamp stands for the moment, and takes its place in the journal without an effect.
-        self.on_effects(Box::new(Parcel { stamp, ..Parcel::default() }));
+    /// All shards stand still, and all that happened before has been handed on.
+    pub(super) fn cut_for_snapshot(&mut self, number: HoldNumber) {
         let count = self.shards.len();
         let Some(run) = self.saver.run.as_mut().filter(|run| run.number == number) else { return };
         run.is_held = true;
         run.stage = Stage::Marking(count);
         run.sizes = vec![Sizes::default(); self.config.databases];
+        let is_rewrite = run.purpose == Purpose::Rewrite;
+        if is_rewrite {
+            self.cut_aof(number);
+        }
         self.order_snapshot(SnapshotOrder::Begin);
     }
 
@@ -303,25 +349,35 @@ impl Control {
 
     fn all_have_begun(&mut self) {
         let (config, process) = (Arc::clone(&self.config), Arc::clone(&self.process));
-        let count = self.shards.len();
+        let (count, format) = (self.shards.len(), self.aof.rewrite_format());
         let Some(run) = &mut self.saver.run else { return };
-        let mut stream = SnapshotStream::new(config.rdbchecksum, &run.sizes);
         let header = Header {
             created: unix_seconds(),
             used_memory: memory::used_bytes() as u64,
             replication: None,
-            aof_base: false,
+            aof_base: run.purpose == Purpose::Rewrite,
         };
         let catalogue = process.scripts.catalogue();
         let libraries = catalogue.libraries().map(|library| library.text.as_slice());
-        let compression = Compression::of_setting(config.rdbcompression);
-        run.sink.write(stream.begin(&header, libraries, compression), None);
-        run.stream = Some(stream);
+        let is_rewrite = run.purpose == Purpose::Rewrite;
+        let (form, first) = if is_rewrite && format == BaseFormat::Resp {
+            let stream = RespStream::new(Limits::new(&config));
+            let seconds = config.aof_timestamp_enabled.then(unix_seconds);
+            let first = stream.begin(seconds, libraries);
+            (Form::Commands(stream), first)
+        } else {
+            let mut stream = SnapshotStream::new(config.rdbchecksum, &run.sizes);
+            let compression = Compression::of_setting(config.rdbcompression);
+            let first = stream.begin(&header, libraries, compression);
+            (Form::Rdb(stream), first)
+        };
+        run.sink.write(first, None);
+        run.form = Some(form);
         run.stage = Stage::Walking(count);
         for (shard, records) in std::mem::take(&mut run.early) {
             run.put(shard, records);
         }
-        if !matches!(run.purpose, Purpose::Shutdown { .. }) {
+        if !matches!(run.purpose, Purpose::Shutdown { .. } | Purpose::Reload) {
             run.is_held = false;
             let (holder, number) = (run.holder, run.number);
             self.tell(holder, Message::ReleaseAll(number));
@@ -334,7 +390,9 @@ impl Control {
         if self.saver.run.as_ref().is_some_and(|run| run.is_abandoned) {
             self.order_snapshot(SnapshotOrder::Abandon);
         }
-        tracing::info!("Background saving started");
+        if self.saver.run.as_ref().is_some_and(|run| run.purpose != Purpose::Rewrite) {
+            tracing::info!("Background saving started");
+        }
         self.tell_facts();
     }
 
@@ -343,11 +401,13 @@ impl Control {
         let Some(run) = &mut self.saver.run else { return };
         if run.stage == Stage::Walking(run.ended) {
             run.stage = Stage::Walked;
-            if let Some(stream) = run.stream.take()
+            if let Some(form) = run.form.take()
                 && !run.is_abandoned
                 && run.outcome.is_none()
             {
-                run.sink.write(stream.end(), None);
+                if let Form::Rdb(stream) = form {
+                    run.sink.write(stream.end(), None);
+                }
                 run.sink.finish();
             }
         }
@@ -394,7 +454,8 @@ impl Control {
     fn end_snapshot_if_over(&mut self) {
         let is_over = |run: &mut Run| run.stage == Stage::Walked && run.outcome.is_some();
         let Some(run) = self.saver.run.take_if(is_over) else { return };
-        if run.is_held {
+        let is_reload = run.purpose == Purpose::Reload;
+        if run.is_held && !is_reload {
             self.tell(run.holder, Message::ReleaseAll(run.number));
         }
         let result = run.outcome.clone().unwrap_or_else(|| Err(ABANDONED.to_owned()));
@@ -410,6 +471,8 @@ impl Control {
                 let answer = result.map(|()| "OK").map_err(|_| CommandError::text("ERR"));
                 self.answer(asker, answer);
             }
+            Purpose::Rewrite => {}
+            Purpose::Reload => self.saved_for_reload(&result, (run.number, run.holder)),
             Purpose::AfterFlush(asker) => {
                 asker.into_iter().for_each(|asker| self.answer(asker, Ok("OK")));
             }
@@ -426,6 +489,9 @@ impl Control {
     }
 
     fn note_outcome(&mut self, run: &Run, result: &Result<(), String>) {
+        if run.purpose == Purpose::Rewrite {
+            return self.base_is_over(result);
+        }
         let seconds = run.began.elapsed().as_secs();
         let mut facts = self.process.persistence();
         let was_good = facts.bgsave_status;
@@ -489,7 +555,7 @@ impl Control {
 
     fn tell_facts(&self) {
         let mut facts = self.process.persistence();
-        let run = self.saver.run.as_ref();
+        let run = self.saver.run.as_ref().filter(|run| run.purpose != Purpose::Rewrite);
         facts.bgsave_seconds = run.map(|run| run.began.elapsed().as_secs());
         facts.save_keys_processed = run.map_or(0, |run| run.keys);
         facts.save_keys_total = run.map_or(0, |run| run.sizes.iter().map(|sizes| sizes.keys).sum());
@@ -503,8 +569,8 @@ impl Control {
 
     /// What a snapshot leaves behind that the server does not wait for.
     fn remove_unfinished(&self) {
-        if self.saver.run.is_some() {
-            let target = self.file_target();
+        if let Some(run) = &self.saver.run {
+            let target = self.file_target(run.purpose);
             // It may not have been created yet.
             _ = std::fs::remove_file(target.directory.join(target.temporary));
         }
@@ -519,12 +585,24 @@ impl Run {
 
     fn put(&mut self, shard: ShardId, records: Records) {
         self.keys += records.keys;
-        if let Some(stream) = &mut self.stream {
-            let before = stream.put(&records);
-            if !before.is_empty() {
-                self.sink.write(before, None);
+        let bytes = match &mut self.form {
+            Some(Form::Rdb(stream)) => {
+                let before = stream.put(&records);
+                if !before.is_empty() {
+                    self.sink.write(before, None);
+                }
+                records.bytes
             }
-        }
-        self.sink.write(records.bytes, Some(shard));
+            Some(Form::Commands(stream)) => match stream.put(records) {
+                Ok(commands) => commands,
+                Err(error) => {
+                    debug_assert!(false, "records that a shard has made are good: {error}");
+                    self.sink.abandon();
+                    Vec::new()
+                }
+            },
+            None => records.bytes,
+        };
+        self.sink.write(bytes, Some(shard));
     }
 }

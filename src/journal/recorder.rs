@@ -160,6 +160,9 @@ impl Recorder {
 
     /// A command is over that was run with these words, and that has changed something if `changed`.
     pub fn end_command(&mut self, db: usize, words: &[&[u8]], changed: bool) {
+        if !self.is_on {
+            return;
+        }
         let is_told = std::mem::take(&mut self.is_told);
         let is_forced = std::mem::take(&mut self.is_forced);
         if (changed || is_forced) && !is_told && self.audience.has_file() {
@@ -379,8 +382,13 @@ mod tests {
         recorder.instead(0, &[b"SET", b"k", b"v"]);
         recorder.beside(0, &[b"DEL", b"k"]);
         recorder.nothing();
+        recorder.anyway();
+        recorder.end_command(0, &[b"INCR", b"k"], true);
         assert!(!recorder.has_parcel());
+        recorder.nothing();
+        recorder.anyway();
         recorder.set_on(true);
+        recorder.end_command(0, &[b"GET", b"k"], false);
         recorder.end_command(0, &[b"INCR", b"k"], true);
         assert_eq!(words(&recorder.take_parcel(Stamp(1)).bytes), "INCR k");
     }

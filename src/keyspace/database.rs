@@ -74,6 +74,8 @@ pub struct Database {
     pub(super) access: AccessClock,
     /// Unix time, ms; the same for a whole turn.
     pub(super) now_ms: i64,
+    /// Nothing expires: what is loaded, or comes from a master, decides what there is.
+    pub(super) keeps_expired: bool,
     stats: DatabaseStats,
     /// What handlers do not see.
     pub(super) notes: Notes,
@@ -93,6 +95,7 @@ impl Database {
             wheel: ExpiryWheel::new(now_ms),
             access,
             now_ms,
+            keeps_expired: false,
             stats: DatabaseStats::default(),
             notes: Notes::default(),
             garbage: Garbage::default(),
@@ -142,12 +145,12 @@ impl Database {
         self.slots.get(slot.index())
     }
 
-    fn find(&self, key: &Key<'_>) -> Option<&Entry> {
+    pub(super) fn find(&self, key: &Key<'_>) -> Option<&Entry> {
         self.table(key.slot)?.find(key)
     }
 
     fn is_expired(&self, entry: &Entry) -> bool {
-        entry.expiry().is_some_and(|at| at <= self.now_ms)
+        entry.expiry().is_some_and(|at| at <= self.now_ms) && !self.keeps_expired
     }
 
     /// The live entry of `key`: no statistics, no change of the access clock. For looking at several
@@ -325,7 +328,7 @@ impl Database {
         self.insert_entry(key, entry);
     }
 
-    fn insert_entry(&mut self, key: &Key<'_>, entry: Entry) {
+    pub(super) fn insert_entry(&mut self, key: &Key<'_>, entry: Entry) {
         if let Some(at) = entry.expiry() {
             self.expiring += 1;
             self.wheel.arm(key.slot, key.hash, at);
@@ -461,7 +464,7 @@ impl Database {
         self.insert_entry(&key, entry);
     }
 
-    fn remove_entry(&mut self, key: &Key<'_>) -> Option<Entry> {
+    pub(super) fn remove_entry(&mut self, key: &Key<'_>) -> Option<Entry> {
         let entry = self.slots.get_mut(key.slot.index())?.remove(key)?;
         self.note_removed(key.slot, &entry);
         Some(entry)

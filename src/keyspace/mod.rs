@@ -16,6 +16,7 @@ pub mod expiry;
 mod garbage;
 pub mod key;
 mod lines;
+mod load;
 mod notes;
 pub mod slot_index;
 pub mod slot_table;
@@ -27,6 +28,7 @@ pub use budget::Budget;
 pub use database::{Database, DatabaseStats, NewExpiry, ScanCursor, Soonest, WrongType};
 pub use entry::{Entry, Kind};
 pub use key::{DbKey, Key};
+pub use load::Loaded;
 pub use notes::{Note, NotesWanted};
 pub use value::{Collection, StrRef, TypeName, Value, ValueMut, ValueRef};
 
@@ -112,6 +114,19 @@ impl Keyspace {
         }
     }
 
+    /// Whether keys stay although their time has come: while what is loaded, or comes from a master, decides
+    /// what there is.
+    pub fn keep_expired(&mut self, keep: bool) {
+        for database in &mut self.databases {
+            database.keeps_expired = keep;
+        }
+    }
+
+    /// Whether they do.
+    pub fn keeps_expired(&self) -> bool {
+        self.databases.first().is_some_and(|database| database.keeps_expired)
+    }
+
     /// How accesses are noted, from `maxmemory-policy`, `lfu-log-factor` and `lfu-decay-time`.
     pub fn set_access_policy(&mut self, lfu: bool, log_factor: u32, decay_minutes: u32) {
         for database in &mut self.databases {
@@ -157,7 +172,7 @@ impl Keyspace {
 
     /// Removes keys whose time has come; true if more are due.
     pub fn expire_slice(&mut self, budget: &mut Budget) -> bool {
-        if !self.switches.active_expiry {
+        if !self.switches.active_expiry || self.keeps_expired() {
             return false;
         }
         self.each_in_use(|database| database.expire_slice(budget))

@@ -519,11 +519,10 @@ impl<K: Copy + Ord> Master<K> {
 
     /// Time passes; to be called a few times a second.
     pub fn tick(&mut self, now_ms: i64, is_replica: bool) {
-        if !is_replica && !self.replicas.is_empty() {
-            if now_ms - self.pinged_ms >= self.settings.ping_period_ms {
-                self.pinged_ms = now_ms;
-                self.append(b"*1\r\n$4\r\nping\r\n");
-            }
+        let is_ping_due = now_ms - self.pinged_ms >= self.settings.ping_period_ms;
+        if !is_replica && !self.replicas.is_empty() && is_ping_due {
+            self.pinged_ms = now_ms;
+            self.append(b"*1\r\n$4\r\nping\r\n");
         }
         let is_second = now_ms - self.ticked_ms >= 1000;
         if is_second {

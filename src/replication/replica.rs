@@ -295,12 +295,11 @@ impl Link {
                 self.doings.push(Doing::Connect);
             }
             Stage::Resting(_) => {}
-            Stage::Loading => {
-                if now_ms - self.acked_ms >= ACK_MS {
-                    self.acked_ms = now_ms;
-                    self.doings.push(Doing::Write(b"\n".to_vec()));
-                }
+            Stage::Loading if now_ms - self.acked_ms >= ACK_MS => {
+                self.acked_ms = now_ms;
+                self.doings.push(Doing::Write(b"\n".to_vec()));
             }
+            Stage::Loading => {}
             _ if now_ms - self.heard_ms > self.introduction.timeout_ms => self.give_up(now_ms),
             Stage::Online if now_ms - self.acked_ms >= ACK_MS => {
                 self.acked_ms = now_ms;

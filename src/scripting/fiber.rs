@@ -99,7 +99,7 @@ pub struct Program {
     /// The script.
     pub function: Compiled,
     /// What errors call it.
-    pub name: String,
+    pub name: Rc<str>,
     /// Its keys.
     pub keys: Vec<Vec<u8>>,
     /// Its other arguments.

@@ -1,32 +1,38 @@
 //! What a shard does between turns: removing keys whose time has come, freeing what was deleted,
 //! closing clients that are idle for too long. All in slices.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::Shard;
 use crate::config::values::BufferLimits;
 use crate::keyspace::Budget;
+use crate::reactor::ConnId;
 
 /// How long one slice of freeing, and one of expiring, may take: with both and the steps that cannot be cut,
 /// a turn without commands stays well below a millisecond.
 const SLICE_TIME: Duration = Duration::from_micros(200);
 /// How often idle clients are looked for.
 const CLIENTS_PERIOD: Duration = Duration::from_secs(1);
+/// How long a client that will say no more may take to read its replies. (Redis drops them at once.)
+const LEAVING_TIME: Duration = Duration::from_secs(5);
 /// When what is due.
 #[derive(Default)]
 pub(super) struct Background {
     clients_checked: Option<Instant>,
+    /// Clients that will say no more, and until when they may read.
+    leaving: VecDeque<(Instant, ConnId)>,
 }
 
 impl Shard {
     /// One slice of everything; true if more is to be done at once.
     pub(super) fn background_slice(&mut self) -> bool {
-        let mut more = self.save_slice();
+        let mut more = self.save_slice() | self.load_slice();
         if !self.engine.keyspace.has_slices() {
             return more | self.engine.eviction.goes_on();
         }
         more |= self.engine.keyspace.free_slice(&mut Budget::new(SLICE_TIME));
-        if self.engine.keyspace.switches.active_expiry {
+        if self.expires() {
             more |= self.engine.keyspace.expire_slice(&mut Budget::new(SLICE_TIME));
         }
         more | self.engine.eviction.goes_on()
@@ -34,15 +40,10 @@ impl Shard {
 
     /// When the shard has to wake up though nobody calls.
     pub(super) fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
-        let expiry = self
-            .engine
-            .keyspace
-            .next_expiry_ms()
-            .filter(|_| self.engine.keyspace.switches.active_expiry)
-            .map(|at| {
-                let ms = (at - self.engine.keyspace.now_ms()).clamp(1, 3_600_000);
-                now + Duration::from_millis(ms as u64)
-            });
+        let expiry = self.engine.keyspace.next_expiry_ms().filter(|_| self.expires()).map(|at| {
+            let ms = (at - self.engine.keyspace.now_ms()).clamp(1, 3_600_000);
+            now + Duration::from_millis(ms as u64)
+        });
         let clients = (self.watches_clients() && !self.sessions.is_empty()).then(|| {
             self.background.clients_checked.map_or(now, |checked| checked + CLIENTS_PERIOD)
         });
@@ -51,7 +52,40 @@ impl Shard {
             now + Duration::from_millis(ms as u64)
         });
         let slow_readers = self.slow_readers.deadline();
-        expiry.into_iter().chain(clients).chain(waiting).chain(slow_readers).min()
+        let leaving = self.background.leaving.front().map(|(until, _)| *until);
+        let clients = clients.into_iter().chain(leaving).chain(slow_readers);
+        expiry.into_iter().chain(waiting).chain(clients).min()
+    }
+
+    /// `conn` will say no more: if it does not read its replies in time, it is closed without.
+    pub(super) fn note_leaving(&mut self, conn: ConnId) {
+        self.forget_left();
+        self.background.leaving.push_back((Instant::now() + LEAVING_TIME, conn));
+    }
+
+    fn forget_left(&mut self) {
+        while let Some((_, conn)) = self.background.leaving.front()
+            && self.sessions.get(*conn).is_none()
+        {
+            self.background.leaving.pop_front();
+        }
+    }
+
+    /// Closes those whose time to read is over.
+    pub(super) fn close_leaving(&mut self, now: Instant) {
+        while let Some((until, conn)) = self.background.leaving.front().copied()
+            && until <= now
+        {
+            self.background.leaving.pop_front();
+            if self.sessions.get(conn).is_some() {
+                tracing::debug!(?conn, "closing client: it sends no more and does not read");
+                self.cut(conn);
+            }
+        }
+    }
+
+    fn expires(&self) -> bool {
+        self.engine.keyspace.switches.active_expiry && !self.engine.keyspace.keeps_expired()
     }
 
     fn watches_clients(&self) -> bool {

@@ -8,6 +8,10 @@
 //! under the same number, runs it, and is out of all queues; or gives the key back, and the owner goes on
 //! with the next in the queue.
 //!
+//! One transaction may make several of those keys ready, on several shards, and Redis serves from that which was
+//! first. So an offer tells what was changed before it, and the client's shard asks for that, too
+//! ([`Shard::ask_for_earlier`]). Owners find out when they lend whether anybody waits; nobody else pays for it.
+//!
 //! So that nothing is lost between an attempt and the waiting, the attempt holds all keys, and it is the
 //! conclusion of its transaction that puts the client into the queues.
 
@@ -50,8 +54,10 @@ pub(super) enum Waiter {
 /// A client that waits and was offered keys.
 pub(super) struct Offer {
     blocked: Blocked,
-    /// The keys, in the order in which they were offered.
+    /// The keys, in the order in which they became ready, as far as one transaction did that.
     pub(super) offered: Vec<DbKey>,
+    /// Shards that were asked to offer a key, and have not yet.
+    pub(super) asked: Vec<ShardId>,
 }
 
 impl Blocked {
@@ -270,13 +276,11 @@ impl Shard {
     /// Offers `key` to a client that is answered by `coordinator`.
     fn offer(&mut self, number: TxId, coordinator: ShardId, key: DbKey) {
         let lock = KeyLock { hash: Key::new(&key.1).hash };
-        let schedule = Schedule {
-            tx: number,
-            coordinator,
-            keys: Some(vec![key.clone()]),
-            watcher: None,
-            offered: Some(key),
-        };
+        let me = self.id();
+        let at = self.order.iter().position(|changed| *changed == key).unwrap_or_default();
+        let elsewhere = self.order[..at].iter().filter(|changed| self.owner_of(changed) != me);
+        let earlier = elsewhere.cloned().collect();
+        let schedule = offer_of(number, coordinator, key, earlier);
         self.enter_line(number, Some(vec![lock]), Waiting::Scheduled(Box::new(schedule)));
     }
 
@@ -310,16 +314,17 @@ impl Shard {
     // ---- as the shard that answers a client with keys on several shards ----
 
     /// A key that a client waits for may serve it now.
-    pub(super) fn on_offer(&mut self, number: TxId, granted: Granted, key: DbKey) {
+    pub(super) fn on_offer(
+        &mut self,
+        number: TxId,
+        granted: Granted,
+        key: DbKey,
+        earlier: &[DbKey],
+    ) {
         let shard = granted.shard;
         if let Some(transaction) = self.transactions.get_mut(&number) {
-            let Work::Serve(offer) = &mut transaction.work else {
-                unreachable!("only who waits is offered something")
-            };
-            offer.offered.push(key.clone());
-            transaction.granted.push(granted);
-            transaction.participants.push((shard, Some(vec![key])));
-            return;
+            transaction.take_offer(granted, key);
+            return self.run_if_complete(number);
         }
         let Some(blocked) = self.blocked.remove(&number) else {
             if shard == self.id() {
@@ -331,13 +336,53 @@ impl Shard {
         for key in self.further_keys(&blocked.command) {
             self.add_participant(&mut further, key);
         }
-        let offered = Offer { blocked, offered: vec![key.clone()] };
-        let mut transaction = Transaction::new(Work::Serve(Box::new(offered)), further.clone());
+        let mut first: Vec<DbKey> = Vec::new();
+        for key in self.awaited_by(&blocked, earlier) {
+            let owner = self.owner_of(&key);
+            let is_coming = owner == self.id() && self.engine.locks.knows(number);
+            if !is_coming && first.iter().all(|known| self.owner_of(known) != owner) {
+                first.push(key);
+            }
+        }
+        let asked = first.iter().map(|key| self.owner_of(key)).collect();
+        let offered = first.iter().chain([&key]).cloned().collect();
+        let offer = Offer { blocked, offered, asked };
+        let mut transaction = Transaction::new(Work::Serve(Box::new(offer)), further.clone());
+        transaction.missing += first.len();
+        for key in &first {
+            transaction.participants.push((self.owner_of(key), Some(vec![key.clone()])));
+        }
         transaction.participants.push((shard, Some(vec![key])));
         transaction.granted.push(granted);
         self.transactions.insert(number, transaction);
         self.ask_participants(number, further, None);
+        self.ask_for_earlier(number, first);
         self.run_if_complete(number);
+    }
+
+    /// Those of `keys` that a client waits for.
+    fn awaited_by(&self, blocked: &Blocked, keys: &[DbKey]) -> Vec<DbKey> {
+        let command = &blocked.command;
+        let mut awaited = Vec::new();
+        for key in keys.iter().filter(|key| key.0 == command.db) {
+            awaited.extend(awaited_of(command.id, &command.args, std::slice::from_ref(key)));
+        }
+        awaited
+    }
+
+    /// Has the owners of these keys, one of each shard, offer them to a client that was offered one that was ready
+    /// later.
+    fn ask_for_earlier(&mut self, number: TxId, keys: Vec<DbKey>) {
+        let me = self.id();
+        for key in keys {
+            let owner = self.owner_of(&key);
+            if owner != me {
+                let schedule = offer_of(number, me, key, Vec::new());
+                self.send(owner.index(), Message::Schedule(Box::new(schedule)));
+            } else {
+                self.offer(number, me, key);
+            }
+        }
     }
 
     /// All that a client needs to be served from the keys that it was offered is here.
@@ -348,7 +393,7 @@ impl Shard {
         participants: Vec<(ShardId, Wanted)>,
         cancelled: Option<Unblock>,
     ) {
-        let Offer { blocked, offered } = offer;
+        let Offer { blocked, offered, .. } = offer;
         let is_gone = self.sessions.get(blocked.origin.conn).is_none();
         let cancelled = cancelled.or(is_gone.then_some(Unblock::Gone));
         self.set_borrowing(true);
@@ -483,6 +528,18 @@ impl Shard {
         } else {
             self.send(shard.index(), Message::Unblock(number, why));
         }
+    }
+}
+
+/// Puts `key` in line for a client that waits for it and is answered by `coordinator`.
+fn offer_of(number: TxId, coordinator: ShardId, key: DbKey, earlier: Vec<DbKey>) -> Schedule {
+    Schedule {
+        tx: number,
+        coordinator,
+        keys: Some(vec![key.clone()]),
+        watcher: None,
+        offered: Some(key),
+        earlier,
     }
 }
 

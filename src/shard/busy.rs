@@ -6,6 +6,7 @@
 //! half of what it does.
 
 use super::Shard;
+use super::batch::Batch;
 use super::job::Job;
 use super::message::{JobRequest, Message, PartDone, PartRequest, PartWork};
 use super::multi::exec_aborted;
@@ -110,12 +111,7 @@ impl Shard {
                 return Some(message);
             }
             Message::Commands(mut batch) => {
-                let error = self.busy_reply();
-                for item in &mut batch.items {
-                    self.engine.rejected(Some(item.id), &error);
-                    Reply::new(&mut batch.replies, item.resp3).error(&error);
-                    item.reply_end = Some(batch.replies.len() as u32);
-                }
+                self.refuse_batch(&mut batch);
                 let home = batch.home.expect("a batch on its way knows its home");
                 self.send(home.index(), Message::Replies(batch));
             }
@@ -124,6 +120,19 @@ impl Shard {
             other => self.scripts.deferred.push_back(other),
         }
         None
+    }
+
+    fn refuse_batch(&mut self, batch: &mut Batch) {
+        if !self.takes_batch(batch) {
+            return;
+        }
+        let error = self.busy_reply();
+        for item in &mut batch.items {
+            self.engine.rejected(Some(item.id), &error);
+            Reply::new(&mut batch.replies, item.resp3).error(&error);
+            item.reply_end = Some(batch.replies.len() as u32);
+        }
+        batch.handled = batch.items.len();
     }
 
     fn take_part_while_busy(&mut self, request: Box<PartRequest>) -> Option<Message> {
@@ -233,7 +242,7 @@ impl Shard {
         let running = self.scripts.running.as_ref().filter(|_| self.scripts.is_busy);
         let busy = running.map(|run| BusyScript {
             engine: run.engine,
-            name: run.name.clone(),
+            name: run.name.to_string(),
             command: run.command.args.clone(),
             milliseconds: run.began.elapsed().as_millis() as u64,
         });

@@ -84,6 +84,7 @@ impl Shard {
             C::Shutdown => Shard::shutdown,
             C::Save => Shard::save,
             C::BackgroundSave => Shard::background_save,
+            C::RewriteAof => Shard::rewrite_aof,
             C::ScriptKill => Shard::script_kill,
             C::FunctionKill => Shard::function_kill,
             C::FunctionStats => Shard::function_stats,

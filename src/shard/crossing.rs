@@ -252,9 +252,7 @@ impl Shard {
     /// Runs the commands of a batch, as far as it should, and leaves their replies in it.
     pub(super) fn run_batch(&mut self, batch: &mut Batch) {
         let home = batch.home.expect("a batch on its way knows its home");
-        let has_stopped = &mut self.crossings[home.index()].has_stopped;
-        *has_stopped &= !batch.resumes;
-        if *has_stopped {
+        if !self.takes_batch(batch) {
             return;
         }
         let mut args = recycle_args(std::mem::take(&mut self.scratch.args));
@@ -296,6 +294,15 @@ impl Shard {
         batch.items = items;
         batch.replies = replies;
         batch.slow = slow;
+    }
+
+    /// Whether the commands of a batch may be handled: not if those before it went back.
+    #[inline]
+    pub(super) fn takes_batch(&mut self, batch: &Batch) -> bool {
+        let home = batch.home.expect("a batch on its way knows its home");
+        let has_stopped = &mut self.crossings[home.index()].has_stopped;
+        *has_stopped &= !batch.resumes;
+        !*has_stopped
     }
 
     #[inline]

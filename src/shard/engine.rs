@@ -37,7 +37,7 @@ pub struct SlowCommand {
 /// The clock is read once for so many brief commands, see [`Engine::run`].
 const BRIEF_RUN_MAX: u64 = 16;
 /// A command with more arguments or more bytes of arguments or reply than this may take its time.
-const BRIEF_ARGS_MAX: usize = 4;
+const BRIEF_ARGS_MAX: usize = 8;
 const BRIEF_BYTES_MAX: usize = 4096;
 /// With thresholds below this, somebody wants to know the time of each command.
 const SHARED_TIME_THRESHOLD_MIN: u64 = 1_000_000;
@@ -175,7 +175,8 @@ impl Engine {
         };
         self.takes_notes = wanted.any();
         self.keyspace.set_notes_wanted(wanted);
-        self.eviction.set_limit(config.maxmemory as usize);
+        let limit = if self.refusals.is_loading() { 0 } else { config.maxmemory as usize };
+        self.eviction.set_limit(limit);
         self.keyspace.set_access_policy(
             config.maxmemory_policy.is_lfu(),
             config.lfu_log_factor,

@@ -308,7 +308,9 @@ impl Shard {
         {
             return next;
         }
+        let is_fed = self.sessions.get(conn).is_some_and(|session| session.fed.is_some());
         if self.engine.refusals.any()
+            && !is_fed
             && let Some(next) = self.refused_for_files(conn, id)
         {
             return next;
@@ -597,6 +599,12 @@ impl Shard {
     fn run_in_parts(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
         if let Err(error) = self.is_debug_allowed(conn, id) {
             return self.refuse(conn, Some(id), &error);
+        }
+        let is_reload = words.len() > 1
+            && words[0].eq_ignore_ascii_case(b"debug")
+            && words[1].eq_ignore_ascii_case(b"reload");
+        if is_reload {
+            return self.when_drained(conn, |shard| shard.reload(conn, words));
         }
         self.when_drained(conn, |shard| shard.start_parts(conn, id, words))
     }

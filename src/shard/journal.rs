@@ -87,13 +87,26 @@ impl Shard {
             }
             session.gate = None;
             if session.hold == Hold::Disk {
-                session.hold = Hold::None;
-                self.resumable.push_back(*conn);
+                self.ungated.push(*conn);
             }
             self.actions.push(Action::Send(*conn));
             false
         });
         debug_assert!(self.gated.is_empty(), "nobody is held meanwhile");
         self.gated = gated;
+    }
+
+    /// At the end of a turn: connections whose replies leave with it run on in the next. What they ran in this
+    /// one would be answered together with what is on the disk.
+    pub(super) fn resume_ungated(&mut self) {
+        for conn in self.ungated.drain(..) {
+            if let Some(session) = self.sessions.get_mut(conn)
+                && session.hold == Hold::Disk
+                && session.gate.is_none()
+            {
+                session.hold = Hold::None;
+                self.resumable.push_back(conn);
+            }
+        }
     }
 }

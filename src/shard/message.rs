@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::job::Job;
+use super::loading::{LoadBatch, RecordsLoaded};
 use crate::command::{CommandError, CommandId, CommandResult, Part};
 use crate::config::Config;
 use crate::journal::{Parcel, Stamp};
@@ -71,8 +72,10 @@ pub struct Schedule {
     pub keys: Wanted,
     /// Whose watches have to hold: their keys are held as well.
     pub watcher: Option<Watcher>,
-    /// It was not asked for: a client waits for this key, and may be served from it now.
+    /// A client waits for this key, and may be served from it now; its shard need not have asked for it.
     pub offered: Option<DbKey>,
+    /// Keys of other shards that the same transaction changed before the offered one.
+    pub earlier: Vec<DbKey>,
 }
 
 /// An entry on loan, and its database.
@@ -90,6 +93,10 @@ pub struct Grant {
     pub is_broken: bool,
     /// See [`Schedule::offered`].
     pub offered: Option<DbKey>,
+    /// See [`Schedule::earlier`].
+    pub earlier: Vec<DbKey>,
+    /// Somebody waits for one of the keys.
+    pub is_awaited: bool,
 }
 
 /// How a transaction leaves a shard.
@@ -114,6 +121,8 @@ pub struct Conclusion {
     pub entries: Vec<Loan>,
     /// Keys that were changed.
     pub changed: Vec<DbKey>,
+    /// All that were changed, on whatever shards, in order; empty if nobody waits for some.
+    pub order: Vec<DbKey>,
     /// How it goes on.
     pub ending: Ending,
 }
@@ -239,11 +248,29 @@ pub enum ControlRequest {
         /// It must not begin now: a block is at work.
         must_wait: bool,
     },
+    /// DEBUG RELOAD.
+    Reload(ReloadOptions),
+    /// BGREWRITEAOF.
+    RewriteAof {
+        /// It must not begin now: a block is at work.
+        must_wait: bool,
+    },
     /// FLUSHALL has emptied all databases: whatever is being saved is of the past.
     Flushed {
         /// Answer when the empty data set is saved, if it is to be; not in a block, which holds all shards.
         waits: bool,
     },
+}
+
+/// What DEBUG RELOAD does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReloadOptions {
+    /// The data is saved before (not with NOSAVE).
+    pub saves: bool,
+    /// It is dropped before the file is loaded (not with NOFLUSH).
+    pub flushes: bool,
+    /// Keys that are there are replaced (MERGE).
+    pub merges: bool,
 }
 
 /// What the control core answers: a status, or an error.
@@ -351,8 +378,20 @@ pub enum Message {
     SnapshotOrder(SnapshotOrder),
     /// Shard to control core: see [`SnapshotNews`].
     Snapshot(Box<(ShardId, SnapshotNews)>),
+    /// Control core to shard: data is being loaded, or not any more. Answered by [`Message::LoadingNoted`].
+    Loading(bool),
+    /// Shard to control core: it is noted.
+    LoadingNoted,
+    /// Control core to shard: why append-only files cannot be written, if they cannot.
+    AofStatus(Option<Arc<str>>),
     /// Control core to shard: whether the last snapshot was good.
     SaveStatus(bool),
+    /// Control core to shard: drop all keys, and record nothing of it.
+    Clear,
+    /// Control core to shard: load these records of a file. Answered by [`Message::RecordsLoaded`].
+    LoadRecords(Box<LoadBatch>),
+    /// Shard to control core: what became of them.
+    RecordsLoaded(Box<RecordsLoaded>),
     /// Control core to shard: end.
     Stop,
 }

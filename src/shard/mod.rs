@@ -26,6 +26,7 @@ mod input;
 mod inspect;
 pub mod job;
 mod journal;
+pub mod loading;
 pub mod message;
 mod multi;
 mod output;
@@ -44,10 +45,11 @@ mod transactions;
 mod undo;
 mod whole;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 pub use journal::EFFECT_BYTES_MAX;
+pub use scripts::library_of;
 
 use batch::Batch;
 use engine::Engine;
@@ -95,6 +97,8 @@ pub struct Shard {
     slowed: Vec<ConnId>,
     /// Connections whose replies wait for the disk.
     gated: Vec<ConnId>,
+    /// Connections whose replies need not wait any more, and that may run on.
+    ungated: Vec<ConnId>,
     /// Replies wait for the disk (`appendfsync always`).
     awaits_disk: bool,
     /// All effects up to this stamp are on the disk.
@@ -128,6 +132,10 @@ pub struct Shard {
     granted: VecDeque<TxId>,
     /// Somebody is at work on `granted`.
     granting: bool,
+    /// Transactions of this shard's for whose keys somebody waits on another shard.
+    waited_for: HashSet<TxId>,
+    /// What the transaction changed, on all shards, of which this shard does now what follows; in order.
+    order: Vec<DbKey>,
     /// The subscriptions of the sessions that live here.
     registry: Registry,
     /// Who is told when all shards have noted a change of subscriptions.
@@ -144,6 +152,8 @@ pub struct Shard {
     room: room::RoomSearch,
     /// Its part of a snapshot.
     saving: saving::Saving,
+    /// Its part of a file that is loaded.
+    loading: loading::Loading,
     slow_readers: output::SlowReaders,
     /// The time was taken for this turn.
     turn_open: bool,
@@ -175,6 +185,7 @@ impl Shard {
             touched: Vec::new(),
             slowed: Vec::new(),
             gated: Vec::new(),
+            ungated: Vec::new(),
             awaits_disk: false,
             durable: Stamp::default(),
             resumable: VecDeque::new(),
@@ -192,6 +203,8 @@ impl Shard {
             lent: HashMap::default(),
             granted: VecDeque::new(),
             granting: false,
+            waited_for: HashSet::new(),
+            order: Vec::new(),
             registry: Registry::default(),
             awaited: HashMap::default(),
             incoming: VecDeque::new(),
@@ -202,6 +215,7 @@ impl Shard {
             background: background::Background::default(),
             room: room::RoomSearch::default(),
             saving: saving::Saving::default(),
+            loading: loading::Loading::default(),
             slow_readers: output::SlowReaders::default(),
             turn_open: false,
             looking_for_closed: 0,

@@ -25,6 +25,7 @@ const CANNOT_SAVE: CommandError = CommandError::text(
 pub struct Refusals {
     is_loading: bool,
     has_failed_to_save: bool,
+    aof_error: Option<CommandError>,
     writes: Option<CommandError>,
     any: bool,
 }
@@ -34,6 +35,11 @@ impl Refusals {
     #[inline]
     pub fn any(&self) -> bool {
         self.any
+    }
+
+    /// Whether the server loads its data.
+    pub fn is_loading(&self) -> bool {
+        self.is_loading
     }
 
     /// Why writes are refused, if they are.
@@ -58,9 +64,19 @@ impl Engine {
         self.settle_refusals();
     }
 
+    /// Append-only files can be written, or not, and why.
+    pub fn set_aof_status(&mut self, error: Option<std::sync::Arc<str>>) {
+        let text = |error| format!("MISCONF Errors writing to the AOF file: {error}");
+        self.refusals.aof_error = error.map(|error| CommandError::owned(text(error)));
+        self.settle_refusals();
+    }
+
     /// The server loads its data, or has done so.
     pub fn set_loading(&mut self, is_loading: bool) {
         self.refusals.is_loading = is_loading;
+        // What is loaded decides what there is: nothing expires, and nothing is evicted.
+        self.keyspace.keep_expired(is_loading);
+        self.settings_changed();
         self.settle_refusals();
     }
 
@@ -68,7 +84,8 @@ impl Engine {
     pub fn settle_refusals(&mut self) {
         let matters = self.config.stop_writes_on_bgsave_error && !self.config.save.is_empty();
         let refusals = &mut self.refusals;
-        refusals.writes = (matters && refusals.has_failed_to_save).then_some(CANNOT_SAVE);
+        let cannot_save = (matters && refusals.has_failed_to_save).then_some(CANNOT_SAVE);
+        refusals.writes = cannot_save.or_else(|| refusals.aof_error.clone());
         refusals.any = refusals.is_loading || refusals.writes.is_some();
     }
 }

@@ -12,6 +12,7 @@
 //! shard looks at its sockets before it lets the script go on ([`super::busy`]).
 
 use std::collections::HashSet;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Shard;
@@ -55,7 +56,7 @@ pub(super) struct Running {
     fiber: Fiber,
     /// The command that runs it.
     pub(super) command: OwnedCommand,
-    pub(super) name: String,
+    pub(super) name: Rc<str>,
     pub(super) engine: Engine,
     /// The connection, if it lives here.
     client: Option<ConnId>,
@@ -275,7 +276,7 @@ impl Shard {
         let program = Program {
             vm,
             function,
-            name: name.clone(),
+            name: Rc::clone(&name),
             keys: keys.to_vec(),
             args: args.to_vec(),
             resp3: command.resp3,

@@ -48,13 +48,15 @@ pub(super) struct AwaitedParts {
 pub(super) struct Scripts {
     random: Random,
     eval: Option<Rc<Vm>>,
-    compiled: HashMap<Digest, (Compiled, Option<ScriptFlags>)>,
+    compiled: HashMap<Digest, Known, ahash::RandomState>,
+    /// The digests of texts that clients send: to make one takes as long as to look up several.
+    digests: HashMap<Box<[u8]>, Digest, ahash::RandomState>,
     generation: u64,
     functions: Option<Rc<Vm>>,
     libraries: LoadedLibraries,
     catalogue: Arc<Catalogue>,
     catalogue_generation: u64,
-    habits: HashMap<String, Habit>,
+    habits: HashMap<Rc<str>, Habit, ahash::RandomState>,
     /// Bytes of both Lua, as the process knows them.
     noted_memory: [i64; 2],
     /// The stack of the script before.
@@ -73,13 +75,21 @@ pub(super) struct Scripts {
     pub(super) deferred: VecDeque<Message>,
 }
 
+/// A script that was compiled.
+struct Known {
+    function: Compiled,
+    flags: Option<ScriptFlags>,
+    /// Its digest in digits.
+    name: Rc<str>,
+}
+
 /// What a command runs.
 pub(super) struct Resolved {
     pub(super) engine: Engine,
     pub(super) vm: Rc<Vm>,
     pub(super) function: Compiled,
     /// What errors call it, and under what it is known.
-    pub(super) name: String,
+    pub(super) name: Rc<str>,
     /// What it says about itself; `None` for a script without a first line.
     pub(super) flags: Option<ScriptFlags>,
 }
@@ -94,7 +104,7 @@ impl Scripts {
     ) -> CommandResult<Resolved> {
         match script.by {
             ScriptBy::Text => {
-                let digest = Digest::of(&args[1]);
+                let digest = self.digest_of(&args[1]);
                 self.script(store, digest, Some(&args[1]))
             }
             ScriptBy::Digest => {
@@ -103,6 +113,20 @@ impl Scripts {
             }
             ScriptBy::Function => self.function(store, &args[1]),
         }
+    }
+
+    fn digest_of(&mut self, text: &[u8]) -> Digest {
+        if let Some(digest) = self.digests.get(text) {
+            return *digest;
+        }
+        let digest = Digest::of(text);
+        if text.len() <= DIGESTED_BYTES_MAX {
+            if self.digests.len() >= DIGESTS_MAX {
+                self.digests.clear();
+            }
+            self.digests.insert(text.into(), digest);
+        }
+        digest
     }
 
     /// A script by its digest; it is compiled if it has to be, from `text` or what others have sent.
@@ -122,9 +146,9 @@ impl Scripts {
         let random = &self.random;
         let vm = self.eval.get_or_insert_with(|| Rc::new(Vm::new(Engine::Scripts, random)));
         let vm = Rc::clone(vm);
-        let name = digest.to_hex();
-        if let Some((function, flags)) = self.compiled.get(&digest) {
-            let (function, flags) = (function.clone(), *flags);
+        if let Some(known) = self.compiled.get(&digest) {
+            let (function, flags) = (known.function.clone(), known.flags);
+            let name = Rc::clone(&known.name);
             return Ok(Resolved { engine: Engine::Scripts, vm, function, name, flags });
         }
         let known = if text.is_none() { store.script(digest) } else { None };
@@ -133,14 +157,16 @@ impl Scripts {
         let function = vm.compile(script.code).map_err(|error| {
             CommandError::owned(format!("ERR Error compiling script (new function): {error}"))
         })?;
-        self.compiled.insert(digest, (function.clone(), script.flags));
+        let (name, flags): (Rc<str>, _) = (digest.to_hex().into(), script.flags);
+        let known = Known { function: function.clone(), flags, name: Rc::clone(&name) };
+        self.compiled.insert(digest, known);
         store.add_script(digest, source);
-        Ok(Resolved { engine: Engine::Scripts, vm, function, name, flags: script.flags })
+        Ok(Resolved { engine: Engine::Scripts, vm, function, name, flags })
     }
 
     /// SCRIPT LOAD: compiles a script and keeps it.
     pub(super) fn load_script(&mut self, store: &Store, text: &[u8]) -> CommandResult<String> {
-        self.script(store, Digest::of(text), Some(text)).map(|resolved| resolved.name)
+        self.script(store, Digest::of(text), Some(text)).map(|resolved| resolved.name.to_string())
     }
 
     fn function(&mut self, store: &Store, name: &[u8]) -> CommandResult<Resolved> {
@@ -150,7 +176,7 @@ impl Scripts {
         let vm = self.function_vm();
         let function = self.libraries.function(&vm, library, &info.name, &mut Loading::new());
         let function = function.map_err(|error| CommandError::owned(error.to_string()))?;
-        let (name, flags) = (info.name.clone(), Some(info.flags));
+        let (name, flags) = (info.name.as_str().into(), Some(info.flags));
         Ok(Resolved { engine: Engine::Functions, vm, function, name, flags })
     }
 
@@ -219,13 +245,27 @@ impl Scripts {
         if self.habits.len() >= HABITS_MAX && !self.habits.contains_key(name) {
             self.habits.clear();
         }
-        learn(self.habits.entry(name.to_owned()).or_default());
+        match self.habits.get_mut(name) {
+            Some(habit) => learn(habit),
+            None => learn(self.habits.entry(name.into()).or_default()),
+        }
     }
 }
 
 /// Scripts about which something is known; then it is learned anew. Clients that put values into texts make a
 /// new script with every call.
 const HABITS_MAX: usize = 10_000;
+/// Texts whose digests are kept; at so many they are forgotten, for the same reason.
+const DIGESTS_MAX: usize = 1000;
+/// Longer texts are digested each time.
+const DIGESTED_BYTES_MAX: usize = 16 * 1024;
+
+/// Makes a library of the text in a file, in a Lua for this alone: who loads files runs no functions, and each shard
+/// compiles those that it calls.
+pub fn library_of(text: &[u8]) -> Result<Arc<Library>, LibraryError> {
+    let vm = Vm::new(Engine::Functions, &Random::default());
+    LoadedLibraries::default().make(&vm, text, &mut Loading::new())
+}
 
 /// The host of a library while it loads: it may log, and not take too long.
 pub(super) struct Loading {

@@ -1,7 +1,7 @@
-//! Commands that the control core carries out: CONFIG SET, CONFIG REWRITE, SHUTDOWN, SAVE, BGSAVE.
+//! Commands that the control core carries out: CONFIG SET, CONFIG REWRITE, SHUTDOWN, SAVE, BGSAVE, DEBUG RELOAD.
 
 use super::Shard;
-use super::message::ControlRequest;
+use super::message::{ControlRequest, ReloadOptions};
 use crate::command::CommandError;
 use crate::reactor::ConnId;
 
@@ -40,5 +40,40 @@ impl Shard {
         };
         let must_wait = self.runs.contains_key(&conn);
         self.ask_control(conn, ControlRequest::BackgroundSave { may_wait, must_wait });
+    }
+
+    /// BGREWRITEAOF
+    pub(super) fn rewrite_aof(&mut self, conn: ConnId, _words: &[&[u8]]) {
+        let must_wait = self.runs.contains_key(&conn);
+        self.ask_control(conn, ControlRequest::RewriteAof { must_wait });
+    }
+
+    /// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]
+    pub(super) fn reload(&mut self, conn: ConnId, words: &[&[u8]]) {
+        let mut options = ReloadOptions { saves: true, flushes: true, merges: false };
+        for word in &words[2..] {
+            match word.to_ascii_lowercase().as_slice() {
+                b"merge" => options.merges = true,
+                b"noflush" => options.flushes = false,
+                b"nosave" => options.saves = false,
+                _ => {
+                    const TEXT: &str =
+                        "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.";
+                    let error = CommandError::text(TEXT);
+                    self.engine.count_error(&error);
+                    return self.complete(conn, |_, reply| reply.error(error));
+                }
+            }
+        }
+        self.ask_control(conn, ControlRequest::Reload(options));
+    }
+
+    /// Drops all keys of this shard, for a reload: nothing is recorded.
+    pub(super) fn clear_all(&mut self) {
+        for db in 0..self.engine.keyspace.database_count() {
+            self.engine.keyspace[db].clear();
+            self.engine.changes.note_database(db);
+        }
+        self.settle_changes(None);
     }
 }

@@ -55,6 +55,8 @@ impl Service for Shard {
             if session.hold == Hold::Blocked {
                 // Redis takes the end of input for the end of the client, and so nothing is lost to it.
                 self.cut(conn);
+            } else {
+                self.note_leaving(conn);
             }
         }
         self.touch(conn);
@@ -91,6 +93,7 @@ impl Service for Shard {
             self.resume(conn);
         }
         self.check_clients(now);
+        self.close_leaving(now);
         self.check_deadlines();
         self.continue_busy_script();
         let waits = self.scripts.running.is_some();
@@ -104,6 +107,7 @@ impl Service for Shard {
             self.send_parcel();
         }
         self.settle_touched();
+        self.resume_ungated();
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
         self.engine.end_brief_run();
@@ -130,6 +134,10 @@ impl Service for Shard {
 
     fn take_output(&mut self, conn: ConnId) -> Vec<u8> {
         let Some(session) = self.sessions.get_mut(conn) else { return Vec::new() };
+        if session.gate.is_some() {
+            // Asked for before the gate was closed.
+            return Vec::new();
+        }
         let output = session.replies.take_output();
         session.in_flight += output.len();
         session.sent_bytes += output.len() as u64;
@@ -244,14 +252,23 @@ impl Shard {
             Message::HoldAll(number) => self.on_hold_all(number),
             Message::ReleaseAll(number) => self.on_release_all(number),
             Message::SnapshotOrder(order) => self.on_snapshot_order(order),
+            Message::Loading(is_loading) => {
+                self.engine.set_loading(is_loading);
+                self.send(self.control_core(), Message::LoadingNoted);
+            }
+            Message::AofStatus(error) => self.engine.set_aof_status(error),
             Message::SaveStatus(good) => self.engine.set_save_status(good),
+            Message::Clear => self.clear_all(),
+            Message::LoadRecords(batch) => self.on_load_records(*batch),
             Message::Control(_)
+            | Message::RecordsLoaded(_)
             | Message::SettingsDone(_)
             | Message::LookedForClosed
             | Message::Held(..)
             | Message::Snapshot(_)
             | Message::Effects(_)
             | Message::Recording(_)
+            | Message::LoadingNoted
             | Message::Fed(_) => {
                 unreachable!("meant for the control core")
             }

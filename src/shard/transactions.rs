@@ -69,6 +69,27 @@ impl Transaction {
         let missing = participants.len();
         Self { work, participants, missing, granted: Vec::new(), cancelled: None }
     }
+
+    /// Serves a client, which was offered one more key.
+    pub(super) fn take_offer(&mut self, granted: Granted, key: DbKey) {
+        let shard = granted.shard;
+        let Work::Serve(offer) = &mut self.work else {
+            unreachable!("only who waits is offered something")
+        };
+        if let Some(at) = offer.asked.iter().position(|asked| *asked == shard) {
+            offer.asked.swap_remove(at);
+            self.missing -= 1;
+        }
+        self.granted.push(granted);
+        if offer.offered.contains(&key) {
+            return; // it was asked for
+        }
+        offer.offered.push(key.clone());
+        match self.participants.iter_mut().find(|(known, _)| *known == shard) {
+            Some((_, keys)) => keys.get_or_insert_default().push(key),
+            None => self.participants.push((shard, Some(vec![key]))),
+        }
+    }
 }
 
 impl Shard {
@@ -137,7 +158,14 @@ impl Shard {
                 let locks = locks.map(|locks| [locks, self.watch_locks(watcher)].concat());
                 self.enter_line(tx, locks, Waiting::Own);
             } else {
-                let schedule = Schedule { tx, coordinator: me, keys, watcher, offered: None };
+                let schedule = Schedule {
+                    tx,
+                    coordinator: me,
+                    keys,
+                    watcher,
+                    offered: None,
+                    earlier: Vec::new(),
+                };
                 self.send(shard.index(), Message::Schedule(Box::new(schedule)));
             }
         }
@@ -163,6 +191,10 @@ impl Shard {
 
     /// Another shard schedules a transaction here.
     pub(super) fn on_schedule(&mut self, schedule: Box<Schedule>) {
+        if schedule.offered.is_some() && self.engine.locks.knows(schedule.tx) {
+            // The client is being offered a key of this shard anyway.
+            return;
+        }
         let locks = schedule.keys.as_deref().map(key_locks);
         let locks = locks.map(|locks| [locks, self.watch_locks(schedule.watcher)].concat());
         self.enter_line(schedule.tx, locks, Waiting::Scheduled(schedule));
@@ -195,17 +227,16 @@ impl Shard {
         let (tx, shard) = (schedule.tx, self.id());
         if schedule.coordinator == shard {
             let offered = schedule.offered.expect("of its own a shard only schedules offers");
-            return self.on_offer(
-                tx,
-                Granted { shard, entries: Vec::new(), is_broken: false },
-                offered,
-            );
+            let granted = Granted { shard, entries: Vec::new(), is_broken: false };
+            return self.on_offer(tx, granted, offered, &schedule.earlier);
         }
         // Before the entries go: a watched key that is not there breaks its watch.
         let is_broken = self.is_watch_broken(schedule.watcher);
         let entries = self.take_entries(schedule.keys.iter().flatten());
-        let offered = schedule.offered.clone();
-        let grant = Grant { tx, shard, entries, is_broken, offered };
+        let is_awaited = !self.waits.is_empty()
+            && schedule.keys.iter().flatten().any(|key| self.waits.is_awaited(key));
+        let (offered, earlier) = (schedule.offered.clone(), schedule.earlier.clone());
+        let grant = Grant { tx, shard, entries, is_broken, offered, earlier, is_awaited };
         self.send(schedule.coordinator.index(), Message::Grant(Box::new(grant)));
         self.lent.insert(tx, schedule);
     }
@@ -230,7 +261,7 @@ impl Shard {
 
     /// A transaction is over, or was recalled: its entries come back.
     pub(super) fn on_conclusion(&mut self, conclusion: Conclusion) {
-        let Conclusion { tx, entries, changed, ending } = conclusion;
+        let Conclusion { tx, entries, changed, order, ending } = conclusion;
         self.adopt_entries(entries);
         let ready = match ending {
             Ending::Interlude => return self.settle(changed, Vec::new(), None),
@@ -255,7 +286,7 @@ impl Shard {
             self.watches.forget(watcher);
             self.listen();
         }
-        self.settle(changed, ready, Some(tx));
+        self.settle_in_order(changed, order, ready, tx);
         self.release(tx);
     }
 
@@ -307,7 +338,7 @@ impl Shard {
 
     /// A participant granted.
     pub(super) fn on_grant(&mut self, grant: Grant) {
-        let Grant { tx, shard, entries, is_broken, offered } = grant;
+        let Grant { tx, shard, entries, is_broken, offered, earlier, is_awaited } = grant;
         let granted = Granted { shard, entries, is_broken };
         let known = match self.transactions.get(&tx).map(|transaction| &transaction.work) {
             // What was offered, recalled and is granted again was counted as missing.
@@ -318,10 +349,15 @@ impl Shard {
             None => false,
         };
         match offered {
-            Some(key) if !known => self.on_offer(tx, granted, key),
+            Some(key) if !known => self.on_offer(tx, granted, key, &earlier),
             _ => {
                 let transaction = self.transactions.get_mut(&tx);
                 let transaction = transaction.expect("a transaction waits for all its grants");
+                if let Work::Serve(offer) = &mut transaction.work {
+                    offer.asked.retain(|asked| *asked != shard);
+                } else if is_awaited {
+                    self.waited_for.insert(tx);
+                }
                 transaction.granted.push(granted);
                 transaction.missing -= 1;
                 self.run_if_complete(tx);
@@ -352,7 +388,7 @@ impl Shard {
         changed: Vec<DbKey>,
         ending: Ending,
     ) {
-        let conclusion = Conclusion { tx, entries, changed, ending };
+        let conclusion = Conclusion { tx, entries, changed, order: Vec::new(), ending };
         self.send(shard.index(), Message::Conclusion(Box::new(conclusion)));
     }
 
@@ -452,13 +488,31 @@ impl Shard {
     ) {
         let (me, (mut changed, databases)) = (self.id(), self.engine.changes.take());
         debug_assert!(databases.is_empty(), "a job changes keys, not databases");
+        let is_awaited = self.waited_for.remove(&tx) || !self.waits.is_empty();
+        // Who waits for keys on several shards is served from that which was changed first.
+        let order = if is_awaited { changed.clone() } else { Vec::new() };
         for (shard, keys) in participants.iter().filter(|(shard, _)| *shard != me) {
             let keys = keys.as_deref().unwrap_or_default();
             let entries = self.take_entries(keys.iter());
-            let theirs = changed.extract_if(.., |key| self.owner_of(key) == *shard).collect();
-            self.conclude(*shard, tx, entries, theirs, ending(*shard, keys));
+            let changed = changed.extract_if(.., |key| self.owner_of(key) == *shard).collect();
+            let (order, ending) = (order.clone(), ending(*shard, keys));
+            let conclusion = Conclusion { tx, entries, changed, order, ending };
+            self.send(shard.index(), Message::Conclusion(Box::new(conclusion)));
         }
-        self.settle(changed, Vec::new(), Some(tx));
+        self.settle_in_order(changed, order, Vec::new(), tx);
+    }
+
+    /// As [`Shard::settle`], for some of the keys that a transaction has changed in this `order`.
+    fn settle_in_order(
+        &mut self,
+        changed: Vec<DbKey>,
+        order: Vec<DbKey>,
+        ready: Vec<super::aftermath::Ready>,
+        tx: TxId,
+    ) {
+        self.order = order;
+        self.settle(changed, ready, Some(tx));
+        self.order.clear();
     }
 }
 

@@ -12,10 +12,12 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
+from harness.effects import EffectServer  # noqa: E402
 from harness.server import Server, ServerDied, chosen_targets  # noqa: E402
 
 TEST_SECONDS_MAX = 180
 _servers = {}
+_effect_servers = {}
 
 
 def pytest_configure(config):
@@ -112,6 +114,28 @@ def private_server(request, target):
         raise ServerDied(f"{target} panicked in this test:\n" + "\n".join(panics))
 
 
+def effect_server(target, *arguments):
+    """The shared server of this kind whose records are read, emptied."""
+    running = _effect_servers.get((target, arguments))
+    if running is None or not running.server.alive():
+        running = _effect_servers[target, arguments] = EffectServer(target, *arguments)
+    else:
+        running.reset()
+    return running
+
+
+@pytest.fixture
+def effects(request, target):
+    """The shared server of this target that writes an append-only file, emptied."""
+    running = effect_server(target)
+    request.node.servers = [*getattr(request.node, "servers", []), running.server]
+    running.server.panics()
+    yield running
+    running.server.assert_alive()
+    if panics := running.server.panics():
+        raise ServerDied(f"{running.server.describe()} panicked in this test:\n" + "\n".join(panics))
+
+
 @pytest.fixture
 def c(server):
     """A fresh RESP2 connection to the shared server."""
@@ -141,5 +165,5 @@ def connect(server):
 
 
 def pytest_unconfigure():
-    for server in _servers.values():
+    for server in [*_servers.values(), *_effect_servers.values()]:
         server.stop()

@@ -288,16 +288,36 @@ test_client_unblock_errors = table(
 
 
 def test_the_first_key_that_is_made_in_a_block_serves(server, c, connect):
-    """Not the first in the order of the waiting command, as when it begins."""
-    for keys in ("a b", "key:1 key:2", "{t}1 {t}2"):
-        waiter = connect()
-        waiter.send(f"BLPOP {keys} 0")
+    """Not the first in the order of the waiting command, as when it begins; on whichever shards the keys are."""
+    waiter, script = connect(), "redis.call('RPUSH', KEYS[1], 'y') redis.call('RPUSH', KEYS[2], 'x') return {1, 1}"
+    for number in range(60):
+        keys = [f"{name}:{number}" for name in ("a", "b", "c")]
+        waiter.send("BLPOP", *keys, 0)
         blocked(server, 1)
-        first, second = keys.split()
-        assert c.pipeline("MULTI", ("RPUSH", second, "y"), ("RPUSH", first, "x"), "EXEC")[-1] == [1, 1]
-        assert waiter.read() in ([second.encode(), b"y"], [first.encode(), b"x"])
-        assert c("EXISTS", first, second) == 1
-        c("FLUSHALL")
+        second, first = [keys[:2], keys[1:], keys[::2]][number % 3]
+        if number % 2:
+            first, second = second, first
+        if number % 4 < 2:
+            assert c.pipeline("MULTI", ("RPUSH", first, "y"), ("RPUSH", second, "x"), "EXEC")[-1] == [1, 1]
+        else:
+            assert c("EVAL", script, 2, first, second) == [1, 1]
+        assert waiter.read() == [first.encode(), b"y"]
+        assert c("EXISTS", *keys) == 1
+
+
+def test_who_waits_for_two_keys_of_a_block_is_served_behind_those_who_came_earlier(server, c, connect):
+    """They take what was made first; then there is what was made later."""
+    for number in range(20):
+        first, second = f"a:{number}", f"b:{number}"
+        early, both, late = connect(), connect(), connect()
+        for count, (client, keys) in enumerate([(early, [first]), (both, [second, first]), (late, [first, second])], 1):
+            client.send("BLPOP", *keys, 0)
+            blocked(server, count)
+        assert c.pipeline("MULTI", ("RPUSH", first, "x"), ("RPUSH", second, "y", "z"), "EXEC")[-1] == [1, 2]
+        assert [client.read() for client in (early, both, late)] == [
+            [first.encode(), b"x"], [second.encode(), b"y"], [second.encode(), b"z"],
+        ]  # fmt: skip
+        assert c("EXISTS", first, second) == 0
 
 
 def test_an_expired_key_does_not_serve(c, connect):

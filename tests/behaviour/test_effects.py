@@ -7,33 +7,7 @@ import pytest
 
 from harness import *
 from harness import OK
-from harness.effects import EffectServer, effects_table, record_agrees, shown, unix_ms
-
-_servers = {}
-
-
-@pytest.fixture
-def effects(request, target):
-    """The server of this target whose effects are read; emptied."""
-    running = _servers.get(target)
-    if running is None or not running.alive():
-        running = _servers[target] = EffectServer(target)
-    else:
-        running.reset()
-    request.node.servers = [running.server]
-    yield running
-    running.server.assert_alive()
-    if panics := running.server.panics():
-        raise ServerDied(f"{running.server.describe()} panicked in this test:\n" + "\n".join(panics))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _stop_servers():
-    yield
-    for running in _servers.values():
-        running.stop()
-    _servers.clear()
-
+from harness.effects import effects_table, record_agrees, shown, unix_ms
 
 test_effects_of_set = effects_table(
     "SET k v",

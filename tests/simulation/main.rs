@@ -17,6 +17,7 @@ mod operators;
 mod pubsub;
 mod queues;
 mod random;
+mod replay;
 mod scripts;
 mod talker;
 mod walk;
@@ -53,6 +54,7 @@ fn run(seed: u64, groups: &[Join]) -> u64 {
     for audit in audits {
         audit(&mut world);
     }
+    replay::check(&mut world, seed);
     world.close_all();
     world.random.draw()
 }

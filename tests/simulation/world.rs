@@ -26,6 +26,8 @@ use crate::talker::{Call, Talker};
 /// Rounds, in which every core has a turn, within which each reply that is owed has to come. A
 /// transaction takes four if nobody is in its way; lanes of one message take the rest.
 const ROUNDS_PER_REPLY_MAX: usize = 10;
+/// As many more if replies wait for the disk.
+const ROUNDS_FOR_DISK: usize = 4;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
@@ -73,6 +75,7 @@ pub struct World {
     pub random: Random,
     pub shards: Vec<Shard>,
     control: Control,
+    appendonly: bool,
     process: Arc<Process>,
     links: Vec<Link>,
     /// Generations of the places in each shard's table of connections, and the free places.
@@ -93,7 +96,16 @@ impl World {
         let doorbells: Vec<_> = (0..=count).map(|_| Arc::new(bell())).collect();
         let mut ports = lanes::mesh(&doorbells, capacity);
         let events = *random.pick::<&str>(&["", "", "KEAmn"]);
-        let words = [b"notify-keyspace-events".to_vec(), events.into()];
+        let appendonly = if random.chance(50) { "yes" } else { "no" };
+        let appendfsync = *random.pick(&["always", "everysec"]);
+        let words = [
+            b"notify-keyspace-events".to_vec(),
+            events.into(),
+            b"appendonly".to_vec(),
+            appendonly.into(),
+            b"appendfsync".to_vec(),
+            appendfsync.into(),
+        ];
         let config = Config::default().set(&words, true).expect("Redis takes them too");
         let config = Arc::new(config);
         let process = Arc::new(Process::new("0".repeat(40), 6379, None));
@@ -116,6 +128,7 @@ impl World {
             random,
             shards,
             control,
+            appendonly: appendonly == "yes",
             process,
             links,
             places,
@@ -124,6 +137,11 @@ impl World {
             step: 0,
             left_behind: 0,
         }
+    }
+
+    /// What the journal holds, if there is one.
+    pub fn journal(&self) -> Option<&[u8]> {
+        self.appendonly.then_some(&*self.control.journal)
     }
 
     /// Number of the step: the clock of this world.
@@ -404,7 +422,8 @@ impl World {
             links.map(|link| link.talker.owed()).sum()
         };
         let waits: usize = self.links.iter().map(|link| link.talker.owed()).sum();
-        let most = 100 + ROUNDS_PER_REPLY_MAX * (waits + self.left_behind);
+        let rounds = ROUNDS_PER_REPLY_MAX + ROUNDS_FOR_DISK;
+        let most = 100 + rounds * (waits + self.left_behind);
         for round in 0..most {
             let arrived = self.links.iter().all(|link| link.input.is_empty());
             if arrived && owed(self) == 0 && self.is_quiet() {

@@ -12,7 +12,7 @@ use crate::datatypes::number::{parse_f64, parse_i64};
 use crate::keyspace::{Entry, Key, NewExpiry, ValueRef};
 use crate::resp::Reply;
 
-const HELP: [&str; 25] = [
+const HELP: [&str; 27] = [
     "DIGEST",
     "    Show one digest of all keys and values.",
     "DIGEST-VALUE <key> [<key> ...]",
@@ -32,6 +32,8 @@ const HELP: [&str; 25] = [
     "    array, set, map, attrib, push, verbatim, true, false.",
     "QUICKLIST-PACKED-THRESHOLD <size>",
     "    Keep elements of <size> bytes and more outside the nodes of new lists; 0 for 1gb.",
+    "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
+    "    Save the data, drop it and load it again, or only some of that.",
     "REPLYBUFFER PEAK-RESET-TIME|RESIZING <value>",
     "    Accepted; reply buffers are not resized by a timer.",
     "SET-ACTIVE-EXPIRE <0|1>",
@@ -420,6 +422,6 @@ mod tests {
         assert_eq!(shard.keyspace.switches.list_plain_bytes_min, Some(100));
         shard.run("debug quicklist-packed-threshold 0");
         assert_eq!(shard.keyspace.switches.list_plain_bytes_min, None);
-        assert!(shard.run("debug help").starts_with("*28\r\n"));
+        assert!(shard.run("debug help").starts_with("*30\r\n"));
     }
 }

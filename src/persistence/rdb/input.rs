@@ -58,6 +58,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+const UNKNOWN_TEXT: Error = Error::Corrupt("a text of an unknown encoding");
+
 /// First byte of a length of 32 bits (Redis 7.0 `rdb.h`, RDB_32BITLEN).
 pub(super) const LENGTH_32: u8 = 0x80;
 /// First byte of a length of 64 bits (RDB_64BITLEN).
@@ -170,8 +172,25 @@ impl<'a> Input<'a> {
             Head::Special(INT_16) => Ok(Text::Int(i64::from(i16::from_le_bytes(self.array()?)))),
             Head::Special(INT_32) => Ok(Text::Int(i64::from(i32::from_le_bytes(self.array()?)))),
             Head::Special(COMPRESSED) => self.compressed().map(Text::Unpacked),
-            Head::Special(_) => Err(Error::Corrupt("a text of an unknown encoding")),
+            Head::Special(_) => Err(UNKNOWN_TEXT),
         }
+    }
+
+    /// Goes past a text, however it is written, without a look at what it says.
+    pub fn skip_text(&mut self) -> Result<(), Error> {
+        let count = match self.head()? {
+            Head::Length(length) => length,
+            Head::Special(INT_8) => 1,
+            Head::Special(INT_16) => 2,
+            Head::Special(INT_32) => 4,
+            Head::Special(COMPRESSED) => {
+                let packed_length = self.length()?;
+                self.length()?;
+                packed_length
+            }
+            Head::Special(_) => return Err(UNKNOWN_TEXT),
+        };
+        self.take(count).map(|_| ())
     }
 
     /// A double, as the sorted sets of version 5 and later have it.
@@ -234,6 +253,9 @@ mod tests {
             let mut input = Input::new(bytes);
             let read = input.text().map(Text::into_bytes);
             assert_eq!(read.as_deref(), Ok(text), "{}", bytes.escape_ascii());
+            let mut skipping = Input::new(bytes);
+            assert_eq!(skipping.skip_text(), Ok(()), "{}", bytes.escape_ascii());
+            assert_eq!(skipping.mark(), input.mark(), "{}", bytes.escape_ascii());
         }
     }
 

@@ -6,19 +6,12 @@
 //!
 //! Promise: at most one unfinished element is buffered, beside what was fed last.
 
-use super::NEWEST_VERSION;
 use super::crc64::Crc64;
 use super::decode::{Limits, ValueDecoder};
 use super::input::{Error, Input};
-use super::type_code::TypeCode;
-use super::write_file::{MAGIC, Usage, opcode};
+use super::record::{FIRST_SUMMED_VERSION, Record, read_header, read_record, read_sum};
+use super::write_file::Usage;
 use crate::keyspace::Value;
-
-/// The first version that ends with a checksum.
-const FIRST_SUMMED_VERSION: u16 = 5;
-
-/// Numbers after a hint about a slot: which, its keys, those of them that expire.
-const SLOT_INFO_LENGTHS: usize = 3;
 
 /// What was found next.
 pub enum Found {
@@ -104,6 +97,16 @@ impl FileReader {
         Self { parser, buffer: Vec::new(), at: 0, before: 0, sum: Crc64::default() }
     }
 
+    /// A reader of whole records out of a file of this version, without its beginning and its end: when they have
+    /// all been read, it needs more.
+    pub fn of_records(records: Vec<u8>, version: u16, limits: Limits) -> Self {
+        let mut reader = Self::new(limits, false);
+        reader.parser.version = version;
+        reader.parser.stage = Stage::Record;
+        reader.buffer = records;
+        reader
+    }
+
     /// Adds what comes next.
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.at > self.buffer.len() / 2 {
@@ -135,7 +138,9 @@ impl FileReader {
         let mut input = Input::new(&self.buffer[self.at..]);
         let found = self.parser.step(&mut input, self.sum.value(), elements_max);
         let read = self.at..self.at + input.mark();
-        self.sum.update(&self.buffer[read.clone()]);
+        if self.parser.verify {
+            self.sum.update(&self.buffer[read.clone()]);
+        }
         self.at = read.end;
         match found {
             Err(Error::Truncated) => Ok(Found::NeedsMore),
@@ -171,77 +176,32 @@ impl Parser {
     }
 
     fn header(&mut self, input: &mut Input<'_>) -> Result<Found, Error> {
-        let magic: [u8; 5] = input.array()?;
-        let digits: [u8; 4] = input.array()?;
-        if magic != *MAGIC {
-            return Err(Error::NotRdb);
-        }
-        let version = std::str::from_utf8(&digits).ok().and_then(|text| text.parse::<u16>().ok());
-        let version = version.ok_or(Error::NotRdb)?;
-        if !(1..=NEWEST_VERSION).contains(&version) {
-            return Err(Error::Version(u32::from(version)));
-        }
-        self.version = version;
+        self.version = read_header(input)?;
         self.stage = Stage::Record;
         Ok(Found::Progress)
     }
 
     fn record(&mut self, input: &mut Input<'_>) -> Result<Found, Error> {
-        Ok(match input.byte()? {
-            opcode::AUX => {
-                let (name, value) = (input.text()?.into_bytes(), input.text()?.into_bytes());
-                Found::Aux { name, value }
+        match read_record(input, self.version)? {
+            Record::Aux { name, value } => {
+                return Ok(Found::Aux { name: name.into_bytes(), value: value.into_bytes() });
             }
-            opcode::DATABASE => Found::Database(input.length()?),
-            opcode::SIZES => Found::Sizes { keys: input.length()?, expiring: input.length()? },
-            opcode::SLOT_INFO => {
-                for _ in 0..SLOT_INFO_LENGTHS {
-                    input.length()?;
-                }
-                Found::Progress
-            }
-            opcode::FUNCTION => Found::Function(input.text()?.into_bytes()),
-            opcode::FUNCTION_BEFORE_RELEASE => Found::Function(early_function(input)?),
-            opcode::MODULE_AUX => return Err(Error::Module(module_name(input.length()?))),
-            opcode::EXPIRY_MS => {
-                self.expiry = Some(i64::from_le_bytes(input.array()?));
-                Found::Progress
-            }
-            opcode::EXPIRY_SECONDS => {
-                self.expiry = Some(i64::from(i32::from_le_bytes(input.array()?)) * 1000);
-                Found::Progress
-            }
-            opcode::IDLE => {
-                self.usage = Some(Usage::Idle(input.length()?));
-                Found::Progress
-            }
-            opcode::FREQUENCY => {
-                self.usage = Some(Usage::Frequency(input.byte()?));
-                Found::Progress
-            }
-            opcode::END => {
+            Record::Database(number) => return Ok(Found::Database(number)),
+            Record::Sizes { keys, expiring } => return Ok(Found::Sizes { keys, expiring }),
+            Record::Function(source) => return Ok(Found::Function(source)),
+            Record::Hint => {}
+            Record::Expiry(at) => self.expiry = Some(at),
+            Record::Used(usage) => self.usage = Some(usage),
+            Record::End => {
                 let summed = self.version >= FIRST_SUMMED_VERSION;
                 self.stage = if summed { Stage::Checksum } else { Stage::Done };
-                Found::Progress
             }
-            code => {
-                self.key(code, input)?;
-                Found::Progress
+            Record::Key(code, key) => {
+                let decoder = Box::new(ValueDecoder::new(code, self.limits));
+                self.stage = Stage::Value { key: key.into_bytes(), decoder };
             }
-        })
-    }
-
-    fn key(&mut self, code: u8, input: &mut Input<'_>) -> Result<(), Error> {
-        let Some(code) = TypeCode::from_byte(code, self.version) else {
-            return Err(Error::UnknownRecord(code));
-        };
-        let key = input.text()?.into_bytes();
-        if code == TypeCode::Module2 {
-            return Err(Error::Module(module_name(input.length()?)));
         }
-        let decoder = Box::new(ValueDecoder::new(code, self.limits));
-        self.stage = Stage::Value { key, decoder };
-        Ok(())
+        Ok(Found::Progress)
     }
 
     fn after_value(&mut self, value: Result<Option<Value>, Error>) -> Result<Found, Error> {
@@ -263,28 +223,8 @@ impl Parser {
     }
 
     fn checksum(&mut self, input: &mut Input<'_>, computed: u64) -> Result<Found, Error> {
-        let expected = u64::from_le_bytes(input.array()?);
-        // Zero: the writer did not sum up.
-        if self.verify && expected != 0 && expected != computed {
-            return Err(Error::Checksum { expected, computed });
-        }
+        read_sum(input, self.verify.then_some(computed))?;
         self.stage = Stage::Done;
         Ok(Found::End)
     }
-}
-
-/// A library as release candidates of Redis 7.0 wrote it: name, engine, a description perhaps, code.
-fn early_function(input: &mut Input<'_>) -> Result<Vec<u8>, Error> {
-    let (name, engine) = (input.text()?.into_bytes(), input.text()?.into_bytes());
-    if input.length()? != 0 {
-        input.text()?;
-    }
-    let code = input.text()?.into_bytes();
-    Ok([b"#!", &engine[..], b" name=", &name, b"\n", &code].concat())
-}
-
-/// The name in a module id: nine letters of six bits, above ten bits of version.
-fn module_name(id: u64) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    (0..9).map(|at| char::from(LETTERS[(id >> (58 - 6 * at) & 0x3F) as usize])).collect()
 }

@@ -30,7 +30,7 @@ macro_rules! vector {
 }
 
 /// A value as text, for comparing: its encoding, and its content in an order of its own.
-fn content(value: &Value) -> String {
+pub(super) fn content(value: &Value) -> String {
     let text = |bytes: Vec<u8>| bytes.escape_ascii().to_string();
     match value.as_ref() {
         ValueRef::Str(string) => format!("string {}", text(string.to_vec())),
@@ -276,7 +276,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn value() -> impl Strategy<Value = Value> {
+pub(super) fn value() -> impl Strategy<Value = Value> {
     let list = (prop::collection::vec(text(), 1..60), -5..20i64, prop::option::of(50..300u32));
     prop_oneof![
         text().prop_map(|text| match crate::datatypes::number::parse_i64(&text) {
@@ -454,7 +454,7 @@ fn a_damaged_file_is_noticed_wherever_it_is_cut_or_changed() {
 }
 
 /// What a reader finds in `bytes` when they come in pieces of this size.
-fn found_in(bytes: &[u8], piece: usize) -> Result<Vec<String>, Error> {
+pub(super) fn found_in(bytes: &[u8], piece: usize) -> Result<Vec<String>, Error> {
     let mut reader = FileReader::new(Limits::default(), true);
     let (mut pieces, mut found) = (bytes.chunks(piece), Vec::new());
     let text = |bytes: &[u8]| bytes.escape_ascii().to_string();

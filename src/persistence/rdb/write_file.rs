@@ -106,7 +106,7 @@ pub fn write_sizes(keys: u64, expiring: u64, out: &mut Vec<u8>) {
 }
 
 /// What comes before the value of a key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyHead<'a> {
     /// The key.
     pub key: &'a [u8],

@@ -18,13 +18,12 @@ import inspect
 import re
 import time
 
-from .resp import OK, encode, words_of
+from .resp import OK, words_of
 from .server import Server
 from .table import _note
 from .waiting import eventually
 
 TIME_TOLERANCE_MS = 1500
-AOF = ("--appendonly", "yes", "--appendfsync", "always", "--aof-use-rdb-preamble", "no")
 DEFAULTS = {
     "stream-node-max-entries": 100,
     "stream-node-max-bytes": 4096,
@@ -61,12 +60,24 @@ def parse_records(data):
 
 
 class EffectServer:
-    """A server whose effects can be read."""
+    """A server whose effects can be read. Its append-only file is switched on while it runs."""
 
     def __init__(self, target, *arguments):
-        self.server = Server(target, *AOF, *arguments).start()
-        self.file = open(self.server.directory / "appendonlydir" / "appendonly.aof.1.incr.aof", "rb")
+        self.server = Server(target, "--appendfsync", "always", *arguments).start()
+        with self.server.client() as client:
+            assert client("CONFIG SET appendonly yes") == OK
+        self.file = open(eventually(self._increment), "rb")
         self.reset()
+
+    def _increment(self):
+        """The file that records go to, once the first rewrite is over."""
+        directory = self.server.directory / "appendonlydir"
+        if self.server.info("persistence")["aof_rewrite_in_progress"] != "0":
+            return None
+        manifest = directory / "appendonly.aof.manifest"
+        lines = manifest.read_text().splitlines() if manifest.exists() else []
+        names = [line.split()[1] for line in lines if line.endswith("type i")]
+        return directory / names[-1] if names else None
 
     def bytes_since(self):
         """All bytes since the last call."""
@@ -95,10 +106,6 @@ class EffectServer:
             for command in ("DEBUG SET-ACTIVE-EXPIRE 1", "FUNCTION FLUSH", "SCRIPT FLUSH", "SELECT 0", "FLUSHALL"):
                 assert client(command) == OK, command
         self.take(1)
-
-    def alive(self):
-        """Whether it runs, and is not in the hands of a command that never ends."""
-        return self.server.alive()
 
     def client(self, protocol=2):
         """A new connection."""
@@ -184,8 +191,3 @@ def effects_table(*rows):
     where = f"{caller.filename}:{caller.lineno}"
     test.__doc__ = f"A table at {where}."
     return test
-
-
-def as_stream(records):
-    """Records as bytes to be sent."""
-    return b"".join(encode(*record) for record in records)

@@ -1,0 +1,84 @@
+//! The end of the process: shards stand still, what they have written reaches the disk, then all cores stop.
+
+use std::time::{Duration, Instant};
+
+use super::Control;
+use crate::journal::Stamp;
+use crate::reactor::Action;
+use crate::shard::message::{HoldNumber, Message};
+use crate::shard_map::ShardId;
+
+/// How long to wait until all shards stand still: one with an endless script never does.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Default)]
+pub(super) enum Ending {
+    /// Nobody wants it.
+    #[default]
+    No,
+    /// Shards are about to stand still.
+    Holding(HoldNumber, Instant),
+    /// Everything up to this stamp is on its way to the disk.
+    Writing(Stamp),
+}
+
+impl Control {
+    /// Everything is done that was to be done before the end.
+    pub(super) fn stop(&mut self) {
+        if self.stopping {
+            return;
+        }
+        self.stopping = true;
+        if !self.config.appendonly {
+            return self.stop_cores();
+        }
+        let number = self.next_hold();
+        self.ending = Ending::Holding(number, Instant::now() + PATIENCE);
+        self.tell(ShardId(0), Message::HoldAll(number));
+    }
+
+    /// All shards stand still, or it is the end for which they do.
+    pub(super) fn on_cut(&mut self, number: HoldNumber) {
+        match self.ending {
+            Ending::Holding(known, _) if known == number => self.write_last_words(),
+            _ if self.is_hold_of_reload(number) => self.begin_reload(),
+            _ => self.cut_for_snapshot(number),
+        }
+    }
+
+    fn write_last_words(&mut self) {
+        self.ending = Ending::No;
+        let stamp = self.last_stamp();
+        match self.aof_last_words(stamp) {
+            true => self.ending = Ending::Writing(stamp),
+            false => self.stop_cores(),
+        }
+    }
+
+    /// Looks whether it is time.
+    pub(super) fn go_on_ending(&mut self, now: Instant) {
+        match self.ending {
+            Ending::Holding(_, until) if now >= until => self.write_last_words(),
+            Ending::Writing(stamp) if self.is_on_disk(stamp) => {
+                self.ending = Ending::No;
+                self.stop_cores();
+            }
+            _ => {}
+        }
+    }
+
+    /// When to look again.
+    pub(super) fn next_end_look(&self) -> Option<Instant> {
+        match self.ending {
+            Ending::Holding(_, until) => Some(until),
+            _ => None,
+        }
+    }
+
+    fn stop_cores(&mut self) {
+        tracing::info!("Corelane is now ready to exit, bye bye...");
+        self.tell_all(|| Message::Stop);
+        self.actions.push(Action::Stop);
+    }
+}

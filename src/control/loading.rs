@@ -1,0 +1,354 @@
+//! Loading at the start: the files one after the other, while clients hear LOADING.
+//!
+//! A file that begins as an RDB file is one ([`super::rdb_load`]), whatever its name; what follows its checksum in an
+//! append-only file, and all of any other, are records. These are run by a session of the first shard ([`crate::shard`], `fed.rs`), a chunk at
+//! a time; a chunk holds whole records, and blocks between MULTI and EXEC whole. The rules for what is missing
+//! at the end, and for what is wrong, are those of Redis 7.0 (`aof.c`, loadSingleAppendOnlyFile).
+//!
+//! Promise: clients are served when all of it is loaded; if it cannot be, the process ends and says where the
+//! fault is.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Control;
+use super::rdb_load::{Progress, RdbLoad};
+use crate::admin::facts;
+use crate::clock;
+use crate::command::CommandTable;
+use crate::journal::recorder::write_effect;
+use crate::persistence::aof::{End, Found, RecordReader};
+use crate::shard::loading::LoadRules;
+use crate::shard::message::{Fed, Message};
+use crate::shard_map::ShardId;
+
+/// Bytes that are read at once, and about as many are run at once.
+const BLOCK_BYTES: usize = 1024 * 1024;
+
+/// What is wrong with a file.
+struct Fault(String);
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Records of one file.
+struct Records {
+    path: PathBuf,
+    file: File,
+    reader: RecordReader,
+    /// Records of a block that is open.
+    open: Vec<u8>,
+    in_block: bool,
+    /// Records that can be run.
+    chunk: Vec<u8>,
+    is_read: bool,
+}
+
+/// How far it is.
+enum Stage {
+    /// So many shards have not noted that data is being loaded.
+    Announcing(usize),
+    /// Between two files.
+    NextFile,
+    /// In an RDB file, at whose end is nothing else or records.
+    Snapshot(PathBuf),
+    /// Among records; a chunk is being run.
+    Running(Box<Records>, bool),
+    /// All files are loaded; so many shards have not noted it.
+    Ending(usize),
+}
+
+/// See the module.
+pub(super) struct Loading {
+    stage: Stage,
+    files: VecDeque<PathBuf>,
+    /// They are append-only files.
+    are_appended: bool,
+    /// Bytes of files, or parts of files, that are done.
+    loaded_bytes: u64,
+    started: i64,
+    total_bytes: u64,
+}
+
+impl Control {
+    /// Loads these files; without any, writes go to the files of this process at once.
+    pub(super) fn start_loading(&mut self, files: Vec<PathBuf>) {
+        let sizes = files.iter().filter_map(|path| path.metadata().ok());
+        let total_bytes = sizes.map(|data| data.len()).sum();
+        let is_nothing = files.is_empty() || (self.config.appendonly && total_bytes == 0);
+        if is_nothing {
+            return;
+        }
+        self.loading = Some(Loading {
+            stage: Stage::Announcing(self.shards.len()),
+            files: files.into(),
+            are_appended: self.config.appendonly,
+            loaded_bytes: 0,
+            started: clock::unix_ms() / 1000,
+            total_bytes,
+        });
+        // On each lane this goes before the first connection.
+        self.tell_all(|| Message::Record(false));
+        self.tell_all(|| Message::Loading(true));
+        self.tell_loading_facts();
+    }
+
+    /// Whether there is something to read now.
+    pub(super) fn reads_files(&self) -> bool {
+        let stage = self.loading.as_ref().map(|loading| &loading.stage);
+        match stage {
+            Some(Stage::NextFile | Stage::Running(_, false)) => true,
+            Some(Stage::Snapshot(_)) => self.rdb_goes_on,
+            _ => false,
+        }
+    }
+
+    /// A shard has noted that data is being loaded, or that it has been.
+    pub(super) fn on_loading_noted(&mut self) {
+        let Some(loading) = &mut self.loading else { return };
+        match &mut loading.stage {
+            Stage::Announcing(missing) => {
+                *missing -= 1;
+                if *missing == 0 {
+                    loading.stage = Stage::NextFile;
+                }
+            }
+            Stage::Ending(missing) => {
+                *missing -= 1;
+                if *missing == 0 {
+                    self.loading = None;
+                    self.tell_loading_facts();
+                    tracing::info!("Ready to accept connections");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The first shard has run a chunk.
+    pub(super) fn on_fed(&mut self, fed: Fed) {
+        let Some(loading) = &mut self.loading else { return };
+        if let Stage::Running(records, is_fed) = &mut loading.stage {
+            *is_fed = false;
+            if let Some(error) = fed.error {
+                let (error, path) = (String::from_utf8_lossy(&error), records.path.display());
+                tracing::error!("== CRITICAL == a command of {path} failed: {error}");
+            }
+        }
+    }
+
+    /// Reads on.
+    pub(super) fn go_on_loading(&mut self) {
+        if std::mem::take(&mut self.starts) && self.loading.is_none() && self.config.appendonly {
+            self.begin_aof();
+        }
+        let Some(loading) = &mut self.loading else { return };
+        match std::mem::replace(&mut loading.stage, Stage::NextFile) {
+            Stage::NextFile => self.next_file(),
+            Stage::Running(records, false) => self.go_on_with_file(records),
+            Stage::Snapshot(path) => self.go_on_with_snapshot(path),
+            other => loading.stage = other,
+        }
+    }
+
+    fn next_file(&mut self) {
+        let Some(loading) = &mut self.loading else { return };
+        let Some(path) = loading.files.pop_front() else { return self.end_loading() };
+        // An empty dump file is a broken one; an empty append-only file is fine.
+        let is_rdb = !loading.are_appended || begins_as_rdb(&path);
+        let opened = if is_rdb {
+            let rules = LoadRules {
+                drops_expired_before: (!loading.are_appended).then(clock::unix_ms),
+                merges: false,
+            };
+            let (shards, process) = (self.shards, Arc::clone(&self.process));
+            RdbLoad::open(&path, rules, &self.config, shards, process).map(|load| {
+                (self.rdb_load, self.rdb_goes_on) = (Some(load), true);
+                loading.stage = Stage::Snapshot(path.clone());
+            })
+        } else {
+            Records::open(path.clone(), 0).map(|records| {
+                loading.stage = Stage::Running(Box::new(records), false);
+            })
+        };
+        if let Err(error) = opened {
+            give_up(&path, &error.to_string());
+        }
+    }
+
+    fn go_on_with_snapshot(&mut self, path: PathBuf) {
+        let (Some(load), Some(loading)) = (&mut self.rdb_load, &mut self.loading) else { return };
+        let ports = &mut self.ports;
+        let mut send = |shard: ShardId, message| ports.to[shard.index()].send(message);
+        let progress = match load.step(&mut send) {
+            Ok(progress) => progress,
+            Err(error) => give_up(&path, &error.to_string()),
+        };
+        self.rdb_goes_on = progress == Progress::Going;
+        let Progress::Done(outcome) = progress else {
+            loading.stage = Stage::Snapshot(path);
+            return self.tell_loading_facts();
+        };
+        self.rdb_load = None;
+        loading.loaded_bytes += outcome.end;
+        if loading.are_appended {
+            match Records::open(path.clone(), outcome.end) {
+                Ok(records) => loading.stage = Stage::Running(Box::new(records), false),
+                Err(error) => give_up(&path, &error.to_string()),
+            }
+        }
+        self.tell_loading_facts();
+    }
+
+    fn go_on_with_file(&mut self, mut records: Box<Records>) {
+        let (truncates, path) = (self.config.aof_load_truncated, records.path.clone());
+        let Some(loading) = &mut self.loading else { return };
+        let is_last = loading.files.is_empty();
+        let read = match records.go_on(is_last, truncates) {
+            Ok(read) => read,
+            Err(Fault(text)) => give_up(&path, &text),
+        };
+        loading.loaded_bytes += read;
+        let chunk = std::mem::take(&mut records.chunk);
+        if !chunk.is_empty() {
+            loading.stage = Stage::Running(records, true);
+            self.tell(ShardId(0), Message::Feed(chunk));
+        } else if records.is_read {
+            loading.stage = Stage::NextFile;
+            self.tell(ShardId(0), Message::FeedOver);
+        } else {
+            loading.stage = Stage::Running(records, false);
+        }
+        self.tell_loading_facts();
+    }
+
+    fn end_loading(&mut self) {
+        let count = self.shards.len();
+        let Some(loading) = &mut self.loading else { return };
+        loading.stage = Stage::Ending(count);
+        let seconds = clock::unix_ms() / 1000 - loading.started;
+        let kind = if loading.are_appended { "append only file" } else { "disk" };
+        tracing::info!("DB loaded from {kind}: {seconds} seconds");
+        if self.config.appendonly {
+            self.begin_aof();
+            self.tell_all(|| Message::Record(true));
+        }
+        self.tell_all(|| Message::Loading(false));
+    }
+
+    fn tell_loading_facts(&self) {
+        let in_snapshot = self.rdb_load.as_ref().map_or(0, RdbLoad::loaded_bytes);
+        let told = self.loading.as_ref().map(|loading| {
+            let loaded_bytes = loading.loaded_bytes + in_snapshot;
+            let passed = (clock::unix_ms() / 1000 - loading.started).max(0) as u64;
+            let left = loading.total_bytes.saturating_sub(loaded_bytes);
+            facts::Loading {
+                started: loading.started,
+                total_bytes: loading.total_bytes,
+                loaded_bytes,
+                eta_seconds: passed * left / loaded_bytes.max(1),
+            }
+        });
+        self.process.persistence().loading = told;
+    }
+}
+
+impl Records {
+    fn open(path: PathBuf, offset: u64) -> io::Result<Self> {
+        let mut file = File::open(&path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Self {
+            path,
+            file,
+            reader: RecordReader::new(offset),
+            open: Vec::new(),
+            in_block: false,
+            chunk: Vec::new(),
+            is_read: false,
+        })
+    }
+
+    /// Reads a block and takes the records out of it; how many bytes were read.
+    fn go_on(&mut self, is_last: bool, truncates: bool) -> Result<u64, Fault> {
+        let mut block = vec![0; BLOCK_BYTES];
+        let count = self.file.read(&mut block)?;
+        if count == 0 {
+            self.is_read = true;
+            self.look_at_end(is_last, truncates)?;
+            return Ok(0);
+        }
+        self.reader.feed(&block[..count]);
+        loop {
+            let found = self.reader.find().map_err(|bad| {
+                Fault(format!(
+                    "Bad file format reading the append only file at offset {}: make a backup of your AOF file, then use corelane check-aof --fix <filename.manifest>",
+                    bad.offset
+                ))
+            })?;
+            match found {
+                Found::NeedsMore => return Ok(count as u64),
+                Found::Annotation(_) => {}
+                Found::Record => self.take_record()?,
+            }
+        }
+    }
+
+    fn take_record(&mut self) -> Result<(), Fault> {
+        let words: Vec<&[u8]> = self.reader.words().collect();
+        let name = words.first().copied().unwrap_or_default();
+        if CommandTable::get().find(name).is_none() {
+            let name = String::from_utf8_lossy(name);
+            return Err(Fault(format!("Unknown command '{name}' reading the append only file")));
+        }
+        // A block is run when all of it is there.
+        if name.eq_ignore_ascii_case(b"multi") {
+            self.in_block = true;
+        }
+        write_effect(&mut self.open, &words);
+        if name.eq_ignore_ascii_case(b"exec") {
+            self.in_block = false;
+        }
+        if !self.in_block {
+            self.chunk.append(&mut self.open);
+        }
+        Ok(())
+    }
+
+    fn look_at_end(&mut self, is_last: bool, truncates: bool) -> Result<(), Fault> {
+        let (good, what) = match self.reader.end() {
+            End::Whole => return Ok(()),
+            End::CutOff(good) => (good, "Unexpected end of file reading the append only file"),
+            End::InMulti(good) => (good, "Revert incomplete MULTI/EXEC transaction from AOF file"),
+        };
+        if !truncates {
+            return Err(Fault(format!(
+                "{what} (good up to offset {good}). You can: 1) Make a backup of your AOF file, then use corelane check-aof --fix <filename.manifest>. 2) Alternatively you can set the 'aof-load-truncated' configuration option to yes and restart the server."
+            )));
+        }
+        tracing::warn!("{what}: truncating {} at offset {good}", self.path.display());
+        OpenOptions::new().write(true).open(&self.path)?.set_len(good)?;
+        if !is_last {
+            return Err(Fault("the truncated file is not the last file".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file begins as an RDB file does.
+fn begins_as_rdb(path: &Path) -> bool {
+    let mut start = [0; 5];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && &start == b"REDIS"
+}
+
+/// The process cannot start with what there is.
+fn give_up(path: &Path, text: &str) -> ! {
+    tracing::error!("Fatal error loading {}: {text}", path.display());
+    std::process::exit(1);
+}

@@ -1,0 +1,304 @@
+//! The task that writes append-only files.
+//!
+//! It does one thing after the other, in the order in which it was told: so what is appended after a change of the
+//! directory goes to the file that the change has opened. What has come meanwhile is written in one go, which
+//! makes `appendfsync always` a group commit.
+//!
+//! The [`Directory`] is the task's, for what a change does depends on whether those before it were made: a base
+//! that is whole takes the place of the files before its cut only if the cut was made.
+//!
+//! A write that fails is taken back: the file ends with whole units then. Its bytes are kept, and tried
+//! again with whatever comes next.
+//!
+//! Promise: bytes reach the disk in order; [`Event::Durable`] is only told of what is there.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use glommio::channels::local_channel::{self, LocalReceiver, LocalSender};
+use glommio::io::{BufferedFile, OpenOptions};
+
+use super::directory::{Change, Directory, Turn};
+use super::disk::Disk;
+use crate::journal::Stamp;
+use crate::lanes::Doorbell;
+
+/// What is to be done.
+pub enum Job {
+    /// Append this; it is everything up to the stamp.
+    Append {
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// Up to where they are everything.
+        stamp: Stamp,
+        /// As how many they are counted.
+        counted: usize,
+    },
+    /// Bring what was appended to the disk.
+    Synchronise,
+    /// Change the directory; what was appended is on the disk before.
+    Change(u64, Turn),
+    /// Nothing is written any more.
+    Close,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub enum Event {
+    /// Bytes that count as so many were written; the file has this length now.
+    Written(usize, u64),
+    /// Everything up to this stamp is on the disk.
+    Durable(Stamp),
+    /// Writing has failed, or works again.
+    Writes(Result<(), String>),
+    /// Synchronising has failed.
+    NotSynchronised(String),
+    /// A change of the directory was made, or not.
+    Changed(Box<Changed>),
+}
+
+/// What became of a change.
+#[derive(Debug)]
+pub struct Changed {
+    /// The number that it was given with.
+    pub number: u64,
+    /// Why it was not made.
+    pub result: Result<(), String>,
+    /// The directory from then on.
+    pub directory: Directory,
+    /// The length of the file that is written to.
+    pub end: u64,
+}
+
+struct Shared {
+    jobs: RefCell<VecDeque<Job>>,
+    events: RefCell<VecDeque<Event>>,
+}
+
+/// The way to the task.
+pub struct AofWriter {
+    shared: Rc<Shared>,
+    wake: LocalSender<()>,
+}
+
+impl AofWriter {
+    /// Starts the task in the executor that this runs in. Whenever something has happened `doorbell` is rung.
+    pub fn start(disk: Disk, directory: Directory, doorbell: Arc<Doorbell>) -> Self {
+        let shared =
+            Rc::new(Shared { jobs: RefCell::default(), events: RefCell::new(VecDeque::new()) });
+        let (wake, woken) = local_channel::new_unbounded();
+        let task = Task {
+            disk,
+            directory,
+            is_cut: false,
+            shared: Rc::clone(&shared),
+            doorbell,
+            file: None,
+            end: 0,
+            unwritten: Vec::new(),
+            unwritten_stamp: Stamp::default(),
+            counted: 0,
+            written: Stamp::default(),
+            durable: Stamp::default(),
+            is_failing: false,
+        };
+        glommio::spawn_local(task.run(woken)).detach();
+        Self { shared, wake }
+    }
+
+    /// Something is to be done, after everything else.
+    pub fn give(&self, job: Job) {
+        let mut jobs = self.shared.jobs.borrow_mut();
+        if jobs.is_empty() {
+            // The task listens as long as there is somebody to tell it something.
+            _ = self.wake.try_send(());
+        }
+        jobs.push_back(job);
+    }
+
+    /// What has been done, if that was not told yet.
+    pub fn event(&self) -> Option<Event> {
+        self.shared.events.borrow_mut().pop_front()
+    }
+}
+
+struct Task {
+    disk: Disk,
+    directory: Directory,
+    /// What is written now goes behind the base that is being made.
+    is_cut: bool,
+    shared: Rc<Shared>,
+    doorbell: Arc<Doorbell>,
+    file: Option<BufferedFile>,
+    /// Bytes of the file that are good.
+    end: u64,
+    unwritten: Vec<u8>,
+    unwritten_stamp: Stamp,
+    /// As how much what is unwritten is counted.
+    counted: usize,
+    written: Stamp,
+    durable: Stamp,
+    is_failing: bool,
+}
+
+impl Task {
+    async fn run(mut self, woken: LocalReceiver<()>) {
+        while woken.recv().await.is_some() {
+            loop {
+                let jobs = self.shared.jobs.take();
+                if jobs.is_empty() {
+                    break;
+                }
+                self.work(jobs).await;
+            }
+        }
+        self.close().await;
+    }
+
+    async fn work(&mut self, jobs: VecDeque<Job>) {
+        let mut synchronises = false;
+        for job in jobs {
+            match job {
+                Job::Append { bytes, stamp, counted } => {
+                    self.counted += counted;
+                    match self.unwritten.is_empty() {
+                        true => self.unwritten = bytes,
+                        false => self.unwritten.extend_from_slice(&bytes),
+                    }
+                    self.unwritten_stamp = stamp;
+                }
+                Job::Synchronise => synchronises = true,
+                Job::Change(number, turn) => {
+                    self.write().await;
+                    let result = self.change(&turn).await;
+                    let result = result.map_err(|error| error.to_string());
+                    let (directory, end) = (self.directory.clone(), self.end);
+                    self.tell(Event::Changed(Box::new(Changed { number, result, directory, end })));
+                }
+                Job::Close => {
+                    self.write().await;
+                    self.close().await;
+                }
+            }
+        }
+        self.write().await;
+        if synchronises {
+            self.synchronise().await;
+        }
+    }
+
+    async fn write(&mut self) {
+        let Some(file) = self.file.as_ref() else {
+            // Nobody wants it: it was appended before the file was closed for good.
+            self.written = self.unwritten_stamp;
+            self.unwritten.clear();
+            let counted = std::mem::take(&mut self.counted);
+            return self.tell(Event::Written(counted, 0));
+        };
+        if self.unwritten.is_empty() {
+            self.written = self.unwritten_stamp;
+            return;
+        }
+        let bytes = std::mem::take(&mut self.unwritten);
+        let length = bytes.len();
+        let result = file.write_at(bytes.clone(), self.end).await;
+        let result = match result {
+            Ok(written) if written < length => Err(io::ErrorKind::StorageFull.into()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(io::Error::from(error)),
+        };
+        match result {
+            Ok(()) => {
+                self.end += length as u64;
+                self.written = self.unwritten_stamp;
+                let counted = std::mem::take(&mut self.counted);
+                self.tell(Event::Written(counted, self.end));
+                if std::mem::take(&mut self.is_failing) {
+                    self.tell(Event::Writes(Ok(())));
+                }
+            }
+            Err(error) => {
+                self.unwritten = bytes;
+                // What was written of it must not be followed by the whole of it.
+                _ = file.truncate(self.end).await;
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    self.tell(Event::Writes(Err(error.to_string())));
+                }
+            }
+        }
+    }
+
+    async fn synchronise(&mut self) {
+        if self.durable == self.written {
+            return;
+        }
+        if let Some(file) = &self.file
+            && let Err(error) = file.fdatasync().await
+        {
+            return self.tell(Event::NotSynchronised(io::Error::from(error).to_string()));
+        }
+        self.durable = self.written;
+        self.tell(Event::Durable(self.durable));
+    }
+
+    async fn change(&mut self, turn: &Turn) -> io::Result<()> {
+        self.synchronise().await;
+        let result = match turn {
+            Turn::Rewritten(..) if !self.is_cut => Err(io::Error::other("its cut was not made")),
+            // The file that follows must not be there without what was to be in this one.
+            Turn::RewriteBegins if self.durable != self.unwritten_stamp => {
+                Err(io::Error::other("what was written before is not on the disk"))
+            }
+            _ => self.carry_out(turn).await,
+        };
+        match turn {
+            Turn::RewriteBegins => self.is_cut = result.is_ok(),
+            Turn::RewriteFailed(_) | Turn::CleanUp => {}
+            _ => self.is_cut = false,
+        }
+        result
+    }
+
+    async fn carry_out(&mut self, turn: &Turn) -> io::Result<()> {
+        let Some(change) = self.directory.change_for(turn) else { return Ok(()) };
+        // It may take as long as the disk does: another thread waits for it.
+        let (disk, steps) = (self.disk.clone(), change.clone());
+        let outcome = glommio::executor().spawn_blocking(move || disk.carry_out(&steps)).await;
+        let outcome = match (outcome, &change.opens) {
+            (Ok(()), Some(_)) => self.open(&change).await,
+            (outcome, _) => outcome,
+        };
+        match outcome {
+            Ok(()) => self.directory.commit(change),
+            Err(_) => self.directory.abandon(&change),
+        }
+        outcome
+    }
+
+    async fn open(&mut self, change: &Change) -> io::Result<()> {
+        let Some(opens) = &change.opens else { return Ok(()) };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true);
+        let file = options.buffered_open(&self.disk.path(opens)).await?;
+        let end = file.file_size().await?;
+        self.close().await;
+        (self.file, self.end) = (Some(file), end);
+        Ok(())
+    }
+
+    async fn close(&mut self) {
+        self.synchronise().await;
+        if let Some(file) = self.file.take() {
+            _ = file.close().await;
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        self.shared.events.borrow_mut().push_back(event);
+        // A bell that cannot be rung has rung too often already.
+        _ = self.doorbell.ring();
+    }
+}

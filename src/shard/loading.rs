@@ -1,0 +1,231 @@
+//! This shard's part in loading an RDB file: it decodes the records whose keys are its own.
+//!
+//! The control core reads the file and sends records as they are written there ([`LoadBatch`]); they are decoded in
+//! slices between the turns, as all background work, so that clients hear LOADING at once. What is loaded has
+//! been there before: it is not recorded, nobody is told of it, and nothing is evicted for it.
+//!
+//! Promise: each batch is answered by one [`RecordsLoaded`], in their order; a batch with a fault ends at it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use super::Shard;
+use super::message::Message;
+use crate::keyspace::{Budget, Key, Keyspace, Loaded};
+use crate::persistence::rdb::read_file::{FileReader, Found, FoundKey};
+use crate::persistence::rdb::{Error, Limits};
+use crate::shard_map::ShardId;
+
+/// How long one slice may take. Nothing else is to be done meanwhile but telling clients to wait.
+const SLICE_TIME: Duration = Duration::from_micros(500);
+/// Elements of a value that are decoded at a time. Of a list these are nodes of 8 KiB,
+const ELEMENTS_PER_STEP: usize = 16;
+/// which cost, for the budget, as much as so many that are freed.
+const STEP_COST: usize = 16;
+/// Empty keys of a batch that the log names.
+const EMPTY_KEYS_LOGGED_MAX: u64 = 10;
+
+/// How keys of a file meet the keyspace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LoadRules {
+    /// Keys that expired before this time, unix ms, are left out. That is for masters and dump files: the
+    /// base of an append-only file is followed by commands that may count on them.
+    pub drops_expired_before: Option<i64>,
+    /// A key that is there is replaced; otherwise it is a fault, for a file has each key once.
+    pub merges: bool,
+}
+
+/// Records of a file whose keys are one shard's.
+#[derive(Debug)]
+pub struct LoadBatch {
+    /// The version of the file.
+    pub version: u16,
+    /// The records, with the numbers of their databases between them.
+    pub records: Vec<u8>,
+    /// Where each key stood in the file.
+    pub offsets: Vec<u64>,
+    /// How they meet the keyspace.
+    pub rules: LoadRules,
+}
+
+/// What became of a batch.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RecordsLoaded {
+    /// Whose it was.
+    pub shard: ShardId,
+    /// Keys that are there now.
+    pub keys: u64,
+    /// Keys that were left out, for they had expired.
+    pub expired: u64,
+    /// Keys that were left out, for their collection is empty.
+    pub empty: u64,
+    /// The fault at which it ended.
+    pub result: Result<(), BadRecord>,
+}
+
+/// A record that cannot be loaded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BadRecord {
+    /// Where it is in the file.
+    pub offset: u64,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// What is wrong with a record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Its value.
+    Value(Error),
+    /// There is a key of this name in this database.
+    Duplicate(Vec<u8>, usize),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(error) => error.fmt(f),
+            Self::Duplicate(key, database) => {
+                write!(f, "RDB has duplicated key '{}' in DB {database}", key.escape_ascii())
+            }
+        }
+    }
+}
+
+/// Batches that are to be loaded.
+#[derive(Default)]
+pub(super) struct Loading {
+    batches: VecDeque<LoadBatch>,
+    current: Option<Current>,
+}
+
+/// A batch under way.
+struct Current {
+    reader: FileReader,
+    offsets: Vec<u64>,
+    rules: LoadRules,
+    database: usize,
+    /// Keys that were read, whatever became of them.
+    read: usize,
+    keys: u64,
+    expired: u64,
+    empty: u64,
+}
+
+/// How far a batch is after a step.
+#[derive(PartialEq, Eq)]
+enum Step {
+    Going,
+    Over,
+}
+
+impl Loading {
+    fn is_idle(&self) -> bool {
+        self.batches.is_empty() && self.current.is_none()
+    }
+
+    /// Goes on until a batch is over, or there is none, or the time is.
+    fn slice(
+        &mut self,
+        (shard, keyspace): (ShardId, &mut Keyspace),
+        limits: Limits,
+        budget: &mut Budget,
+    ) -> Option<RecordsLoaded> {
+        if self.current.is_none() {
+            self.current = Some(Current::new(self.batches.pop_front()?, limits));
+        }
+        let current = self.current.as_mut()?;
+        while !budget.is_spent() {
+            budget.spend(STEP_COST);
+            let result = match current.step(keyspace) {
+                Ok(Step::Going) => continue,
+                Ok(Step::Over) => Ok(()),
+                Err(fault) => Err(BadRecord { offset: current.offset(), fault }),
+            };
+            let Current { keys, expired, empty, .. } = self.current.take()?;
+            return Some(RecordsLoaded { shard, keys, expired, empty, result });
+        }
+        None
+    }
+}
+
+impl Current {
+    fn new(batch: LoadBatch, limits: Limits) -> Self {
+        let LoadBatch { version, records, offsets, rules } = batch;
+        let reader = FileReader::of_records(records, version, limits);
+        Self { reader, offsets, rules, database: 0, read: 0, keys: 0, expired: 0, empty: 0 }
+    }
+
+    /// Where the record under way is in the file.
+    fn offset(&self) -> u64 {
+        self.offsets.get(self.read).or(self.offsets.last()).copied().unwrap_or(0)
+    }
+
+    fn step(&mut self, keyspace: &mut Keyspace) -> Result<Step, Fault> {
+        match self.reader.find(ELEMENTS_PER_STEP).map_err(Fault::Value)? {
+            Found::Key(key) => {
+                self.load(*key, keyspace)?;
+                self.read += 1;
+            }
+            Found::EmptyKey(key) => {
+                if self.empty < EMPTY_KEYS_LOGGED_MAX {
+                    let key = key.escape_ascii();
+                    tracing::info!("loading skips the empty key '{key}'");
+                }
+                self.empty += 1;
+                self.read += 1;
+            }
+            Found::Database(number) => self.database = number as usize,
+            Found::NeedsMore if self.reader.unread().is_empty() => return Ok(Step::Over),
+            // Its border was found elsewhere, but it is inconsistent within.
+            Found::NeedsMore => return Err(Fault::Value(Error::Truncated)),
+            Found::Progress | Found::Sizes { .. } | Found::Aux { .. } | Found::Function(_) => {}
+            Found::End => return Ok(Step::Over),
+        }
+        Ok(Step::Going)
+    }
+
+    fn load(&mut self, found: FoundKey, keyspace: &mut Keyspace) -> Result<(), Fault> {
+        let FoundKey { key, value, expiry, usage } = found;
+        let limit = self.rules.drops_expired_before;
+        if limit.zip(expiry).is_some_and(|(limit, expiry)| expiry < limit) {
+            self.expired += 1;
+            return Ok(());
+        }
+        let loaded = Loaded { value, expiry, usage };
+        if !keyspace[self.database].load(&Key::new(&key), loaded, self.rules.merges) {
+            return Err(Fault::Duplicate(key, self.database));
+        }
+        self.keys += 1;
+        Ok(())
+    }
+}
+
+impl Shard {
+    /// The control core has records of ours.
+    pub(super) fn on_load_records(&mut self, batch: LoadBatch) {
+        self.loading.batches.push_back(batch);
+    }
+
+    /// Decodes and inserts for a while; true if more is to be done at once.
+    pub(super) fn load_slice(&mut self) -> bool {
+        if self.loading.is_idle() {
+            return false;
+        }
+        let mut limits = Limits::new(&self.engine.config);
+        if let Some(bytes) = self.engine.keyspace.switches.list_plain_bytes_min {
+            limits.list = limits.list.with_plain_bytes_min(bytes);
+        }
+        let mut budget = Budget::new(SLICE_TIME);
+        loop {
+            let place = (self.id(), &mut self.engine.keyspace);
+            let Some(loaded) = self.loading.slice(place, limits, &mut budget) else { break };
+            self.send(self.control_core(), Message::RecordsLoaded(Box::new(loaded)));
+        }
+        !self.loading.is_idle()
+    }
+}
+
+#[cfg(test)]
+mod tests;
