@@ -16,6 +16,7 @@ mod bitfield;
 mod bits;
 mod blocking;
 mod byte_range;
+mod cluster;
 mod collection;
 mod connection;
 mod counters;
@@ -52,6 +53,7 @@ mod zsets_algebra;
 mod zsets_blocking;
 mod zsets_range;
 
+pub use cluster::DISABLED as CLUSTER_DISABLED;
 pub use context::{Changes, Class, Ctx, Reach, removal};
 pub use databases::database_number;
 pub use error::{CommandError, CommandResult};
@@ -69,6 +71,7 @@ static FAMILIES: &[&[Command]] = &[
     bitfield::COMMANDS,
     bits::COMMANDS,
     blocking::COMMANDS,
+    cluster::COMMANDS,
     connection::COMMANDS,
     counters::COMMANDS,
     databases::COMMANDS,

@@ -126,6 +126,7 @@ pub enum Group {
     Server,
     Transactions,
     Scripting,
+    Cluster,
     /// "generic", too, in COMMAND DOCS, but about no keys in particular (WAIT): without a category.
     Other,
 }
@@ -147,6 +148,7 @@ impl Group {
             Group::Server => "server",
             Group::Transactions => "transactions",
             Group::Scripting => "scripting",
+            Group::Cluster => "cluster",
         }
     }
 
@@ -164,7 +166,7 @@ impl Group {
             Group::Connection => Some("@connection"),
             Group::Transactions => Some("@transaction"),
             Group::Scripting => Some("@scripting"),
-            Group::Pubsub | Group::Server | Group::Other => None,
+            Group::Pubsub | Group::Server | Group::Cluster | Group::Other => None,
         }
     }
 }

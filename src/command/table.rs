@@ -129,6 +129,7 @@ pub enum SessionCommand {
     Save,
     BackgroundSave,
     RewriteAof,
+    Cluster,
     Multi,
     Exec,
     Discard,
@@ -163,6 +164,7 @@ impl SessionCommand {
                 | C::Save
                 | C::BackgroundSave
                 | C::RewriteAof
+                | C::Cluster
                 | C::ScriptKill
                 | C::FunctionStats
                 | C::FunctionKill

@@ -6,6 +6,10 @@
 
 mod admission;
 mod aof;
+mod cluster;
+mod cluster_bus;
+mod cluster_conf;
+mod cluster_upstream;
 mod ending;
 mod journal;
 mod listeners;
@@ -13,6 +17,7 @@ mod loading;
 pub mod rdb_load;
 mod reload;
 mod saving;
+mod sockets;
 
 pub use listeners::Listeners;
 
@@ -34,6 +39,8 @@ use crate::process::Process;
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
 use crate::shard::message::{ControlAnswer, ControlCall, ControlRequest, Message, Ticket};
 use crate::shard_map::{ShardId, ShardMap};
+
+use sockets::Owner;
 
 /// A change of the settings that waits for the shards.
 struct Change {
@@ -67,6 +74,9 @@ pub struct Control {
     /// There is more of it to read at once.
     rdb_goes_on: bool,
     stopping: bool,
+    sockets: sockets::Sockets,
+    /// In cluster mode.
+    cluster: Option<Box<cluster::ClusterDriver>>,
 }
 
 impl Control {
@@ -83,6 +93,10 @@ impl Control {
         listeners.start(&mut actions);
         let aof = aof::Aof::open(&config).unwrap_or_else(|error| {
             tracing::error!("Bad append-only directory: {error}");
+            std::process::exit(1);
+        });
+        let cluster = cluster::ClusterDriver::open(&config).unwrap_or_else(|error| {
+            tracing::error!("{error}");
             std::process::exit(1);
         });
         let dump = std::path::Path::new(&config.dbfilename);
@@ -111,7 +125,10 @@ impl Control {
             reload: None,
             rdb_goes_on: false,
             stopping: false,
+            sockets: sockets::Sockets::default(),
+            cluster,
         };
+        control.start_cluster();
         control.start_loading(files);
         control
     }
@@ -155,6 +172,9 @@ impl Control {
             ControlRequest::Reload(options) => self.on_reload(asker, options),
             ControlRequest::RewriteAof { must_wait } => self.on_rewrite_aof(asker, must_wait),
             ControlRequest::Flushed { waits } => self.on_flushed(asker, waits),
+            ControlRequest::Cluster { words, resp3 } => {
+                self.on_cluster_call(asker, words, resp3);
+            }
         }
     }
 
@@ -194,6 +214,7 @@ impl Control {
             self.answer(asker, Ok("OK"));
         }
         self.aof_settings_changed();
+        self.cluster_settings_changed();
         while self.changing.is_none() {
             let Some(call) = self.queued.pop_front() else { break };
             self.on_call(call);
@@ -246,16 +267,34 @@ fn shutdown_options(words: &[Vec<u8>]) -> Result<Option<ShutdownFlags>, CommandE
 
 impl Service for Control {
     fn accepted(&mut self, socket: OwnedFd, peer: Peer) {
-        self.on_accepted(socket, peer);
+        if self.is_for_bus(&peer) {
+            self.accept_link(socket, peer);
+        } else {
+            self.on_accepted(socket, peer);
+        }
     }
 
-    fn opened(&mut self, _conn: ConnId, _peer: Peer, _token: u64) {}
+    fn opened(&mut self, conn: ConnId, _peer: Peer, token: u64) {
+        self.sockets.opened(conn, token, &mut self.actions);
+    }
 
-    fn received(&mut self, _conn: ConnId, _bytes: &[u8]) {}
+    fn received(&mut self, conn: ConnId, bytes: &[u8]) {
+        if let Some((id, Owner::Bus)) = self.sockets.owner(conn) {
+            self.on_bus_bytes(id, bytes);
+        }
+    }
 
-    fn half_closed(&mut self, _conn: ConnId) {}
+    fn half_closed(&mut self, conn: ConnId) {
+        if let Some((id, Owner::Bus)) = self.sockets.owner(conn) {
+            self.on_bus_lost(id);
+        }
+    }
 
-    fn closed(&mut self, _conn: ConnId, _why: CloseReason) {}
+    fn closed(&mut self, conn: ConnId, _why: CloseReason) {
+        if let Some((id, Owner::Bus)) = self.sockets.closed(conn) {
+            self.on_bus_lost(id);
+        }
+    }
 
     fn turn(&mut self, now: Instant) -> Wait {
         for core in 0..self.ports.from.len() {
@@ -278,6 +317,9 @@ impl Service for Control {
                             load.on_loaded(*loaded);
                         }
                     }
+                    Message::SlotMapNoted(shard) => self.on_slot_map_noted(shard),
+                    Message::SlotsWithKeys(slots) => self.on_slots_with_keys(&slots),
+                    Message::PublishOnBus(publication) => self.publish_on_bus(&publication),
                     _ => unreachable!("meant for a shard"),
                 }
             }
@@ -287,6 +329,7 @@ impl Service for Control {
         self.go_on_with_journal();
         self.go_on_with_aof(now);
         self.go_on_ending(now);
+        self.go_on_with_cluster(now);
         if let Some(signal) = self.signals.received()
             && !self.saver.is_stopping()
         {
@@ -302,7 +345,12 @@ impl Service for Control {
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
         let is_congested = self.ports.is_congested();
-        let looks = [self.next_look(), self.next_aof_look(), self.next_end_look()];
+        let looks = [
+            self.next_look(),
+            self.next_aof_look(),
+            self.next_end_look(),
+            self.next_cluster_look(),
+        ];
         let next = looks.into_iter().flatten().min();
         if self.saver.has_tasks() || self.aof.has_tasks() {
             let polls = is_congested || (self.reads_files() || self.reads_again());
@@ -324,8 +372,11 @@ impl Service for Control {
         actions.append(&mut self.actions);
     }
 
-    fn take_output(&mut self, _conn: ConnId) -> Vec<u8> {
-        Vec::new()
+    fn take_output(&mut self, conn: ConnId) -> Vec<u8> {
+        match self.sockets.owner(conn) {
+            Some((id, _)) => self.sockets.take_output(id),
+            None => Vec::new(),
+        }
     }
 
     fn sent(&mut self, _conn: ConnId, _bytes: usize) {}

@@ -5,6 +5,7 @@ use super::clients::{self, ClientFilter};
 use super::message::{PartWork, Unblock};
 use super::script_commands::is_about_scripts;
 use crate::command::{CommandError, CommandResult, Part, SessionCommand, database_number};
+use crate::config::Config;
 use crate::datatypes::number::parse_i64;
 use crate::pubsub::Kind;
 use crate::reactor::{Action, ConnId};
@@ -85,6 +86,7 @@ impl Shard {
             C::Save => Shard::save,
             C::BackgroundSave => Shard::background_save,
             C::RewriteAof => Shard::rewrite_aof,
+            C::Cluster => Shard::cluster_call,
             C::ScriptKill => Shard::script_kill,
             C::FunctionKill => Shard::function_kill,
             C::FunctionStats => Shard::function_stats,
@@ -124,7 +126,7 @@ impl Shard {
         let mut reply = Reply::new(&mut made, session.resp3);
         let result = match which {
             C::Auth => auth(session, &config.requirepass, words, &mut reply),
-            C::Hello => hello(session, &config.requirepass, words, &mut reply),
+            C::Hello => hello(session, &config, words, &mut reply),
             C::Select => select(session, config.databases, words, &mut reply),
             C::Reset => {
                 session.reset(config.requirepass.is_empty());
@@ -349,7 +351,7 @@ fn select(
 /// HELLO [protover [AUTH username password] [SETNAME clientname]]
 fn hello(
     session: &mut Session,
-    password: &[u8],
+    config: &Config,
     words: &[&[u8]],
     reply: &mut Reply<'_>,
 ) -> CommandResult {
@@ -378,7 +380,7 @@ fn hello(
         }
     }
     if let Some((user, given)) = login {
-        check_password(password, user, given)?;
+        check_password(&config.requirepass, user, given)?;
         session.authenticated = true;
     }
     if !session.authenticated {
@@ -403,7 +405,7 @@ fn hello(
     reply.bulk(b"id");
     reply.integer(session.id as i64);
     reply.bulk(b"mode");
-    reply.bulk(b"standalone");
+    reply.bulk(if config.cluster_enabled { b"cluster" } else { b"standalone" });
     reply.bulk(b"role");
     reply.bulk(b"master");
     reply.bulk(b"modules");
