@@ -18,7 +18,8 @@ fn master() -> Cluster {
          vars currentEpoch 2 lastVoteEpoch 0\n"
     );
     let conf = NodesConf::parse(&text).unwrap().unwrap();
-    Cluster::restore(&conf, Settings::default(), [7; 4], NOW).unwrap()
+    let settings = Settings { port: 7001, bus_port: 17001, ..Settings::default() };
+    Cluster::restore(&conf, settings, [7; 4], NOW).unwrap()
 }
 
 /// The reply to a line, and its effects; `kept` are the slots with keys.

@@ -148,6 +148,10 @@ impl Shard {
                 reply.ok();
                 Ok(())
             }
+            // Only a script gets here, which cannot wait for the control core.
+            C::Cluster => {
+                Err(CommandError::text("ERR This Redis command is not allowed from script"))
+            }
             _ => client(session, which, words, &mut reply),
         };
         if let Err(error) = result {
