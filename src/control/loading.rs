@@ -22,7 +22,7 @@ use crate::command::CommandTable;
 use crate::journal::recorder::write_effect;
 use crate::persistence::aof::{End, Found, RecordReader};
 use crate::shard::loading::LoadRules;
-use crate::shard::message::{Fed, Message};
+use crate::shard::message::{Fed, Message, Reader};
 use crate::shard_map::ShardId;
 
 /// Bytes that are read at once, and about as many are run at once.
@@ -93,7 +93,7 @@ impl Control {
             total_bytes,
         });
         // On each lane this goes before the first connection.
-        self.tell_all(|| Message::Record(false));
+        self.tell_all(|| Message::Record(Reader::File, false));
         self.tell_all(|| Message::Loading(true));
         self.tell_loading_facts();
     }
@@ -250,7 +250,7 @@ impl Control {
         tracing::info!("DB loaded from {kind}: {seconds} seconds");
         if self.config.appendonly {
             self.begin_aof();
-            self.tell_all(|| Message::Record(true));
+            self.tell_all(|| Message::Record(Reader::File, true));
         }
         self.tell_all(|| Message::Loading(false));
     }
