@@ -31,6 +31,7 @@ mod object;
 mod pubsub;
 mod random;
 mod relocate;
+mod replication;
 mod scan;
 mod scripts;
 mod server;
@@ -84,6 +85,7 @@ static FAMILIES: &[&[Command]] = &[
     object::COMMANDS,
     pubsub::COMMANDS,
     relocate::COMMANDS,
+    replication::COMMANDS,
     scan::COMMANDS,
     scripts::COMMANDS,
     server::COMMANDS,

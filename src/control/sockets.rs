@@ -94,6 +94,11 @@ impl Sockets {
         actions.extend(self.entries.get(&id).and_then(|entry| entry.conn).map(Action::Send));
     }
 
+    /// The reactor's name of a connection, once it has one.
+    pub(super) fn conn(&self, id: SocketId) -> Option<ConnId> {
+        self.entries.get(&id)?.conn
+    }
+
     /// Bytes of [`Sockets::write`] that the kernel has not got yet.
     pub(super) fn unsent(&self, id: SocketId) -> usize {
         self.entries.get(&id).map_or(0, |entry| entry.output.len())

@@ -33,6 +33,7 @@ mod multi;
 mod output;
 mod parts;
 pub mod refusal;
+mod replication;
 pub mod room;
 mod saving;
 mod script_commands;
