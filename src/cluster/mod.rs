@@ -27,6 +27,7 @@ mod outgoing;
 mod ownership;
 mod packets;
 pub mod random;
+pub mod redirect;
 pub mod settings;
 #[cfg(test)]
 mod simulator;

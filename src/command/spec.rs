@@ -121,6 +121,8 @@ pub enum Group {
     Hash,
     Stream,
     Bitmap,
+    /// Only single commands of it have a category.
+    Cluster,
     Connection,
     Pubsub,
     Server,
@@ -142,6 +144,7 @@ impl Group {
             Group::Hash => "hash",
             Group::Stream => "stream",
             Group::Bitmap => "bitmap",
+            Group::Cluster => "cluster",
             Group::Connection => "connection",
             Group::Pubsub => "pubsub",
             Group::Server => "server",
@@ -164,7 +167,7 @@ impl Group {
             Group::Connection => Some("@connection"),
             Group::Transactions => Some("@transaction"),
             Group::Scripting => Some("@scripting"),
-            Group::Pubsub | Group::Server | Group::Other => None,
+            Group::Cluster | Group::Pubsub | Group::Server | Group::Other => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use super::refusal::Refusals;
 use crate::admin::latency::LatencyEvent;
 use crate::admin::stats::{Outcome, ShardStats};
 use crate::clock::{self, Ticks};
+use crate::cluster::redirect::Territory;
 use crate::command::spec::{FAST, SKIP_SLOWLOG};
 use crate::command::{
     Attempt, Blocking, Changes, CommandError, CommandId, CommandResult, CommandTable, Ctx,
@@ -83,6 +84,10 @@ pub struct Engine {
     pub journal: Recorder,
     /// What is refused for a while.
     pub refusals: Refusals,
+    /// Which slots this node serves, in cluster mode.
+    pub territory: Option<Box<Territory>>,
+    /// How many maps of slots there were; the same number on all shards names the same map. 0 without cluster mode.
+    pub map_version: u32,
     /// What this shard counts.
     pub stats: ShardStats,
     /// Slow commands on their way to the slow log.
@@ -127,6 +132,8 @@ impl Engine {
             reach: Reach::default(),
             journal: Recorder::default(),
             refusals: Refusals::default(),
+            territory: None,
+            map_version: 0,
             stats: ShardStats::default(),
             slow: Vec::new(),
             eviction: Eviction::default(),
@@ -138,10 +145,19 @@ impl Engine {
             spike_nanos: u64::MAX,
             nanos_per_tick: (1000.0 / clock::ticks_per_us() * (1_u64 << 32) as f64) as u64,
         };
+        if engine.config.cluster_enabled {
+            engine.set_territory(Territory::new(None));
+        }
         // From the first command on; what is loaded before is not recorded, see Message::Record.
         engine.journal.set_on(engine.config.appendonly);
         engine.settings_changed();
         engine
+    }
+
+    /// The map of slots is another one from now on.
+    pub fn set_territory(&mut self, territory: Territory) {
+        self.territory = Some(Box::new(territory));
+        self.map_version += 1;
     }
 
     /// Effects are recorded from now on, or not any more.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::batch::Batch;
 use super::job::Job;
 use super::loading::{LoadBatch, RecordsLoaded};
+use crate::cluster::SlotMap;
 use crate::command::{CommandError, CommandId, CommandResult, Part};
 use crate::config::Config;
 use crate::journal::{Parcel, Stamp};
@@ -17,7 +18,7 @@ use crate::persistence::snapshot::Sizes;
 use crate::pubsub::{Change, MoveId, Publication};
 use crate::reactor::{Adoption, ConnId};
 use crate::scripting::Engine;
-use crate::session::Place;
+use crate::session::{Pass, Place};
 use crate::shard_map::ShardId;
 use crate::transaction::{TxId, Watcher};
 
@@ -41,6 +42,8 @@ pub struct OwnedCommand {
     pub db: usize,
     /// Whether the reply is to be in RESP3.
     pub resp3: bool,
+    /// On what terms it was let through.
+    pub pass: Pass,
     /// Its arguments, the name included.
     pub args: Vec<Vec<u8>>,
 }
@@ -159,6 +162,8 @@ pub enum PartWork {
     ClientList(Arc<super::clients::ClientFilter>),
     /// Note that these keys are watched.
     Watch(Watcher, Vec<DbKey>),
+    /// Count those of these keys that are there.
+    CountPresent(Vec<DbKey>),
     /// End the busy script, if it is one of this engine.
     KillScript(Engine),
     /// Tell which script is busy.
@@ -392,6 +397,11 @@ pub enum Message {
     LoadRecords(Box<LoadBatch>),
     /// Shard to control core: what became of them.
     RecordsLoaded(Box<RecordsLoaded>),
+    /// Control core to shard: who owns which slots from now on. Answered by [`Message::SlotMapNoted`]; when all
+    /// shards have, no command runs by an older map.
+    SlotMap(Arc<SlotMap>),
+    /// Shard to control core: the newest map is in force here.
+    SlotMapNoted(ShardId),
     /// Control core to shard: end.
     Stop,
 }

@@ -31,6 +31,7 @@ pub mod message;
 mod multi;
 mod output;
 mod parts;
+mod redirects;
 pub mod refusal;
 pub mod room;
 mod saving;

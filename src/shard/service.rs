@@ -258,11 +258,13 @@ impl Shard {
             }
             Message::AofStatus(error) => self.engine.set_aof_status(error),
             Message::SaveStatus(good) => self.engine.set_save_status(good),
+            Message::SlotMap(map) => self.on_slot_map(map),
             Message::Clear => self.clear_all(),
             Message::LoadRecords(batch) => self.on_load_records(*batch),
             Message::Control(_)
             | Message::RecordsLoaded(_)
             | Message::SettingsDone(_)
+            | Message::SlotMapNoted(_)
             | Message::LookedForClosed
             | Message::Held(..)
             | Message::Snapshot(_)

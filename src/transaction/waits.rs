@@ -52,6 +52,14 @@ impl<W> Waits<W> {
         self.waiters.get(&number).map(|waiting| &waiting.waiter)
     }
 
+    /// All who wait, in the order in which they began.
+    pub fn iter(&self) -> impl Iterator<Item = (TxId, &W)> {
+        let mut waiters: Vec<_> =
+            self.waiters.iter().map(|(number, waiting)| (*number, &waiting.waiter)).collect();
+        waiters.sort_unstable_by_key(|(number, _)| *number);
+        waiters.into_iter()
+    }
+
     /// `key` is ready while `number` is being served from another one: if that fails, it comes back to it.
     pub fn note_missed(&mut self, number: TxId, key: DbKey) {
         if let Some(waiting) = self.waiters.get_mut(&number)
