@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crossbeam::utils::CachePadded;
 
-use crate::admin::facts::PersistenceFacts;
+use crate::admin::facts::{PersistenceFacts, ReplicationFacts};
 use crate::clock;
 use crate::journal::Stamp;
 use crate::memory;
@@ -47,6 +47,8 @@ pub struct Process {
     pub scripts: Store,
     /// What the control core tells of snapshots and files; INFO and LASTSAVE look at it.
     persistence: Mutex<PersistenceFacts>,
+    /// What the control core tells of replication.
+    replication: Mutex<ReplicationFacts>,
     /// Changes of the data set since the start, each shard in a place that others rarely use.
     changes: [CachePadded<AtomicU64>; CHANGE_PLACES],
     /// Changes that are in the last snapshot.
@@ -81,6 +83,7 @@ impl Process {
                 last_save: clock::unix_ms() / 1000,
                 ..PersistenceFacts::default()
             }),
+            replication: Mutex::new(ReplicationFacts::default()),
             changes: [const { CachePadded::new(AtomicU64::new(0)) }; CHANGE_PLACES],
             saved_changes: AtomicU64::new(0),
         }
@@ -106,6 +109,11 @@ impl Process {
     pub fn persistence(&self) -> std::sync::MutexGuard<'_, PersistenceFacts> {
         // Plain data: whoever panicked meanwhile has left it as good as it was.
         self.persistence.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What is told of replication, to look at or to change.
+    pub fn replication(&self) -> std::sync::MutexGuard<'_, ReplicationFacts> {
+        self.replication.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Connections refused so far.

@@ -128,6 +128,15 @@ pub struct Chunk {
     end: u64,
     /// The master wants to know when everything up to this position has been applied.
     ack: Option<u64>,
+    /// The database that was selected last in it.
+    database: Option<i64>,
+}
+
+impl Chunk {
+    /// Something that is applied beside the stream.
+    pub fn aside() -> Self {
+        Self { verbatim: Vec::new(), commands: Vec::new(), end: 0, ack: None, database: None }
+    }
 }
 
 /// How far the stream in `input` has been looked at.
@@ -165,6 +174,8 @@ pub struct Link {
     down_since_ms: Option<i64>,
     /// Bytes of the snapshot: all, if it is known, and read.
     transfer: (Option<u64>, u64),
+    /// The database that is selected behind what was applied.
+    stream_db: i64,
     /// The third word of PSYNC when this node hands over to its replica.
     is_failover: bool,
 }
@@ -186,6 +197,7 @@ impl Link {
             acked_ms: 0,
             down_since_ms: None,
             transfer: (None, 0),
+            stream_db: 0,
             is_failover: false,
         }
     }
@@ -213,6 +225,16 @@ impl Link {
     /// Position up to which the stream has been applied.
     pub fn position(&self) -> u64 {
         self.known.map_or(0, |(_, position)| position)
+    }
+
+    /// The database that is selected in the stream where this node is.
+    pub fn stream_db(&self) -> i64 {
+        self.stream_db
+    }
+
+    /// The stream goes on in this database behind the snapshot.
+    pub fn set_stream_db(&mut self, database: i64) {
+        self.stream_db = database;
     }
 
     /// How far the link is.
@@ -538,13 +560,14 @@ impl Link {
 
     fn cut_chunk(&mut self) -> Result<Option<Chunk>, ()> {
         let limits = Limits { bulk_bytes_max: usize::MAX, unauthenticated: false };
-        let mut ack = None;
+        let (mut ack, mut database) = (None, None);
         let scan = &mut self.scan;
         while ack.is_none() && (scan.seen < CHUNK_BYTES || scan.in_block) {
-            let mut asks = false;
+            let (mut asks, mut number) = (false, None);
             let rest = &self.input[scan.seen..];
             let parsed = next_command(&mut self.parser, rest, &limits, |words| {
                 asks = words.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"getack"));
+                number = words.get(1).and_then(|word| decimal(word)).map(|number| number as i64);
             });
             let Some((length, kind)) = parsed.map_err(|_| ())? else { break };
             let from = scan.seen;
@@ -552,6 +575,7 @@ impl Link {
             match kind {
                 Kind::Multi => scan.in_block = true,
                 Kind::Exec => scan.in_block = false,
+                Kind::Select => database = number.or(database),
                 Kind::Plain | Kind::Replconf | Kind::KeepAlive => {}
             }
             if !matches!(kind, Kind::Replconf | Kind::KeepAlive) {
@@ -571,7 +595,8 @@ impl Link {
         scan.seen -= whole;
         let commands = std::mem::take(&mut scan.commands);
         let verbatim: Vec<u8> = self.input.drain(..whole).collect();
-        Ok(Some(Chunk { verbatim, commands, end: self.position() + whole as u64, ack }))
+        let end = self.position() + whole as u64;
+        Ok(Some(Chunk { verbatim, commands, end, ack, database }))
     }
 
     /// The chunk has been applied.
@@ -580,6 +605,7 @@ impl Link {
         if let Some((_, position)) = &mut self.known {
             *position = chunk.end;
         }
+        self.stream_db = chunk.database.unwrap_or(self.stream_db);
         if let Some(position) = chunk.ack
             && self.is_up()
         {

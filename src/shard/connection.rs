@@ -91,6 +91,8 @@ impl Shard {
             C::ScriptKill => Shard::script_kill,
             C::FunctionKill => Shard::function_kill,
             C::FunctionStats => Shard::function_stats,
+            C::ReplicaOf => Shard::replica_of,
+            C::Psync => Shard::become_replica,
             _ => return None,
         })
     }
@@ -142,6 +144,11 @@ impl Shard {
                 reply.verbatim(*b"txt", format!("{line}\n").as_bytes());
                 Ok(())
             }
+            C::Role => {
+                super::replication::role(&self.process.replication(), &mut reply);
+                Ok(())
+            }
+            C::Replconf => super::replication::replconf(session, words, &mut reply),
             C::ClientReply => set_reply_mode(session, words[2]).map(|answers| {
                 if answers {
                     reply.ok();

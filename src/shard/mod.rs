@@ -33,6 +33,7 @@ mod output;
 mod parts;
 mod redirects;
 pub mod refusal;
+mod replication;
 pub mod room;
 mod saving;
 mod script_commands;

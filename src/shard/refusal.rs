@@ -1,14 +1,17 @@
-//! What the server refuses for a while because of its files: everything but a few commands while it loads, and
-//! writes when it could not save them.
+//! What the server refuses for a while: everything but a few commands while it loads, writes when it could not
+//! save them or has too few replicas, and what a replica refuses.
 //!
 //! Promise: while all is well, a command pays a branch for this.
 
 use super::Shard;
 use super::engine::Engine;
 use super::input::Next;
+use super::message::Standing;
 use super::multi::exec_aborted;
-use crate::command::spec::{LOADING, WRITE};
+use crate::command::spec::{LOADING, STALE, WRITE};
 use crate::command::{Command, CommandError, CommandId, CommandTable, Run, SessionCommand};
+use crate::config::Config;
+use crate::keyspace::Expired;
 use crate::reactor::ConnId;
 
 static STILL_LOADING: CommandError =
@@ -20,13 +23,25 @@ const CANNOT_SAVE: CommandError = CommandError::text(
      Please check the Redis logs for details about the RDB error.",
 );
 
+static LACKS_REPLICAS: CommandError =
+    CommandError::text("NOREPLICAS Not enough good replicas to write.");
+static READ_ONLY: CommandError =
+    CommandError::text("READONLY You can't write against a read only replica.");
+static MASTER_DOWN: CommandError = CommandError::text(
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+);
+
 /// See the module.
 #[derive(Default)]
 pub struct Refusals {
     is_loading: bool,
     has_failed_to_save: bool,
     aof_error: Option<CommandError>,
-    writes: Option<CommandError>,
+    /// What could not be saved.
+    unsaved: Option<CommandError>,
+    standing: Standing,
+    is_read_only: bool,
+    has_stale_data: bool,
     any: bool,
 }
 
@@ -42,15 +57,39 @@ impl Refusals {
         self.is_loading
     }
 
-    /// Why writes are refused, if they are.
+    /// Whether the server has a master.
+    #[inline]
+    pub fn is_replica(&self) -> bool {
+        self.standing.is_replica
+    }
+
+    /// Whether the link to the master is missing.
+    pub fn lacks_link(&self) -> bool {
+        self.standing.is_replica && !self.standing.has_link
+    }
+
+    /// Whether keys are evicted by somebody else, if at all.
+    pub fn leaves_eviction(&self, config: &Config) -> bool {
+        self.is_loading || (self.standing.is_replica && config.replica_ignore_maxmemory)
+    }
+
+    /// Why writes are refused, if they are (in the order of Redis 7.0 `server.c`, processCommand).
     pub fn of_writes(&self) -> Option<&CommandError> {
-        self.writes.as_ref()
+        let unsaved = self.unsaved.as_ref();
+        let lacking = self.standing.lacks_replicas.then_some(&LACKS_REPLICAS);
+        unsaved.or(lacking).or(self.is_read_only.then_some(&READ_ONLY))
     }
 
     fn of_command(&self, command: &Command, writes: bool) -> Option<&CommandError> {
         // Who watches a server by PING learns that it is of little use.
-        if (writes || command.name == "ping") && self.writes.is_some() {
-            return self.writes.as_ref();
+        if command.name == "ping" && self.unsaved.is_some() {
+            return self.unsaved.as_ref();
+        }
+        if let Some(error) = self.of_writes().filter(|_| writes) {
+            return Some(error);
+        }
+        if self.has_stale_data && !command.flags.has(STALE) {
+            return Some(&MASTER_DOWN);
         }
         let is_refused = self.is_loading && !command.flags.has(LOADING);
         is_refused.then_some(&STILL_LOADING)
@@ -74,10 +113,25 @@ impl Engine {
     /// The server loads its data, or has done so.
     pub fn set_loading(&mut self, is_loading: bool) {
         self.refusals.is_loading = is_loading;
-        // What is loaded decides what there is: nothing expires, and nothing is evicted.
-        self.keyspace.keep_expired(is_loading);
+        self.settle_expiry();
         self.settings_changed();
-        self.settle_refusals();
+    }
+
+    /// The server stands so in replication.
+    pub fn set_standing(&mut self, standing: Standing) {
+        self.refusals.standing = standing;
+        self.settle_expiry();
+        self.settings_changed();
+    }
+
+    /// What is loaded decides what there is: nothing expires, and nothing is evicted. On a replica the master says
+    /// what has expired.
+    fn settle_expiry(&mut self) {
+        self.keyspace.set_expired(match (self.refusals.is_loading, self.refusals.is_replica()) {
+            (true, _) => Expired::Kept,
+            (false, true) => Expired::Hidden,
+            (false, false) => Expired::Gone,
+        });
     }
 
     /// Decides what is refused, by what has happened and by the settings.
@@ -85,8 +139,12 @@ impl Engine {
         let matters = self.config.stop_writes_on_bgsave_error && !self.config.save.is_empty();
         let refusals = &mut self.refusals;
         let cannot_save = (matters && refusals.has_failed_to_save).then_some(CANNOT_SAVE);
-        refusals.writes = cannot_save.or_else(|| refusals.aof_error.clone());
-        refusals.any = refusals.is_loading || refusals.writes.is_some();
+        refusals.unsaved = cannot_save.or_else(|| refusals.aof_error.clone());
+        let standing = refusals.standing;
+        refusals.is_read_only = standing.is_replica && self.config.replica_read_only;
+        refusals.has_stale_data = refusals.lacks_link() && !self.config.replica_serve_stale_data;
+        refusals.any =
+            refusals.is_loading || refusals.of_writes().is_some() || refusals.has_stale_data;
     }
 }
 
@@ -96,7 +154,12 @@ impl Shard {
     pub(super) fn refused_for_files(&mut self, conn: ConnId, id: CommandId) -> Option<Next> {
         let command = CommandTable::get().command(id);
         let is_exec = matches!(command.run, Run::Session(SessionCommand::Exec));
-        let multi = self.sessions.get(conn).and_then(|session| session.multi.as_ref());
+        let session = self.sessions.get(conn);
+        if session.is_some_and(|session| session.fed.is_some()) {
+            // What is loaded is not refused for being loaded.
+            return None;
+        }
+        let multi = session.and_then(|session| session.multi.as_ref());
         let block_writes = is_exec && multi.is_some_and(|multi| multi.block.writes);
         let writes = command.flags.has(WRITE) || block_writes;
         let error = self.engine.refusals.of_command(command, writes)?.clone();
@@ -121,7 +184,9 @@ mod tests {
         };
         let none = Refusals::default();
         let loading = Refusals { is_loading: true, any: true, ..Refusals::default() };
-        let failed = Refusals { writes: Some(CANNOT_SAVE), any: true, ..Refusals::default() };
+        let failed = Refusals { unsaved: Some(CANNOT_SAVE), any: true, ..Refusals::default() };
+        let replica = Refusals { is_read_only: true, any: true, ..Refusals::default() };
+        let stale = Refusals { has_stale_data: true, any: true, ..Refusals::default() };
         for (refusals, name, expected) in [
             (&none, "set", None),
             (&loading, "set", Some(STILL_LOADING.clone())),
@@ -131,6 +196,10 @@ mod tests {
             (&failed, "set", Some(CANNOT_SAVE)),
             (&failed, "ping", Some(CANNOT_SAVE)),
             (&failed, "get", None),
+            (&replica, "set", Some(READ_ONLY.clone())),
+            (&replica, "ping", None),
+            (&stale, "get", Some(MASTER_DOWN.clone())),
+            (&stale, "info", None),
         ] {
             assert_eq!(of(refusals, name), expected, "{name}");
         }
