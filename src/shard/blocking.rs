@@ -513,15 +513,17 @@ impl Shard {
 
     /// Clients wait in vain whose slots are another node's now: they are told. (Redis 7.0 finds out within a second.)
     pub(super) fn redirect_blocked(&mut self) {
-        let here = self.waits.iter().filter_map(|(number, waiter)| match waiter {
-            Waiter::Here(blocked) => Some((number, &**blocked)),
-            Waiter::Elsewhere { .. } => None,
+        let here = self.waits.numbers().filter_map(|number| match self.waits.get(number) {
+            Some(Waiter::Here(blocked)) => Some((number, &**blocked)),
+            _ => None,
         });
         let everybody = here.chain(self.blocked.iter().map(|(number, blocked)| (*number, blocked)));
         let refused = everybody.filter_map(|(number, blocked)| {
             self.refusal_of_waiting(&blocked.command).map(|error| (number, error))
         });
-        for (number, error) in refused.collect::<Vec<_>>() {
+        let mut refused: Vec<_> = refused.collect();
+        refused.sort_unstable_by_key(|(number, _)| *number);
+        for (number, error) in refused {
             let Some(blocked) = self.end_waiting(number) else { continue };
             self.engine.rejected(None, &error);
             let mut reply = Vec::new();

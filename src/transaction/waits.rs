@@ -52,14 +52,6 @@ impl<W> Waits<W> {
         self.waiters.get(&number).map(|waiting| &waiting.waiter)
     }
 
-    /// All who wait, in the order in which they began.
-    pub fn iter(&self) -> impl Iterator<Item = (TxId, &W)> {
-        let mut waiters: Vec<_> =
-            self.waiters.iter().map(|(number, waiting)| (*number, &waiting.waiter)).collect();
-        waiters.sort_unstable_by_key(|(number, _)| *number);
-        waiters.into_iter()
-    }
-
     /// As [`Waits::get`], to change.
     pub fn get_mut(&mut self, number: TxId) -> Option<&mut W> {
         self.waiters.get_mut(&number).map(|waiting| &mut waiting.waiter)
