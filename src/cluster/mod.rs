@@ -31,6 +31,7 @@ mod outgoing;
 mod ownership;
 mod packets;
 pub mod random;
+pub mod redirect;
 mod refusal;
 mod report;
 pub mod settings;

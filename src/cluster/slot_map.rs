@@ -80,8 +80,8 @@ pub enum Tenure<'a> {
 const NOBODY: u16 = u16::MAX;
 
 impl SlotMap {
-    /// A map without owners.
-    pub(super) fn new(me: SlotOwner) -> Self {
+    /// A map without owners, of a node in a cluster that is down.
+    pub fn new(me: SlotOwner) -> Self {
         Self {
             is_down: true,
             serving: None,
@@ -92,11 +92,13 @@ impl SlotMap {
         }
     }
 
-    pub(super) fn set_owner(&mut self, slot: Slot, node: u16) {
+    /// `slot` belongs to this one of [`SlotMap::nodes`].
+    pub fn set_owner(&mut self, slot: Slot, node: u16) {
         self.owners[slot.index()] = node;
     }
 
-    pub(super) fn set_move(&mut self, slot: Slot, way: Move) {
+    /// `slot` is on its way.
+    pub fn set_move(&mut self, slot: Slot, way: Move) {
         self.open.insert(slot, way);
     }
 

@@ -4,12 +4,8 @@
 
 use super::help::help;
 use super::spec::*;
-use super::{Command, CommandError, CommandResult, Ctx, Request, Run, SessionCommand};
+use super::{Command, CommandResult, Ctx, NO_CLUSTER, Request, Run, SessionCommand};
 use crate::resp::Reply;
-
-/// What CLUSTER and its kin answer without a cluster.
-pub const DISABLED: CommandError =
-    CommandError::text("ERR This instance has cluster support disabled");
 
 /// Tells something.
 const TELLS: Flags = STALE;
@@ -105,7 +101,7 @@ const HELP: [&str; 50] = [
 /// CLUSTER HELP
 fn show_help(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
     if !ctx.config.cluster_enabled {
-        return Err(DISABLED);
+        return Err(NO_CLUSTER);
     }
     help(reply, "CLUSTER", &HELP);
     Ok(())

@@ -37,6 +37,7 @@ mod scripts;
 mod server;
 mod sets;
 mod sets_algebra;
+mod slots;
 mod sort;
 mod streams;
 mod streams_claim;
@@ -54,14 +55,14 @@ mod zsets_algebra;
 mod zsets_blocking;
 mod zsets_range;
 
-pub use cluster::DISABLED as CLUSTER_DISABLED;
 pub use context::{Changes, Class, Ctx, Reach, removal};
-pub use databases::database_number;
+pub use databases::{database_number, selected_database};
 pub use error::{CommandError, CommandResult};
 pub use part::{Part, Stretch};
 pub use request::Request;
 pub use scripts::{ScriptBy, ScriptCommand};
 pub use server::{debug_is_allowed, entry_bytes};
+pub use slots::NO_CLUSTER;
 pub use table::{
     Attempt, Blocking, Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run,
     SessionCommand, Walk,
@@ -91,6 +92,7 @@ static FAMILIES: &[&[Command]] = &[
     server::COMMANDS,
     sets::COMMANDS,
     sets_algebra::COMMANDS,
+    slots::COMMANDS,
     sort::COMMANDS,
     streams::COMMANDS,
     strings::COMMANDS,

@@ -121,12 +121,13 @@ pub enum Group {
     Hash,
     Stream,
     Bitmap,
+    /// Only single commands of it have a category.
+    Cluster,
     Connection,
     Pubsub,
     Server,
     Transactions,
     Scripting,
-    Cluster,
     /// "generic", too, in COMMAND DOCS, but about no keys in particular (WAIT): without a category.
     Other,
 }
@@ -143,12 +144,12 @@ impl Group {
             Group::Hash => "hash",
             Group::Stream => "stream",
             Group::Bitmap => "bitmap",
+            Group::Cluster => "cluster",
             Group::Connection => "connection",
             Group::Pubsub => "pubsub",
             Group::Server => "server",
             Group::Transactions => "transactions",
             Group::Scripting => "scripting",
-            Group::Cluster => "cluster",
         }
     }
 
@@ -166,7 +167,7 @@ impl Group {
             Group::Connection => Some("@connection"),
             Group::Transactions => Some("@transaction"),
             Group::Scripting => Some("@scripting"),
-            Group::Pubsub | Group::Server | Group::Cluster | Group::Other => None,
+            Group::Cluster | Group::Pubsub | Group::Server | Group::Other => None,
         }
     }
 }

@@ -107,6 +107,9 @@ pub enum Attempt {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)] // the names of the commands
 pub enum SessionCommand {
+    Asking,
+    Readonly,
+    Readwrite,
     Auth,
     Hello,
     Select,
@@ -389,6 +392,16 @@ impl Command {
         for spec in self.keys.iter().filter(|spec| spec.access != Access::NotKey) {
             spec.for_each(args, &mut visit);
         }
+    }
+
+    /// Calls `visit` with the place of each key and each shard channel in `args`: all that is in a slot.
+    pub fn for_each_name(&self, args: &[&[u8]], mut visit: impl FnMut(usize)) {
+        self.keys.iter().for_each(|spec| spec.for_each(args, &mut visit));
+    }
+
+    /// Whether all that it names are shard channels, which are in slots but hold nothing.
+    pub fn is_about_channels(&self) -> bool {
+        !self.keys.is_empty() && self.keys.iter().all(|spec| spec.access == Access::NotKey)
     }
 
     /// Calls `visit` with each key in `args` and its database: the selected one, unless the destination

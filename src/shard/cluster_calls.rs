@@ -4,7 +4,7 @@ use super::Shard;
 use super::message::{ControlRequest, Message, Ticket};
 use super::parts::Operation;
 use crate::cluster::SlotSet;
-use crate::command::{CLUSTER_DISABLED, CommandResult};
+use crate::command::{CommandResult, NO_CLUSTER};
 use crate::pubsub::Publication;
 use crate::reactor::ConnId;
 
@@ -12,8 +12,8 @@ impl Shard {
     /// CLUSTER subcommand [argument …]
     pub(super) fn cluster_call(&mut self, conn: ConnId, words: &[&[u8]]) {
         if !self.engine.config.cluster_enabled {
-            self.engine.count_error(&CLUSTER_DISABLED);
-            return self.complete(conn, |_, reply| reply.error(CLUSTER_DISABLED));
+            self.engine.count_error(&NO_CLUSTER);
+            return self.complete(conn, |_, reply| reply.error(NO_CLUSTER));
         }
         let resp3 = self.protocol_of(conn);
         let words = words[1..].iter().map(|word| word.to_vec()).collect();

@@ -4,7 +4,9 @@ use super::Shard;
 use super::clients::{self, ClientFilter};
 use super::message::{PartWork, Unblock};
 use super::script_commands::is_about_scripts;
-use crate::command::{CommandError, CommandResult, Part, SessionCommand, database_number};
+use crate::command::{
+    CommandError, CommandResult, NO_CLUSTER, Part, SessionCommand, selected_database,
+};
 use crate::config::Config;
 use crate::datatypes::number::parse_i64;
 use crate::pubsub::Kind;
@@ -128,8 +130,11 @@ impl Shard {
         let mut reply = Reply::new(&mut made, session.resp3);
         let result = match which {
             C::Auth => auth(session, &config.requirepass, words, &mut reply),
+            C::Asking | C::Readonly | C::Readwrite => {
+                set_cluster_mode(session, config.cluster_enabled, which, &mut reply)
+            }
             C::Hello => hello(session, &config, words, &mut reply),
-            C::Select => select(session, config.databases, words, &mut reply),
+            C::Select => select(session, &config, words, &mut reply),
             C::Reset => {
                 session.reset(config.requirepass.is_empty());
                 reply.simple("RESET");
@@ -350,11 +355,30 @@ fn auth(
 /// SELECT index
 fn select(
     session: &mut Session,
-    databases: usize,
+    config: &Config,
     words: &[&[u8]],
     reply: &mut Reply<'_>,
 ) -> CommandResult {
-    session.db = database_number(words[1], databases)?;
+    session.db = selected_database(words[1], config)?;
+    reply.ok();
+    Ok(())
+}
+
+/// ASKING, READONLY, READWRITE: what a client of a cluster wants of its next command, or of all.
+fn set_cluster_mode(
+    session: &mut Session,
+    is_cluster: bool,
+    which: SessionCommand,
+    reply: &mut Reply<'_>,
+) -> CommandResult {
+    if !is_cluster {
+        return Err(NO_CLUSTER);
+    }
+    match which {
+        SessionCommand::Asking => session.asking = true,
+        SessionCommand::Readonly => session.readonly = true,
+        _ => session.readonly = false,
+    }
     reply.ok();
     Ok(())
 }

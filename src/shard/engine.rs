@@ -9,6 +9,7 @@ use super::refusal::Refusals;
 use crate::admin::latency::LatencyEvent;
 use crate::admin::stats::{Outcome, ShardStats};
 use crate::clock::{self, Ticks};
+use crate::cluster::redirect::Territory;
 use crate::command::spec::{FAST, SKIP_SLOWLOG, WRITE};
 use crate::command::{
     Attempt, Blocking, Changes, CommandError, CommandId, CommandResult, CommandTable, Ctx,
@@ -86,6 +87,10 @@ pub struct Engine {
     readers: [bool; 2],
     /// What is refused for a while.
     pub refusals: Refusals,
+    /// Which slots this node serves, in cluster mode.
+    pub territory: Option<Box<Territory>>,
+    /// How many maps of slots there were; the same number on all shards names the same map. 0 without cluster mode.
+    pub map_version: u32,
     /// What this shard counts.
     pub stats: ShardStats,
     /// Slow commands on their way to the slow log.
@@ -131,6 +136,8 @@ impl Engine {
             journal: Recorder::default(),
             readers: [false; 2],
             refusals: Refusals::default(),
+            territory: None,
+            map_version: 0,
             stats: ShardStats::default(),
             slow: Vec::new(),
             eviction: Eviction::default(),
@@ -142,11 +149,20 @@ impl Engine {
             spike_nanos: u64::MAX,
             nanos_per_tick: (1000.0 / clock::ticks_per_us() * (1_u64 << 32) as f64) as u64,
         };
+        if engine.config.cluster_enabled {
+            engine.set_territory(Territory::new(None));
+        }
         // From the first command on; what is loaded before is not recorded, see Message::Record.
         engine.readers[Reader::File as usize] = engine.config.appendonly;
         engine.journal.set_on(engine.config.appendonly);
         engine.settings_changed();
         engine
+    }
+
+    /// The map of slots is another one from now on.
+    pub fn set_territory(&mut self, territory: Territory) {
+        self.territory = Some(Box::new(territory));
+        self.map_version += 1;
     }
 
     /// Effects are recorded for these from now on, or not any more.

@@ -20,7 +20,7 @@ use crate::pubsub::{Change, MoveId, Publication};
 use crate::reactor::{Adoption, ConnId};
 use crate::replication::master::Profile;
 use crate::scripting::Engine;
-use crate::session::Place;
+use crate::session::{Pass, Place};
 use crate::shard_map::ShardId;
 use crate::transaction::{TxId, Watcher};
 
@@ -44,6 +44,8 @@ pub struct OwnedCommand {
     pub db: usize,
     /// Whether the reply is to be in RESP3.
     pub resp3: bool,
+    /// On what terms it was let through.
+    pub pass: Pass,
     /// Its arguments, the name included.
     pub args: Vec<Vec<u8>>,
 }
@@ -166,6 +168,8 @@ pub enum PartWork {
     ClientList(Arc<super::clients::ClientFilter>),
     /// Note that these keys are watched.
     Watch(Watcher, Vec<DbKey>),
+    /// Count those of these keys that are there.
+    CountPresent(Vec<DbKey>),
     /// End the busy script, if it is one of this engine.
     KillScript(Engine),
     /// Tell which script is busy.

@@ -32,6 +32,7 @@ pub mod message;
 mod multi;
 mod output;
 mod parts;
+mod redirects;
 pub mod refusal;
 mod replication;
 pub mod room;

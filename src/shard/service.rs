@@ -282,12 +282,9 @@ impl Shard {
             }
             Message::AofStatus(error) => self.engine.set_aof_status(error),
             Message::SaveStatus(good) => self.engine.set_save_status(good),
+            Message::SlotMap(map) => self.on_slot_map(map),
             Message::Clear => self.clear_all(),
             Message::LoadRecords(batch) => self.on_load_records(*batch),
-            Message::SlotMap(_) => {
-                let id = self.id();
-                self.send(self.control_core(), Message::SlotMapNoted(id));
-            }
             Message::Control(_)
             | Message::SlotMapNoted(_)
             | Message::SlotsWithKeys(_)

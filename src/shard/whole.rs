@@ -64,6 +64,13 @@ impl Shard {
     ) {
         let is_broken = self.end_of_watch(block.watcher) || is_broken;
         let (db, resp3, mut out) = (block.db, block.resp3, Vec::new());
+        if let Some(error) = self.refusal_of_whole_block(&block) {
+            self.engine.rejected(None, &error);
+            Reply::new(&mut out, resp3).error(error);
+            self.end_stand_still(tx);
+            self.deliver(origin, out);
+            return self.release(tx);
+        }
         if is_broken {
             Reply::new(&mut out, resp3).null_array();
         } else {
@@ -124,7 +131,13 @@ impl Shard {
         let count = queued.arg_count as usize;
         let args: Vec<Vec<u8>> =
             run.block.words(first, count).into_iter().map(<[u8]>::to_vec).collect();
-        let command = OwnedCommand { id: queued.id, db: run.db, resp3: run.resp3, args };
+        let command = OwnedCommand {
+            id: queued.id,
+            db: run.db,
+            resp3: run.resp3,
+            pass: run.block.pass,
+            args,
+        };
         let kind = CommandTable::get().command(queued.id).run;
         if matches!(kind, Run::Data(_) | Run::Publish(_) | Run::Blocking(_) | Run::ContainerOr(_))
             && !self.run_borrowing(conn, &command)
