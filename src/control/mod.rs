@@ -36,8 +36,8 @@ use crate::lanes::{Doorbell, Ports};
 use crate::process::Process;
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
 use crate::shard::message::{ControlAnswer, ControlCall, ControlRequest, Message, Reader, Ticket};
-use sockets::Owner;
 use crate::shard_map::{ShardId, ShardMap};
+use sockets::Owner;
 
 /// A change of the settings that waits for the shards.
 struct Change {
@@ -171,7 +171,9 @@ impl Control {
             ControlRequest::BackgroundSave { may_wait, must_wait } => {
                 self.on_background_save(asker, may_wait, must_wait);
             }
-            ControlRequest::ReplicaOf(_) => self.on_role_call(call),
+            ControlRequest::ReplicaOf { words, at_once } => {
+                self.on_replica_of(asker, &words, at_once);
+            }
             ControlRequest::Reload(options) => self.on_reload(asker, options),
             ControlRequest::RewriteAof { must_wait } => self.on_rewrite_aof(asker, must_wait),
             ControlRequest::Flushed { waits } => self.on_flushed(asker, waits),
@@ -366,11 +368,7 @@ impl Service for Control {
             let polls = is_congested || reads;
             return Wait::WithExecutor(if polls { Some(now) } else { next });
         }
-        if is_congested || reads {
-            Wait::Poll
-        } else {
-            Wait::Until(next)
-        }
+        if is_congested || reads { Wait::Poll } else { Wait::Until(next) }
     }
 
     fn has_incoming(&self) -> bool {

@@ -25,7 +25,7 @@ pub mod value;
 
 pub use access::AccessClock;
 pub use budget::Budget;
-pub use database::{Database, DatabaseStats, NewExpiry, ScanCursor, Soonest, WrongType, Expired};
+pub use database::{Database, DatabaseStats, Expired, NewExpiry, ScanCursor, Soonest, WrongType};
 pub use entry::{Entry, Kind};
 pub use key::{DbKey, Key};
 pub use load::Loaded;

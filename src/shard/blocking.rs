@@ -537,9 +537,10 @@ impl Shard {
 
     /// Ends the waiting of all who are answered by this shard.
     pub(super) fn unblock_all(&mut self, why: Unblock) {
-        let here = self.waits.numbers().filter(|number| {
-            matches!(self.waits.get(*number), Some(Waiter::Here(_)))
-        });
+        let here = self
+            .waits
+            .numbers()
+            .filter(|number| matches!(self.waits.get(*number), Some(Waiter::Here(_))));
         let mut numbers: Vec<TxId> = here.chain(self.blocked.keys().copied()).collect();
         numbers.sort_unstable();
         for number in numbers {

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use super::eviction::Eviction;
+use super::message::Reader;
 use super::refusal::Refusals;
 use crate::admin::latency::LatencyEvent;
 use crate::admin::stats::{Outcome, ShardStats};
 use crate::clock::{self, Ticks};
-use super::message::Reader;
 use crate::command::spec::{FAST, SKIP_SLOWLOG, WRITE};
 use crate::command::{
     Attempt, Blocking, Changes, CommandError, CommandId, CommandResult, CommandTable, Ctx,
@@ -181,7 +181,8 @@ impl Engine {
         };
         self.takes_notes = wanted.any();
         self.keyspace.set_notes_wanted(wanted);
-        let limit = if self.refusals.leaves_eviction(config) { 0 } else { config.maxmemory as usize };
+        let limit =
+            if self.refusals.leaves_eviction(config) { 0 } else { config.maxmemory as usize };
         self.eviction.set_limit(limit);
         self.keyspace.set_access_policy(
             config.maxmemory_policy.is_lfu(),
