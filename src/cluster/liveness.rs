@@ -145,6 +145,12 @@ impl Cluster {
         }
     }
 
+    /// Whether a report of failure still counts.
+    pub(super) fn is_fresh(&self, report: &FailureReport) -> bool {
+        let age_max = REPORT_TIMEOUTS * self.settings.node_timeout_ms;
+        self.now.saturating_sub(report.at_ms) <= age_max
+    }
+
     pub(super) fn forget_old_reports(&mut self, key: NodeKey) {
         let (now, age_max) = (self.now, REPORT_TIMEOUTS * self.settings.node_timeout_ms);
         self.nodes[key].reports.retain(|report| now.saturating_sub(report.at_ms) <= age_max);

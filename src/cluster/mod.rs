@@ -7,7 +7,11 @@
 //! Imports: packets, election, … → machine → table, node → bus → address, node_id, slot_set.
 
 pub mod address;
+mod assignment;
 pub mod bus;
+mod command;
+#[cfg(test)]
+mod command_tests;
 mod election;
 pub mod event;
 mod gossip;
@@ -28,6 +32,8 @@ mod ownership;
 mod packets;
 pub mod random;
 pub mod redirect;
+mod refusal;
+mod report;
 pub mod settings;
 #[cfg(test)]
 mod simulator;
@@ -38,13 +44,14 @@ mod stats;
 pub mod table;
 mod verdict;
 
+pub use command::{LinkQueue, Surroundings, slots_in_question};
 pub use event::{Effect, Event, LinkId};
 pub use links::LinkInfo;
 pub use machine::Cluster;
 pub use manual_failover::FailoverKind;
 pub use node_id::NodeId;
 pub use nodes_conf::{NodesConf, NodesConfError};
-pub use operator::Refusal;
+pub use refusal::Refusal;
 pub use settings::Settings;
 pub use slot_map::{SlotMap, Tenure};
 pub use slot_set::SlotSet;

@@ -16,6 +16,7 @@ mod bitfield;
 mod bits;
 mod blocking;
 mod byte_range;
+mod cluster;
 mod collection;
 mod connection;
 mod counters;
@@ -74,6 +75,7 @@ static FAMILIES: &[&[Command]] = &[
     bitfield::COMMANDS,
     bits::COMMANDS,
     blocking::COMMANDS,
+    cluster::COMMANDS,
     connection::COMMANDS,
     counters::COMMANDS,
     databases::COMMANDS,

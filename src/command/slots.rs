@@ -1,4 +1,5 @@
-//! What clients of a cluster ask a data core: ASKING, READONLY and READWRITE, and which keys are in a slot.
+//! What clients of a cluster ask a data core: ASKING, READONLY and READWRITE, and which keys are in a slot. The rest of CLUSTER
+//! is in `cluster.rs`.
 //!
 //! The keys of a slot are on one shard, so the commands about a slot are walks of one step, which go there.
 
@@ -27,7 +28,6 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "asking", arity: Arity::Exactly(1), flags: FAST, group: Group::Cluster, keys: NO_KEYS, categories: OF_CLIENTS, run: Run::Session(SessionCommand::Asking) },
     Command { name: "readonly", arity: Arity::Exactly(1), flags: MODE, group: Group::Cluster, keys: NO_KEYS, categories: OF_CLIENTS, run: Run::Session(SessionCommand::Readonly) },
     Command { name: "readwrite", arity: Arity::Exactly(1), flags: MODE, group: Group::Cluster, keys: NO_KEYS, categories: OF_CLIENTS, run: Run::Session(SessionCommand::Readwrite) },
-    Command { name: "cluster", arity: Arity::AtLeast(2), flags: NO_FLAGS, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: Run::Container },
     Command { name: "cluster|keyslot", arity: Arity::Exactly(3), flags: STALE, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: Run::Data(keyslot) },
     Command { name: "cluster|countkeysinslot", arity: Arity::Exactly(3), flags: STALE, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: Run::Walk(COUNT_KEYS) },
     Command { name: "cluster|getkeysinslot", arity: Arity::Exactly(4), flags: STALE, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: Run::Walk(GET_KEYS) },

@@ -136,6 +136,7 @@ pub enum SessionCommand {
     Save,
     BackgroundSave,
     RewriteAof,
+    Cluster,
     Multi,
     Exec,
     Discard,
@@ -175,6 +176,7 @@ impl SessionCommand {
                 | C::Save
                 | C::BackgroundSave
                 | C::RewriteAof
+                | C::Cluster
                 | C::ScriptKill
                 | C::FunctionStats
                 | C::FunctionKill

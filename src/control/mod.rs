@@ -6,6 +6,10 @@
 
 mod admission;
 mod aof;
+mod cluster;
+mod cluster_bus;
+mod cluster_conf;
+mod cluster_upstream;
 mod ending;
 mod journal;
 mod listeners;
@@ -37,6 +41,7 @@ use crate::process::Process;
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
 use crate::shard::message::{ControlAnswer, ControlCall, ControlRequest, Message, Reader, Ticket};
 use crate::shard_map::{ShardId, ShardMap};
+
 use sockets::Owner;
 
 /// A change of the settings that waits for the shards.
@@ -76,6 +81,8 @@ pub struct Control {
     /// The master of the settings is yet to be followed.
     follows_at_start: bool,
     stopping: bool,
+    /// In cluster mode.
+    cluster: Option<Box<cluster::ClusterDriver>>,
 }
 
 impl Control {
@@ -92,6 +99,10 @@ impl Control {
         listeners.start(&mut actions);
         let aof = aof::Aof::open(&config).unwrap_or_else(|error| {
             tracing::error!("Bad append-only directory: {error}");
+            std::process::exit(1);
+        });
+        let cluster = cluster::ClusterDriver::open(&config).unwrap_or_else(|error| {
+            tracing::error!("{error}");
             std::process::exit(1);
         });
         let replication = replication::Replication::new(&config).unwrap_or_else(|error| {
@@ -127,10 +138,12 @@ impl Control {
             replication,
             follows_at_start: true,
             stopping: false,
+            cluster,
         };
         control.tell_replication_facts();
         // Before the first connection comes.
         control.settle_standing();
+        control.start_cluster();
         control.start_loading(files);
         control
     }
@@ -175,6 +188,9 @@ impl Control {
             ControlRequest::Reload(options) => self.on_reload(asker, options),
             ControlRequest::RewriteAof { must_wait } => self.on_rewrite_aof(asker, must_wait),
             ControlRequest::Flushed { waits } => self.on_flushed(asker, waits),
+            ControlRequest::Cluster { words, resp3 } => {
+                self.on_cluster_call(asker, words, resp3);
+            }
         }
     }
 
@@ -215,6 +231,7 @@ impl Control {
         }
         self.aof_settings_changed();
         self.replication_settings_changed();
+        self.cluster_settings_changed();
         while self.changing.is_none() {
             let Some(call) = self.queued.pop_front() else { break };
             self.on_call(call);
@@ -267,7 +284,11 @@ fn shutdown_options(words: &[Vec<u8>]) -> Result<Option<ShutdownFlags>, CommandE
 
 impl Service for Control {
     fn accepted(&mut self, socket: OwnedFd, peer: Peer) {
-        self.on_accepted(socket, peer);
+        if self.is_for_bus(&peer) {
+            self.accept_link(socket, peer);
+        } else {
+            self.on_accepted(socket, peer);
+        }
     }
 
     fn opened(&mut self, conn: ConnId, _peer: Peer, token: u64) {
@@ -278,6 +299,7 @@ impl Service for Control {
         match self.sockets.owner(conn) {
             Some((id, Owner::Replica)) => self.on_replica_bytes(id, bytes),
             Some((id, Owner::Master)) => self.on_master_bytes(id, bytes),
+            Some((id, Owner::Bus)) => self.on_bus_bytes(id, bytes),
             None => {}
         }
     }
@@ -291,6 +313,7 @@ impl Service for Control {
         match self.sockets.closed(conn) {
             Some((id, Owner::Replica)) => self.on_replica_closed(id),
             Some((id, Owner::Master)) => self.on_master_closed(id),
+            Some((id, Owner::Bus)) => self.on_bus_lost(id),
             None => {}
         }
     }
@@ -325,6 +348,9 @@ impl Service for Control {
                             load.on_loaded(*loaded);
                         }
                     }
+                    Message::SlotMapNoted(shard) => self.on_slot_map_noted(shard),
+                    Message::SlotsWithKeys(slots) => self.on_slots_with_keys(&slots),
+                    Message::PublishOnBus(publication) => self.publish_on_bus(&publication),
                     _ => unreachable!("meant for a shard"),
                 }
             }
@@ -339,6 +365,7 @@ impl Service for Control {
         self.go_on_with_replication(now);
         self.go_on_with_aof(now);
         self.go_on_ending(now);
+        self.go_on_with_cluster(now);
         if let Some(signal) = self.signals.received()
             && !self.saver.is_stopping()
         {
@@ -359,6 +386,7 @@ impl Service for Control {
             self.next_aof_look(),
             self.next_end_look(),
             self.next_replication_look(),
+            self.next_cluster_look(),
         ];
         let next = looks.into_iter().flatten().min();
         let reads = self.reads_files() || self.reads_again() || self.reads_from_master();
@@ -382,7 +410,7 @@ impl Service for Control {
         let Some((id, owner)) = self.sockets.owner(conn) else { return Vec::new() };
         match owner {
             Owner::Replica => self.replication.master.take_output(id),
-            Owner::Master => self.sockets.take_output(id),
+            Owner::Master | Owner::Bus => self.sockets.take_output(id),
         }
     }
 

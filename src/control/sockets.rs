@@ -26,6 +26,8 @@ pub(super) enum Owner {
     Replica,
     /// This end has the data of a master.
     Master,
+    /// It is a link of the cluster's bus.
+    Bus,
 }
 
 struct Entry {

@@ -89,6 +89,7 @@ impl Shard {
             C::Save => Shard::save,
             C::BackgroundSave => Shard::background_save,
             C::RewriteAof => Shard::rewrite_aof,
+            C::Cluster => Shard::cluster_call,
             C::ScriptKill => Shard::script_kill,
             C::FunctionKill => Shard::function_kill,
             C::FunctionStats => Shard::function_stats,
@@ -133,7 +134,7 @@ impl Shard {
             C::Asking | C::Readonly | C::Readwrite => {
                 set_cluster_mode(session, config.cluster_enabled, which, &mut reply)
             }
-            C::Hello => hello(session, &config.requirepass, words, &mut reply),
+            C::Hello => hello(session, &config, words, &mut reply),
             C::Select => select(session, &config, words, &mut reply),
             C::Reset => {
                 session.reset(config.requirepass.is_empty());
@@ -159,6 +160,10 @@ impl Shard {
             C::Quit | C::Unwatch => {
                 reply.ok();
                 Ok(())
+            }
+            // Only a script gets here, which cannot wait for the control core.
+            C::Cluster => {
+                Err(CommandError::text("ERR This Redis command is not allowed from script"))
             }
             _ => client(session, which, words, &mut reply),
         };
@@ -382,7 +387,7 @@ fn set_cluster_mode(
 /// HELLO [protover [AUTH username password] [SETNAME clientname]]
 fn hello(
     session: &mut Session,
-    password: &[u8],
+    config: &Config,
     words: &[&[u8]],
     reply: &mut Reply<'_>,
 ) -> CommandResult {
@@ -411,7 +416,7 @@ fn hello(
         }
     }
     if let Some((user, given)) = login {
-        check_password(password, user, given)?;
+        check_password(&config.requirepass, user, given)?;
         session.authenticated = true;
     }
     if !session.authenticated {
@@ -436,7 +441,7 @@ fn hello(
     reply.bulk(b"id");
     reply.integer(session.id as i64);
     reply.bulk(b"mode");
-    reply.bulk(b"standalone");
+    reply.bulk(if config.cluster_enabled { b"cluster" } else { b"standalone" });
     reply.bulk(b"role");
     reply.bulk(b"master");
     reply.bulk(b"modules");

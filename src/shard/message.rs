@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::batch::Batch;
 use super::job::Job;
 use super::loading::{LoadBatch, RecordsLoaded};
-use crate::cluster::SlotMap;
+use crate::cluster::{SlotMap, SlotSet};
 use crate::command::{CommandError, CommandId, CommandResult, Part};
 use crate::config::Config;
 use crate::journal::{Parcel, Stamp};
@@ -273,6 +273,13 @@ pub enum ControlRequest {
         /// Answer when the empty data set is saved, if it is to be; not in a block, which holds all shards.
         waits: bool,
     },
+    /// CLUSTER. Answered by [`Message::ClusterDone`].
+    Cluster {
+        /// The words after it.
+        words: Vec<Vec<u8>>,
+        /// Whether the reply is to be in RESP3.
+        resp3: bool,
+    },
 }
 
 /// What DEBUG RELOAD does.
@@ -456,6 +463,16 @@ pub enum Message {
     SlotMap(Arc<SlotMap>),
     /// Shard to control core: the newest map is in force here.
     SlotMapNoted(ShardId),
+    /// Control core to shard: which of these slots hold keys of yours? Answered by [`Message::SlotsWithKeys`].
+    WhichHoldKeys(SlotSet),
+    /// Shard to control core: those.
+    SlotsWithKeys(SlotSet),
+    /// Control core to shard: the reply to a CLUSTER command.
+    ClusterDone(Box<(Ticket, CommandResult<Vec<u8>>)>),
+    /// Shard to control core: a client published this, and other nodes may have subscribers.
+    PublishOnBus(Arc<Publication>),
+    /// Control core to shard: a client of another node published this.
+    PublishHere(Box<Publication>),
     /// Control core to shard: end.
     Stop,
 }

@@ -15,6 +15,7 @@ pub mod batch;
 mod blocking;
 mod busy;
 pub mod clients;
+mod cluster_calls;
 mod connection;
 mod courier;
 mod crossing;

@@ -241,6 +241,12 @@ impl Shard {
                 let (ticket, result) = *done;
                 self.on_control_done(ticket, result);
             }
+            Message::ClusterDone(done) => {
+                let (ticket, result) = *done;
+                self.on_cluster_done(ticket, result);
+            }
+            Message::WhichHoldKeys(slots) => self.tell_slots_with_keys(&slots),
+            Message::PublishHere(publication) => self.publish_here(&publication),
             Message::Settings(config) => {
                 self.engine.config = config;
                 self.engine.settings_changed();
@@ -281,9 +287,11 @@ impl Shard {
             Message::Clear => self.clear_all(),
             Message::LoadRecords(batch) => self.on_load_records(*batch),
             Message::Control(_)
+            | Message::SlotMapNoted(_)
+            | Message::SlotsWithKeys(_)
+            | Message::PublishOnBus(_)
             | Message::RecordsLoaded(_)
             | Message::SettingsDone(_)
-            | Message::SlotMapNoted(_)
             | Message::LookedForClosed
             | Message::Held(..)
             | Message::Snapshot(_)
