@@ -27,6 +27,7 @@ mod hashes;
 mod keys;
 mod lists;
 mod lists_blocking;
+mod migrate;
 mod object;
 mod pubsub;
 mod random;
@@ -58,6 +59,7 @@ mod zsets_range;
 pub use context::{Changes, Class, Ctx, Reach, removal};
 pub use databases::{database_number, selected_database};
 pub use error::{CommandError, CommandResult};
+pub use migrate::MigrateRequest;
 pub use part::{Part, Stretch};
 pub use request::Request;
 pub use scripts::{ScriptBy, ScriptCommand};
@@ -83,6 +85,7 @@ static FAMILIES: &[&[Command]] = &[
     keys::COMMANDS,
     lists::COMMANDS,
     lists_blocking::COMMANDS,
+    migrate::COMMANDS,
     object::COMMANDS,
     pubsub::COMMANDS,
     relocate::COMMANDS,

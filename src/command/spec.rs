@@ -204,6 +204,10 @@ pub enum Begin {
         /// Why, as COMMAND INFO shows it.
         notes: &'static str,
     },
+    /// At the key of MIGRATE, unless that is empty and a list follows.
+    MigrateKey,
+    /// At the list of MIGRATE, if there is one.
+    MigrateKeys,
     /// After the word STREAMS that ends the options of XREAD and XREADGROUP. As a keyword it would be found
     /// too early where a group or a consumer has that name, so the options are walked over.
     Streams {
@@ -310,6 +314,9 @@ impl KeySpec {
                 Some(usize::from(from) + found + 1)
             }
             Begin::Unknown { .. } => None,
+            Begin::MigrateKey if super::migrate::listed_keys_in(args).is_some() => None,
+            Begin::MigrateKey => Some(super::migrate::KEY_AT),
+            Begin::MigrateKeys => super::migrate::listed_keys_in(args),
             Begin::Streams { from } => Some(streams_word(args, usize::from(from))? + 1),
         }
     }

@@ -108,6 +108,7 @@ pub enum Attempt {
 #[allow(missing_docs)] // the names of the commands
 pub enum SessionCommand {
     Asking,
+    Migrate,
     Readonly,
     Readwrite,
     Auth,
@@ -166,6 +167,7 @@ impl SessionCommand {
         matches!(
             self,
             C::ClientList
+                | C::Migrate
                 | C::ClientKill
                 | C::ClientUnblock
                 | C::ConfigSet
@@ -483,7 +485,8 @@ mod tests {
             if shape_of(command.keys) != KeyShape::None {
                 let by_data =
                     matches!(command.run, Run::Data(_) | Run::Blocking(_) | Run::Script(_));
-                assert!(by_data || name == "watch", "{name}: keys need a data handler");
+                let by_session = matches!(name, "watch" | "migrate");
+                assert!(by_data || by_session, "{name}: keys need a data handler");
             }
         }
     }

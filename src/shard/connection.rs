@@ -80,6 +80,7 @@ impl Shard {
         use SessionCommand as C;
         Some(match which {
             C::ClientList => Shard::client_list,
+            C::Migrate => Shard::migrate,
             C::ClientKill => Shard::client_kill,
             C::ClientUnblock => Shard::client_unblock,
             C::ConfigSet => Shard::config_set,

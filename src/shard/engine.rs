@@ -12,7 +12,7 @@ use crate::clock::{self, Ticks};
 use crate::cluster::redirect::Territory;
 use crate::command::spec::{FAST, SKIP_SLOWLOG, WRITE};
 use crate::command::{
-    Attempt, Blocking, Changes, CommandError, CommandId, CommandResult, CommandTable, Ctx,
+    Attempt, Blocking, Changes, Class, CommandError, CommandId, CommandResult, CommandTable, Ctx,
     EveryShard, Part, Reach, Request,
 };
 use crate::config::Config;
@@ -49,6 +49,15 @@ const SHARED_TIME_THRESHOLD_MIN: u64 = 1_000_000;
 struct BriefRun {
     id: CommandId,
     len: u64,
+}
+
+/// How keys are removed that no command names.
+#[derive(Clone, Copy)]
+pub struct Removal {
+    /// The command that it is recorded as.
+    pub word: &'static [u8],
+    /// Whether it is a keyspace event.
+    pub is_event: bool,
 }
 
 /// What became of a command.
@@ -256,6 +265,26 @@ impl Engine {
             self.account(id, args, Outcome::Ok);
         }
         Ran::Done
+    }
+
+    /// Removes those of `keys` that there are, because they are elsewhere now; recorded as one command.
+    pub fn remove_keys(&mut self, db: usize, keys: &[&[u8]], removal: Removal) {
+        let dirty = self.changes.dirty;
+        let mut ctx = self.ctx(db);
+        for bytes in keys {
+            let key = Key::new(bytes);
+            if !ctx.keyspace[db].remove(&key) {
+                continue;
+            }
+            if removal.is_event {
+                ctx.changed(&key, Class::Generic, "del");
+            } else {
+                ctx.changed_silently(&key);
+            }
+        }
+        self.take_notes();
+        let words: Vec<&[u8]> = std::iter::once(removal.word).chain(keys.iter().copied()).collect();
+        self.journal.end_command(db, &words, self.changes.dirty != dirty);
     }
 
     /// Publishes what the keyspace has noted itself, as keyspace events, and records it, when no command is at

@@ -17,6 +17,7 @@ mod busy;
 pub mod clients;
 mod cluster_calls;
 mod connection;
+mod courier;
 mod crossing;
 pub mod engine;
 mod eviction;
@@ -29,6 +30,7 @@ pub mod job;
 mod journal;
 pub mod loading;
 pub mod message;
+mod migrate;
 mod multi;
 mod output;
 mod parts;
@@ -143,6 +145,8 @@ pub struct Shard {
     registry: Registry,
     /// Who is told when all shards have noted a change of subscriptions.
     awaited: HashMap<MoveId, subscriptions::Awaited, ahash::RandomState>,
+    /// Who carries keys to other servers.
+    couriers: migrate::Couriers,
     /// What waits for the subscribers here, in order.
     incoming: VecDeque<fanout::Incoming>,
     /// Deliveries that this turn may still make.
@@ -181,6 +185,7 @@ impl Shard {
             engine: Engine::new(id, shards, config, Arc::clone(&process), seed),
             sessions: Sessions::default(),
             crossings: (0..shards.len()).map(|_| crossing::Crossing::default()).collect(),
+            couriers: migrate::Couriers::new(Arc::clone(&ports.doorbells[id.index()])),
             ports,
             process,
             actions: Vec::new(),

@@ -930,7 +930,9 @@ impl Shard {
 impl Running {
     /// Whether the script may run this command (Redis 7.0 `script.c`, scriptCall).
     fn may_run(&self, command: &Command, has_room: bool) -> CommandResult {
-        if command.flags.has(NOSCRIPT) {
+        // What MIGRATE waits for takes longer than a script may.
+        let waits = matches!(command.run, Run::Session(SessionCommand::Migrate));
+        if command.flags.has(NOSCRIPT) || waits {
             return Err(CommandError::text("ERR This Redis command is not allowed from script"));
         }
         let writes = command.flags.has(WRITE) || command.flags.has(MAY_REPLICATE);

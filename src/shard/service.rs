@@ -100,6 +100,7 @@ impl Service for Shard {
         self.go_on_looking_for_closed();
         self.go_on_with_slow_readers(now);
         self.take_messages();
+        self.take_reports();
         if !self.ports.is_congested() {
             self.end_slowness();
         }
@@ -139,7 +140,7 @@ impl Service for Shard {
     }
 
     fn has_incoming(&self) -> bool {
-        self.ports.has_incoming()
+        self.ports.has_incoming() || self.couriers.desk.has_reports()
     }
 
     fn drain_actions(&mut self, actions: &mut Vec<Action>) {
