@@ -41,7 +41,6 @@ use crate::process::Process;
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
 use crate::shard::message::{ControlAnswer, ControlCall, ControlRequest, Message, Reader, Ticket};
 use crate::shard_map::{ShardId, ShardMap};
-use sockets::Owner;
 
 use sockets::Owner;
 

@@ -28,9 +28,7 @@ use crate::persistence::snapshot::{Piece, Pipe};
 use crate::reactor::peer_of;
 use crate::replication::master::{Doing, Master, Request, Settings, Stage};
 use crate::replication::{Backlog, History, ReplId};
-use crate::shard::message::{
-    HoldNumber, Message, NewReplica, Reader, Standing,
-};
+use crate::shard::message::{HoldNumber, Message, NewReplica, Reader, Standing};
 use crate::shard_map::ShardId;
 use crate::transaction::TxId;
 

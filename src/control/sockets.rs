@@ -99,6 +99,11 @@ impl Sockets {
         self.entries.get(&id)?.conn
     }
 
+    /// Bytes of [`Sockets::write`] that the reactor has not taken yet.
+    pub(super) fn unsent(&self, id: SocketId) -> usize {
+        self.entries.get(&id).map_or(0, |entry| entry.output.len())
+    }
+
     /// Ends a connection now, whatever is under way.
     pub(super) fn close(&mut self, id: SocketId, actions: &mut Vec<Action>) {
         let Some(entry) = self.entries.remove(&id) else { return };

@@ -14,11 +14,11 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
-use super::{Change, Control};
 use super::rdb_load::Progress;
 use super::replication::Becoming;
 use super::saving::Asker;
 use super::sockets::{Owner, SocketId};
+use super::{Change, Control};
 use crate::admin::facts::MasterLink;
 use crate::clock;
 use crate::command::CommandError;
