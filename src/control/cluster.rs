@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::Control;
 use super::cluster_bus::Bus;
 use super::cluster_conf::{ConfError, ConfFile};
+use super::cluster_upstream::Pause;
 use super::saving::Asker;
 use crate::clock;
 use crate::cluster::address::{HOST_BYTES_MAX, Host, IP_BYTES_MAX};
@@ -28,7 +29,7 @@ use crate::command::{CommandError, CommandResult};
 use crate::config::Config;
 use crate::config::values::EndpointType;
 use crate::resp::Reply;
-use crate::shard::message::Message;
+use crate::shard::message::{HoldNumber, Message};
 use crate::shard_map::ShardId;
 
 const TICK: Duration = Duration::from_millis(TICK_MS);
@@ -56,6 +57,12 @@ pub(super) struct ClusterDriver {
     pub(super) bus: Bus,
     /// Whose data this process is to copy, if it does not yet.
     pub(super) wanted: Option<Upstream>,
+    /// The master that is followed has been a source of data, so that this node may take its place.
+    pub(super) has_data: bool,
+    /// Writes have to wait, for a manual failover.
+    pub(super) pause: Option<Pause>,
+    /// Times in which all stand still for that.
+    pub(super) holds: Vec<HoldNumber>,
     conf: ConfFile,
     settings: Settings,
     /// When the next tick is due; nothing before the data is loaded.
@@ -106,6 +113,9 @@ impl ClusterDriver {
             node,
             bus: Bus::default(),
             wanted: None,
+            has_data: false,
+            pause: None,
+            holds: Vec::new(),
             conf,
             settings,
             next_tick: None,
@@ -114,6 +124,11 @@ impl ClusterDriver {
             maps: Maps { sent: 0, noted: Vec::new() },
             answers: VecDeque::new(),
         })))
+    }
+
+    /// Whether clients that want to write have to wait.
+    pub(super) fn pauses_writes(&self) -> bool {
+        self.pause.is_some()
     }
 
     /// Whether the node takes part in its cluster: its data is loaded.
@@ -295,6 +310,7 @@ impl Control {
         };
         self.look_at_connecting_links(now);
         self.follow_as_wanted();
+        self.go_on_with_takeover();
         if now < due {
             return;
         }

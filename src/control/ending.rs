@@ -44,6 +44,7 @@ impl Control {
             Ending::Holding(known, _) if known == number => self.write_last_words(),
             _ if self.is_hold_of_reload(number) => self.begin_reload(),
             _ if self.is_hold_of_role(number) => self.follow(),
+            _ if self.is_hold_of_pause(number) => self.end_last_writes(number),
             _ if self.is_hold_of_upstream(number) => self.clear_for_master(number),
             _ => self.cut_for_snapshot(number),
         }

@@ -237,7 +237,8 @@ impl Control {
         if now >= self.replication.next_look {
             self.replication.next_look = now + PERIOD;
             if self.replication.is_active() {
-                let is_replica = self.replication.upstream.is_some();
+                // Whose last position counts says nothing of its own, either.
+                let is_replica = self.replication.upstream.is_some() || self.pauses_writes();
                 self.replication.master.tick(clock::unix_ms(), is_replica);
                 self.record_for_replicas();
             }
@@ -398,8 +399,9 @@ impl Control {
             }
             !is_enough
         });
-        if std::mem::take(asks_for_acks) && !waits.is_empty() && self.replication.upstream.is_none()
-        {
+        let may_ask = self.replication.upstream.is_none() && !self.pauses_writes();
+        let has_waits = !self.replication.waits.is_empty();
+        if may_ask && std::mem::take(&mut self.replication.asks_for_acks) && has_waits {
             self.replication.master.ask_for_acks();
         }
         for (shard, message) in told {
@@ -432,6 +434,7 @@ impl Control {
                 || self.has_yet_to_follow(),
             has_link: upstream.as_ref().is_some_and(|upstream| upstream.link.is_up()),
             lacks_replicas: upstream.is_none() && wanted > 0 && lag_ms > 0 && good() < wanted,
+            pauses_writes: self.pauses_writes(),
         }
     }
 
@@ -448,6 +451,9 @@ impl Control {
         {
             becoming.hold = Some(number);
             self.tell(ShardId(0), Message::HoldAll(number));
+        }
+        if self.replication.standing.pauses_writes {
+            self.await_last_writes();
         }
         let promoting = &mut self.replication.promoting;
         if let Some(Promoting::Telling(asker)) =

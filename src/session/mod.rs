@@ -45,6 +45,8 @@ pub enum Hold {
     Disk,
     /// A lane from this core is full: what it feeds waits until there is room again.
     FullLane,
+    /// It wants to write while nobody may.
+    Writes,
 }
 
 /// Which replies a client wants (CLIENT REPLY).

@@ -28,7 +28,7 @@ impl Shard {
             && self.sessions.iter().all(|(_, session)| match session.hold {
                 Hold::None => session.replies.is_clear(),
                 // Waiting for a key is rest, too, unless its number is in some line.
-                Hold::Blocked => true,
+                Hold::Blocked | Hold::Writes => true,
                 Hold::Drain
                 | Hold::Operation
                 | Hold::FullLane

@@ -329,6 +329,8 @@ pub struct Standing {
     pub has_link: bool,
     /// `min-replicas-to-write` wants more replicas than there are.
     pub lacks_replicas: bool,
+    /// Who wants to write has to wait, and nothing expires: another is about to take this server's place.
+    pub pauses_writes: bool,
 }
 
 /// "A client of mine wants to be a replica."

@@ -100,6 +100,8 @@ pub struct Shard {
     touched: Vec<ConnId>,
     /// Connections that wait for room in a lane.
     slowed: Vec<ConnId>,
+    /// Connections that wait until writes go on.
+    paused_writers: Vec<ConnId>,
     /// Connections whose replies wait for the disk.
     gated: Vec<ConnId>,
     /// Connections whose replies need not wait any more, and that may run on.
@@ -192,6 +194,7 @@ impl Shard {
             buffers: BufferPool::default(),
             touched: Vec::new(),
             slowed: Vec::new(),
+            paused_writers: Vec::new(),
             gated: Vec::new(),
             ungated: Vec::new(),
             awaits_disk: false,

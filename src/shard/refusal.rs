@@ -8,11 +8,12 @@ use super::engine::Engine;
 use super::input::Next;
 use super::message::Standing;
 use super::multi::exec_aborted;
-use crate::command::spec::{LOADING, STALE, WRITE};
+use crate::command::spec::{LOADING, MAY_REPLICATE, STALE, WRITE};
 use crate::command::{Command, CommandError, CommandId, CommandTable, Run, SessionCommand};
 use crate::config::Config;
 use crate::keyspace::Expired;
 use crate::reactor::ConnId;
+use crate::session::Hold;
 
 static STILL_LOADING: CommandError =
     CommandError::text("LOADING Redis is loading the dataset in memory");
@@ -63,6 +64,11 @@ impl Refusals {
         self.standing.is_replica
     }
 
+    /// Whether who wants to write has to wait.
+    pub fn pauses_writes(&self) -> bool {
+        self.standing.pauses_writes
+    }
+
     /// Whether the link to the master is missing.
     pub fn lacks_link(&self) -> bool {
         self.standing.is_replica && !self.standing.has_link
@@ -70,7 +76,9 @@ impl Refusals {
 
     /// Whether keys are evicted by somebody else, if at all.
     pub fn leaves_eviction(&self, config: &Config) -> bool {
-        self.is_loading || (self.standing.is_replica && config.replica_ignore_maxmemory)
+        self.is_loading
+            || self.standing.pauses_writes
+            || (self.standing.is_replica && config.replica_ignore_maxmemory)
     }
 
     /// Why writes are refused, if they are (in the order of Redis 7.0 `server.c`, processCommand).
@@ -127,7 +135,8 @@ impl Engine {
     /// What is loaded decides what there is: nothing expires, and nothing is evicted. On a replica the master says
     /// what has expired.
     fn settle_expiry(&mut self) {
-        self.keyspace.set_expired(match (self.refusals.is_loading, self.refusals.is_replica()) {
+        let is_hidden = self.refusals.is_replica() || self.refusals.pauses_writes();
+        self.keyspace.set_expired(match (self.refusals.is_loading, is_hidden) {
             (true, _) => Expired::Kept,
             (false, true) => Expired::Hidden,
             (false, false) => Expired::Gone,
@@ -143,8 +152,10 @@ impl Engine {
         let standing = refusals.standing;
         refusals.is_read_only = standing.is_replica && self.config.replica_read_only;
         refusals.has_stale_data = refusals.lacks_link() && !self.config.replica_serve_stale_data;
-        refusals.any =
-            refusals.is_loading || refusals.of_writes().is_some() || refusals.has_stale_data;
+        refusals.any = refusals.is_loading
+            || refusals.of_writes().is_some()
+            || refusals.has_stale_data
+            || standing.pauses_writes;
     }
 }
 
@@ -162,12 +173,40 @@ impl Shard {
         let multi = session.and_then(|session| session.multi.as_ref());
         let block_writes = is_exec && multi.is_some_and(|multi| multi.block.writes);
         let writes = command.flags.has(WRITE) || block_writes;
+        let may_write = writes || is_exec || command.flags.has(MAY_REPLICATE);
+        if may_write && self.engine.refusals.pauses_writes() {
+            return Some(self.pause(conn));
+        }
         let error = self.engine.refusals.of_command(command, writes)?.clone();
         if is_exec {
             self.leave_multi(conn);
             return Some(self.refuse(conn, Some(id), &exec_aborted(&error)));
         }
         Some(self.refuse(conn, Some(id), &error))
+    }
+
+    /// The command is looked at again when writes go on: perhaps it has to go elsewhere then.
+    fn pause(&mut self, conn: ConnId) -> Next {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.hold = Hold::Writes;
+            self.paused_writers.push(conn);
+        }
+        Next::NotYet
+    }
+
+    /// Writes go on.
+    pub(super) fn end_pauses(&mut self) {
+        if self.engine.refusals.pauses_writes() {
+            return;
+        }
+        for conn in self.paused_writers.drain(..) {
+            if let Some(session) = self.sessions.get_mut(conn)
+                && session.hold == Hold::Writes
+            {
+                session.hold = Hold::None;
+                self.resumable.push_back(conn);
+            }
+        }
     }
 }
 

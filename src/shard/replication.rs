@@ -50,6 +50,7 @@ impl Shard {
         if standing.is_replica && !was_replica {
             self.unblock_all(Unblock::RoleChanged);
         }
+        self.end_pauses();
         self.send(self.control_core(), Message::StandingNoted);
     }
 }
