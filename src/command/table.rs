@@ -123,6 +123,8 @@ pub enum SessionCommand {
     ClientNoTouch,
     ClientReply,
     ClientUnblock,
+    ClientPause,
+    ClientUnpause,
     ClientHelp,
     Subscribe(Kind),
     Unsubscribe(Kind),
@@ -153,6 +155,7 @@ pub enum SessionCommand {
     Role,
     Replconf,
     Psync,
+    Failover,
 }
 
 impl SessionCommand {
@@ -164,6 +167,9 @@ impl SessionCommand {
             C::ClientList
                 | C::ClientKill
                 | C::ClientUnblock
+                | C::ClientPause
+                | C::ClientUnpause
+                | C::Failover
                 | C::ConfigSet
                 | C::ConfigRewrite
                 | C::Shutdown

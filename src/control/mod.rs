@@ -10,6 +10,7 @@ mod ending;
 mod journal;
 mod listeners;
 mod loading;
+mod pausing;
 pub mod rdb_load;
 mod reload;
 mod replication;
@@ -75,6 +76,7 @@ pub struct Control {
     replication: replication::Replication,
     /// The master of the settings is yet to be followed.
     follows_at_start: bool,
+    pausing: pausing::Pausing,
     stopping: bool,
 }
 
@@ -126,6 +128,7 @@ impl Control {
             sockets: sockets::Sockets::default(),
             replication,
             follows_at_start: true,
+            pausing: pausing::Pausing::default(),
             stopping: false,
         };
         control.tell_replication_facts();
@@ -158,12 +161,12 @@ impl Control {
             }
             ControlRequest::Shutdown(words) => match shutdown_options(&words) {
                 Ok(None) => {
-                    let answer = self.abort_stop();
+                    let answer = self.abort_end();
                     self.answer(asker, answer);
                 }
                 Ok(Some(flags)) => {
                     tracing::info!("User requested shutdown...");
-                    self.stop_as_asked(flags, Some(asker));
+                    self.stop_when_replicas_are_there(flags, Some(asker));
                 }
                 Err(error) => self.answer(asker, Err(error)),
             },
@@ -174,6 +177,7 @@ impl Control {
             ControlRequest::ReplicaOf { words, at_once } => {
                 self.on_replica_of(asker, &words, at_once);
             }
+            ControlRequest::Failover(words) => self.on_failover(asker, &words),
             ControlRequest::Reload(options) => self.on_reload(asker, options),
             ControlRequest::RewriteAof { must_wait } => self.on_rewrite_aof(asker, must_wait),
             ControlRequest::Flushed { waits } => self.on_flushed(asker, waits),
@@ -226,6 +230,17 @@ impl Control {
     fn stop_as_asked(&mut self, flags: ShutdownFlags, asker: Option<(ShardId, Ticket)>) {
         let saves = flags.save || (!flags.nosave && !self.config.save.is_empty());
         self.stop_after(saves, flags.force, asker);
+    }
+
+    /// SHUTDOWN ABORT
+    fn abort_end(&mut self) -> ControlAnswer {
+        match self.abort_goodbye() {
+            Some(asker) => {
+                asker.into_iter().for_each(|asker| self.answer(asker, Err(saving::CANNOT_STOP)));
+                Ok("OK")
+            }
+            None => self.abort_stop(),
+        }
     }
 
     fn tell(&mut self, shard: ShardId, message: Message) {
@@ -339,17 +354,19 @@ impl Service for Control {
         self.go_on_with_journal();
         self.go_on_with_upstream();
         self.go_on_with_replication(now);
+        self.go_on_with_pause(now);
         self.go_on_with_aof(now);
         self.go_on_ending(now);
         if let Some(signal) = self.signals.received()
             && !self.saver.is_stopping()
+            && !self.pausing.is_saying_goodbye()
         {
             tracing::info!(?signal, "User requested shutdown...");
             let flags = match signal {
                 StopSignal::Term => self.config.shutdown_on_sigterm,
                 StopSignal::Interrupt => self.config.shutdown_on_sigint,
             };
-            self.stop_as_asked(flags, None);
+            self.stop_when_replicas_are_there(flags, None);
         }
         self.go_on_saving(now);
         self.look_for_places();
@@ -361,6 +378,7 @@ impl Service for Control {
             self.next_aof_look(),
             self.next_end_look(),
             self.next_replication_look(),
+            self.next_pause_look(),
         ];
         let next = looks.into_iter().flatten().min();
         let reads = self.reads_files() || self.reads_again() || self.reads_from_master();
@@ -373,7 +391,9 @@ impl Service for Control {
 
     fn has_incoming(&self) -> bool {
         self.ports.has_incoming()
-            || (!self.saver.is_stopping() && self.signals.received().is_some())
+            || (!self.saver.is_stopping()
+                && !self.pausing.is_saying_goodbye()
+                && self.signals.received().is_some())
     }
 
     fn drain_actions(&mut self, actions: &mut Vec<Action>) {
