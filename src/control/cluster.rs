@@ -29,7 +29,7 @@ use crate::command::{CommandError, CommandResult};
 use crate::config::Config;
 use crate::config::values::EndpointType;
 use crate::resp::Reply;
-use crate::shard::message::{HoldNumber, Message};
+use crate::shard::message::Message;
 use crate::shard_map::ShardId;
 
 const TICK: Duration = Duration::from_millis(TICK_MS);
@@ -61,8 +61,6 @@ pub(super) struct ClusterDriver {
     pub(super) has_data: bool,
     /// Writes have to wait, for a manual failover.
     pub(super) pause: Option<Pause>,
-    /// Times in which all stand still for that.
-    pub(super) holds: Vec<HoldNumber>,
     conf: ConfFile,
     settings: Settings,
     /// When the next tick is due; nothing before the data is loaded.
@@ -115,7 +113,6 @@ impl ClusterDriver {
             wanted: None,
             has_data: false,
             pause: None,
-            holds: Vec::new(),
             conf,
             settings,
             next_tick: None,
@@ -124,11 +121,6 @@ impl ClusterDriver {
             maps: Maps { sent: 0, noted: Vec::new() },
             answers: VecDeque::new(),
         })))
-    }
-
-    /// Whether clients that want to write have to wait.
-    pub(super) fn pauses_writes(&self) -> bool {
-        self.pause.is_some()
     }
 
     /// Whether the node takes part in its cluster: its data is loaded.

@@ -7,25 +7,13 @@ use super::Control;
 use crate::clock;
 use crate::cluster::Event;
 use crate::cluster::event::{MasterLink, Replication, Upstream};
-use crate::shard::message::{HoldNumber, Message};
-use crate::shard_map::ShardId;
 
 /// A time in which nobody writes.
 pub(super) struct Pause {
     /// When it ends at the latest, in milliseconds since 1970.
     until_ms: u64,
-    stage: Stage,
-}
-
-/// How far that is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Shards are told.
-    Telling,
-    /// They stand still for a moment.
-    Holding(HoldNumber),
-    /// The last write is in the stream.
-    Still,
+    /// The node knows that the last write is in the stream.
+    is_told: bool,
 }
 
 impl Control {
@@ -98,8 +86,8 @@ impl Control {
     /// Lets no client write until this time, for a manual failover.
     pub(super) fn pause_writes(&mut self, until_ms: u64) {
         if let Some(cluster) = &mut self.cluster {
-            cluster.pause = Some(Pause { until_ms, stage: Stage::Telling });
-            self.settle_standing();
+            cluster.pause = Some(Pause { until_ms, is_told: false });
+            self.settle_quiet();
         }
     }
 
@@ -107,43 +95,15 @@ impl Control {
     pub(super) fn resume_writes(&mut self) {
         if let Some(cluster) = &mut self.cluster {
             cluster.pause = None;
-            self.settle_standing();
+            self.settle_quiet();
         }
     }
 
-    /// Whether writes have to wait.
-    pub(super) fn pauses_writes(&self) -> bool {
-        self.cluster.as_ref().is_some_and(|cluster| cluster.pauses_writes())
-    }
-
-    /// No shard begins a write any more. When all stand still for a moment, those that were begun are over.
-    pub(super) fn await_last_writes(&mut self) {
-        let number = self.next_hold();
-        let Some(cluster) = &mut self.cluster else { return };
-        if let Some(pause) = &mut cluster.pause
-            && pause.stage == Stage::Telling
-        {
-            pause.stage = Stage::Holding(number);
-            cluster.holds.push(number);
-            self.tell(ShardId(0), Message::HoldAll(number));
-        }
-    }
-
-    /// Whether all stand still because writes are paused.
-    pub(super) fn is_hold_of_pause(&self, number: HoldNumber) -> bool {
-        self.cluster.as_ref().is_some_and(|cluster| cluster.holds.contains(&number))
-    }
-
-    /// All that was written is in the stream: its position is final.
-    pub(super) fn end_last_writes(&mut self, number: HoldNumber) {
-        self.tell(ShardId(0), Message::ReleaseAll(number));
-        let Some(cluster) = &mut self.cluster else { return };
-        cluster.holds.retain(|known| *known != number);
-        if let Some(pause) = &mut cluster.pause
-            && pause.stage == Stage::Holding(number)
-        {
-            pause.stage = Stage::Still;
-            let offset = self.replication.master.history.end;
+    /// All that was written is in the stream, and nothing more comes: its position is final.
+    pub(super) fn tell_cluster_of_quiet(&mut self) {
+        let offset = self.replication.master.history.end;
+        let pause = self.cluster.as_mut().and_then(|cluster| cluster.pause.as_mut());
+        if pause.is_some_and(|pause| !std::mem::replace(&mut pause.is_told, true)) {
             self.cluster_step(Event::WritesPaused { offset });
         }
     }

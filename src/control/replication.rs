@@ -9,8 +9,11 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use super::Control;
 use super::saving::{Asker, Purpose};
@@ -98,6 +101,8 @@ pub(super) struct Replication {
     calls: VecDeque<RoleCall>,
     waits: Vec<Wait>,
     asks_for_acks: bool,
+    /// Masters that hand over to this server, which is about to take over.
+    successors: Vec<NewReplica>,
     next_look: Instant,
 }
 
@@ -120,6 +125,7 @@ impl Replication {
             calls: VecDeque::new(),
             waits: Vec::new(),
             asks_for_acks: false,
+            successors: Vec::new(),
             next_look: Instant::now(),
         })
     }
@@ -135,6 +141,11 @@ pub(super) fn random_id() -> io::Result<ReplId> {
     let mut bytes = [0; 20];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(ReplId::from_random(bytes))
+}
+
+/// Best effort: a line fits into the buffer of a socket that has nothing to send.
+fn refuse(socket: &OwnedFd, text: &[u8]) {
+    _ = SockRef::from(socket).send(text);
 }
 
 fn settings(config: &Config) -> Settings {
@@ -162,6 +173,20 @@ impl Control {
     pub(super) fn on_new_replica(&mut self, replica: NewReplica) {
         let NewReplica { socket, profile, words, rest } = replica;
         let Ok(peer) = peer_of(&socket) else { return };
+        if words.get(3).is_some_and(|word| word.eq_ignore_ascii_case(b"failover")) {
+            if let Some(error) = self.refuses_to_take_over(&words) {
+                return refuse(&socket, error);
+            }
+            if self.replication.upstream.is_some() {
+                // It is the master's: this server is a master before it answers.
+                self.take_role(None, None);
+                self.replication.successors.push(NewReplica { socket, profile, words, rest });
+                return;
+            }
+        }
+        if let Some(error) = self.refuses_replicas() {
+            return refuse(&socket, error);
+        }
         let id = self.sockets.adopt(socket, peer, Owner::Replica, &mut self.actions);
         let request = match words.as_slice() {
             [_, history, offset, ..] => Request::Psync(history, parse_i64(offset).unwrap_or(-1)),
@@ -173,6 +198,29 @@ impl Control {
         self.replication.master.received(now_ms, id, &rest);
         self.record_for_replicas();
         self.settle_replicas();
+    }
+
+    /// Why this server does not take over from the master that asks.
+    fn refuses_to_take_over(&self, words: &[Vec<u8>]) -> Option<&'static [u8]> {
+        let upstream = self.replication.upstream.as_ref();
+        let Some(upstream) = upstream else {
+            return Some(b"-ERR PSYNC FAILOVER can't be sent to a master.\r\n");
+        };
+        let known = upstream.link.known().map(|(id, _)| id.to_string());
+        let is_mine =
+            words.get(1).is_some_and(|id| known.is_some_and(|known| known.as_bytes() == id));
+        (!is_mine).then_some(b"-ERR PSYNC FAILOVER replid must match my replid.\r\n")
+    }
+
+    /// Masters that have handed over are answered when this server is one.
+    fn go_on_with_successors(&mut self) {
+        if self.replication.upstream.is_some() || self.replication.successors.is_empty() {
+            return;
+        }
+        for mut replica in std::mem::take(&mut self.replication.successors) {
+            replica.words.truncate(3);
+            self.on_new_replica(replica);
+        }
     }
 
     /// Bytes of a replica.
@@ -233,6 +281,7 @@ impl Control {
 
     /// Looks at the snapshot for replicas, at who waits, and at the clock.
     pub(super) fn go_on_with_replication(&mut self, now: Instant) {
+        self.go_on_with_successors();
         self.go_on_with_pipe();
         if now >= self.replication.next_look {
             self.replication.next_look = now + PERIOD;
@@ -452,15 +501,13 @@ impl Control {
             becoming.hold = Some(number);
             self.tell(ShardId(0), Message::HoldAll(number));
         }
-        if self.replication.standing.pauses_writes {
-            self.await_last_writes();
-        }
         let promoting = &mut self.replication.promoting;
         if let Some(Promoting::Telling(asker)) =
             promoting.take_if(|promoting| matches!(promoting, Promoting::Telling(_)) && !is_replica)
         {
             asker.into_iter().for_each(|asker| self.answer(asker, Ok("OK")));
         }
+        self.standing_was_noted();
         self.settle_standing();
         self.go_on_with_roles();
     }
@@ -549,7 +596,7 @@ impl Control {
             replicas: replicas.collect(),
             in_sync: master.acknowledged(history.end),
             good_replicas: master.good_replicas(now_ms, lag_ms) as u64,
-            failover_state: "no-failover",
+            failover_state: self.failover_state(),
             id: history.id.to_string(),
             id2: history.former.map_or(ReplId::NONE, |(id, _)| id).to_string(),
             offset: history.end,

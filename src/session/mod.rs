@@ -39,14 +39,14 @@ pub enum Hold {
     Operation,
     /// Memory is full, and the other shards are asked whether they can make room.
     Room,
+    /// Clients are paused.
+    Paused,
     /// It has much output that it does not read.
     Output,
     /// Its replies wait until what was written is on the disk.
     Disk,
     /// A lane from this core is full: what it feeds waits until there is room again.
     FullLane,
-    /// It wants to write while nobody may.
-    Writes,
 }
 
 /// Which replies a client wants (CLIENT REPLY).

@@ -28,11 +28,12 @@ impl Shard {
             && self.sessions.iter().all(|(_, session)| match session.hold {
                 Hold::None => session.replies.is_clear(),
                 // Waiting for a key is rest, too, unless its number is in some line.
-                Hold::Blocked | Hold::Writes => true,
+                Hold::Blocked => true,
                 Hold::Drain
                 | Hold::Operation
                 | Hold::FullLane
                 | Hold::Room
+                | Hold::Paused
                 | Hold::Output
                 | Hold::Disk => false,
             })

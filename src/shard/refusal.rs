@@ -8,12 +8,12 @@ use super::engine::Engine;
 use super::input::Next;
 use super::message::Standing;
 use super::multi::exec_aborted;
+use super::pause::Pause;
 use crate::command::spec::{LOADING, MAY_REPLICATE, STALE, WRITE};
 use crate::command::{Command, CommandError, CommandId, CommandTable, Run, SessionCommand};
 use crate::config::Config;
 use crate::keyspace::Expired;
 use crate::reactor::ConnId;
-use crate::session::Hold;
 
 static STILL_LOADING: CommandError =
     CommandError::text("LOADING Redis is loading the dataset in memory");
@@ -41,6 +41,8 @@ pub struct Refusals {
     /// What could not be saved.
     unsaved: Option<CommandError>,
     standing: Standing,
+    /// CLIENT PAUSE.
+    pause: Option<Pause>,
     is_read_only: bool,
     has_stale_data: bool,
     any: bool,
@@ -64,20 +66,25 @@ impl Refusals {
         self.standing.is_replica
     }
 
-    /// Whether who wants to write has to wait.
-    pub fn pauses_writes(&self) -> bool {
-        self.standing.pauses_writes
-    }
-
     /// Whether the link to the master is missing.
     pub fn lacks_link(&self) -> bool {
         self.standing.is_replica && !self.standing.has_link
     }
 
-    /// Whether keys are evicted by somebody else, if at all.
+    /// CLIENT PAUSE, while it lasts.
+    pub fn pause(&self) -> Option<Pause> {
+        self.pause
+    }
+
+    /// Whether those who write have to wait.
+    fn pauses_writes(&self) -> bool {
+        self.pause.is_some() || self.standing.pauses_writes
+    }
+
+    /// Whether keys are evicted by somebody else, or must not be.
     pub fn leaves_eviction(&self, config: &Config) -> bool {
         self.is_loading
-            || self.standing.pauses_writes
+            || self.pauses_writes()
             || (self.standing.is_replica && config.replica_ignore_maxmemory)
     }
 
@@ -132,11 +139,24 @@ impl Engine {
         self.settings_changed();
     }
 
+    /// Clients are paused, or not any more.
+    pub fn set_pause(&mut self, pause: Option<Pause>) {
+        // A pause that is begun again lasts as long, and is as strict, as either.
+        self.refusals.pause = match (self.refusals.pause, pause) {
+            (Some(old), Some(new)) => {
+                Some(Pause { until_ms: old.until_ms.max(new.until_ms), all: old.all || new.all })
+            }
+            (_, pause) => pause,
+        };
+        self.settle_expiry();
+        self.settings_changed();
+    }
+
     /// What is loaded decides what there is: nothing expires, and nothing is evicted. On a replica the master says
     /// what has expired.
     fn settle_expiry(&mut self) {
-        let is_hidden = self.refusals.is_replica() || self.refusals.pauses_writes();
-        self.keyspace.set_expired(match (self.refusals.is_loading, is_hidden) {
+        let stays = self.refusals.is_replica() || self.refusals.pauses_writes();
+        self.keyspace.set_expired(match (self.refusals.is_loading, stays) {
             (true, _) => Expired::Kept,
             (false, true) => Expired::Hidden,
             (false, false) => Expired::Gone,
@@ -155,7 +175,7 @@ impl Engine {
         refusals.any = refusals.is_loading
             || refusals.of_writes().is_some()
             || refusals.has_stale_data
-            || standing.pauses_writes;
+            || refusals.pauses_writes();
     }
 }
 
@@ -173,40 +193,18 @@ impl Shard {
         let multi = session.and_then(|session| session.multi.as_ref());
         let block_writes = is_exec && multi.is_some_and(|multi| multi.block.writes);
         let writes = command.flags.has(WRITE) || block_writes;
-        let may_write = writes || is_exec || command.flags.has(MAY_REPLICATE);
-        if may_write && self.engine.refusals.pauses_writes() {
-            return Some(self.pause(conn));
-        }
-        let error = self.engine.refusals.of_command(command, writes)?.clone();
+        let refusals = &self.engine.refusals;
+        let Some(error) = refusals.of_command(command, writes).cloned() else {
+            let has_effects = writes || command.flags.has(MAY_REPLICATE);
+            let waits = (has_effects && refusals.pauses_writes())
+                || refusals.pause.is_some_and(|pause| pause.all);
+            return waits.then(|| self.hold_for_pause(conn));
+        };
         if is_exec {
             self.leave_multi(conn);
             return Some(self.refuse(conn, Some(id), &exec_aborted(&error)));
         }
         Some(self.refuse(conn, Some(id), &error))
-    }
-
-    /// The command is looked at again when writes go on: perhaps it has to go elsewhere then.
-    fn pause(&mut self, conn: ConnId) -> Next {
-        if let Some(session) = self.sessions.get_mut(conn) {
-            session.hold = Hold::Writes;
-            self.paused_writers.push(conn);
-        }
-        Next::NotYet
-    }
-
-    /// Writes go on.
-    pub(super) fn end_pauses(&mut self) {
-        if self.engine.refusals.pauses_writes() {
-            return;
-        }
-        for conn in self.paused_writers.drain(..) {
-            if let Some(session) = self.sessions.get_mut(conn)
-                && session.hold == Hold::Writes
-            {
-                session.hold = Hold::None;
-                self.resumable.push_back(conn);
-            }
-        }
     }
 }
 
