@@ -54,8 +54,8 @@ struct Question {
 pub(super) struct ClusterDriver {
     pub(super) node: Cluster,
     pub(super) bus: Bus,
-    /// Whose data this process is to copy.
-    pub(super) upstream: Upstream,
+    /// Whose data this process is to copy, if it does not yet.
+    pub(super) wanted: Option<Upstream>,
     conf: ConfFile,
     settings: Settings,
     /// When the next tick is due; nothing before the data is loaded.
@@ -105,7 +105,7 @@ impl ClusterDriver {
         Ok(Some(Box::new(Self {
             node,
             bus: Bus::default(),
-            upstream: Upstream::None,
+            wanted: None,
             conf,
             settings,
             next_tick: None,
@@ -294,6 +294,7 @@ impl Control {
             return;
         };
         self.look_at_connecting_links(now);
+        self.follow_as_wanted();
         if now < due {
             return;
         }

@@ -184,7 +184,9 @@ impl Control {
             ControlRequest::BackgroundSave { may_wait, must_wait } => {
                 self.on_background_save(asker, may_wait, must_wait);
             }
-            ControlRequest::ReplicaOf(_) => self.on_role_call(call),
+            ControlRequest::ReplicaOf { words, at_once } => {
+                self.on_replica_of(asker, &words, at_once);
+            }
             ControlRequest::Reload(options) => self.on_reload(asker, options),
             ControlRequest::RewriteAof { must_wait } => self.on_rewrite_aof(asker, must_wait),
             ControlRequest::Flushed { waits } => self.on_flushed(asker, waits),

@@ -20,6 +20,7 @@ use crate::admin::facts::{ReplicaFacts, ReplicationFacts};
 use crate::clock;
 use crate::command::CommandError;
 use crate::config::Config;
+use crate::config::values::ReplicaOf;
 use crate::datatypes::number::parse_i64;
 use crate::journal::{Parcel, Stamp, Stream};
 use crate::persistence::rdb::write_file::ReplicationPoint;
@@ -27,9 +28,7 @@ use crate::persistence::snapshot::{Piece, Pipe};
 use crate::reactor::peer_of;
 use crate::replication::master::{Doing, Master, Request, Settings, Stage};
 use crate::replication::{Backlog, History, ReplId};
-use crate::shard::message::{
-    ControlCall, ControlRequest, HoldNumber, Message, NewReplica, Reader, Standing,
-};
+use crate::shard::message::{HoldNumber, Message, NewReplica, Reader, Standing};
 use crate::shard_map::ShardId;
 use crate::transaction::TxId;
 
@@ -67,6 +66,9 @@ pub(super) struct Becoming {
     pub(super) hold: Option<HoldNumber>,
 }
 
+/// Another role that is wanted: that of a replica of this master, or of nobody; and who is told.
+pub(super) type RoleCall = (Option<ReplicaOf>, Option<Asker>);
+
 /// A replica becomes a master.
 enum Promoting {
     /// Shards do not record all they write, so they may not write yet.
@@ -93,7 +95,7 @@ pub(super) struct Replication {
     pub(super) becoming: Option<Becoming>,
     promoting: Option<Promoting>,
     /// Who wants another role while this one changes.
-    calls: VecDeque<ControlCall>,
+    calls: VecDeque<RoleCall>,
     waits: Vec<Wait>,
     asks_for_acks: bool,
     next_look: Instant,
@@ -464,18 +466,19 @@ impl Control {
         becoming.is_some() || promoting.is_some() || leaves
     }
 
-    /// REPLICAOF, as soon as no other is under way.
-    pub(super) fn on_role_call(&mut self, call: ControlCall) {
-        self.replication.calls.push_back(call);
+    /// Takes another role, as soon as none is being taken.
+    pub(super) fn take_role(&mut self, master: Option<ReplicaOf>, asker: Option<Asker>) {
+        self.replication.calls.push_back((master, asker));
         self.go_on_with_roles();
     }
 
     pub(super) fn go_on_with_roles(&mut self) {
         while !self.is_changing_role()
-            && let Some(call) = self.replication.calls.pop_front()
+            && let Some((master, asker)) = self.replication.calls.pop_front()
         {
-            if let ControlRequest::ReplicaOf(words) = call.request {
-                self.on_replica_of((call.shard, call.ticket), &words);
+            match master {
+                Some(ReplicaOf { host, port }) => self.follow_another(host, port, asker),
+                None => self.follow_nobody(asker),
             }
         }
     }

@@ -99,7 +99,7 @@ impl Sockets {
         self.entries.get(&id)?.conn
     }
 
-    /// Bytes of [`Sockets::write`] that the kernel has not got yet.
+    /// Bytes of [`Sockets::write`] that the reactor has not taken yet.
     pub(super) fn unsent(&self, id: SocketId) -> usize {
         self.entries.get(&id).map_or(0, |entry| entry.output.len())
     }

@@ -14,11 +14,11 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
-use super::Control;
 use super::rdb_load::Progress;
 use super::replication::Becoming;
 use super::saving::Asker;
 use super::sockets::{Owner, SocketId};
+use super::{Change, Control};
 use crate::admin::facts::MasterLink;
 use crate::clock;
 use crate::command::CommandError;
@@ -131,15 +131,14 @@ impl Control {
     // ---- REPLICAOF ----
 
     /// REPLICAOF host port, NO ONE
-    pub(super) fn on_replica_of(&mut self, asker: Asker, words: &[Vec<u8>]) {
+    pub(super) fn on_replica_of(&mut self, asker: Asker, words: &[Vec<u8>], at_once: bool) {
         if self.config.cluster_enabled {
             let error = CommandError::text("ERR REPLICAOF not allowed in cluster mode.");
             return self.answer(asker, Err(error));
         }
         let [host, port] = words else { return self.answer(asker, Err(CommandError::Syntax)) };
         if host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one") {
-            self.set_configured_master(None);
-            return self.follow_nobody(Some(asker));
+            return self.begin_role(None, asker, at_once);
         }
         let port = parse_i64(port).and_then(|port| u16::try_from(port).ok());
         let Some(port) = port else {
@@ -151,14 +150,27 @@ impl Control {
         {
             return self.answer(asker, Ok("OK Already connected to specified master"));
         }
-        self.set_configured_master(Some(ReplicaOf { host: host.clone(), port }));
-        self.follow_another(host, port, Some(asker));
+        self.begin_role(Some(ReplicaOf { host, port }), asker, at_once);
+    }
+
+    fn begin_role(&mut self, master: Option<ReplicaOf>, asker: Asker, at_once: bool) {
+        self.set_configured_master(master.clone());
+        let asker = match at_once {
+            true => {
+                self.answer(asker, Ok("OK"));
+                None
+            }
+            false => Some(asker),
+        };
+        self.take_role(master, asker);
     }
 
     /// CONFIG GET and CONFIG REWRITE show the master that was set last.
     fn set_configured_master(&mut self, replicaof: Option<ReplicaOf>) {
         self.config = Arc::new(Config { replicaof, ..Config::clone(&self.config) });
         let config = Arc::clone(&self.config);
+        // Nobody waits for it, but another change has to.
+        self.changing = Some(Change { call: None, missing: self.shards.len() });
         self.tell_all(|| Message::Settings(Arc::clone(&config)));
     }
 
@@ -667,8 +679,8 @@ impl Control {
 
     /// At the start: the master that the settings name.
     pub(super) fn follow_configured_master(&mut self) {
-        if let Some(ReplicaOf { host, port }) = self.config.replicaof.clone() {
-            self.follow_another(host, port, None);
+        if let Some(master) = self.config.replicaof.clone() {
+            self.take_role(Some(master), None);
         }
     }
 }

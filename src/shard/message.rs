@@ -266,8 +266,13 @@ pub enum ControlRequest {
         /// It must not begin now: a block is at work.
         must_wait: bool,
     },
-    /// REPLICAOF: its arguments.
-    ReplicaOf(Vec<Vec<u8>>),
+    /// REPLICAOF.
+    ReplicaOf {
+        /// Its arguments.
+        words: Vec<Vec<u8>>,
+        /// Answer at once: a block is at work, for which all shards stand still.
+        at_once: bool,
+    },
     /// FLUSHALL has emptied all databases: whatever is being saved is of the past.
     Flushed {
         /// Answer when the empty data set is saved, if it is to be; not in a block, which holds all shards.

@@ -20,7 +20,8 @@ impl Shard {
     /// REPLICAOF, SLAVEOF
     pub(super) fn replica_of(&mut self, conn: ConnId, words: &[&[u8]]) {
         let words = words[1..].iter().map(|word| word.to_vec()).collect();
-        self.ask_control(conn, ControlRequest::ReplicaOf(words));
+        let at_once = self.runs.contains_key(&conn);
+        self.ask_control(conn, ControlRequest::ReplicaOf { words, at_once });
     }
 
     /// PSYNC and SYNC: the connection goes to the control core.
@@ -59,7 +60,7 @@ pub(super) fn replconf(
     words: &[&[u8]],
     reply: &mut Reply<'_>,
 ) -> CommandResult {
-    if words.len() % 2 == 0 {
+    if words.len().is_multiple_of(2) {
         return Err(CommandError::Syntax);
     }
     let address = || session.endpoint.remote.rsplit_once(':').map(|(host, _)| host.to_owned());
