@@ -9,6 +9,7 @@ from harness import *
 from harness import NIL, OK, Server
 
 NOKEY = Simple("NOKEY")
+WRITING = Error("IOERR error or timeout writing to target instance")
 READING = Error("IOERR error or timeout reading to target instance")
 CONNECTING = Error("IOERR error or timeout connecting to the client")
 NO_SUCH_PASSWORD = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"
@@ -88,7 +89,8 @@ def test_words_that_make_no_sense_are_refused(c, there):
     ]:
         assert c(*to, *words) == expected, words
         assert c("GET", "k") == b"v"
-    assert c("MIGRATE", "127.0.0.1", 1, "k", 0, 1000) == CONNECTING
+    assert c("MIGRATE", "127.0.0.1", 1, "k", 0, 1000) == WRITING
+    assert c("MIGRATE", "no.such.host.invalid", 1, "k", 0, 1000) == CONNECTING
 
 
 def test_it_logs_in_where_that_has_to_be(c):
