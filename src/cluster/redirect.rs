@@ -142,6 +142,12 @@ impl Territory {
         self.map.as_ref().and_then(|map| map.owner(slot))
     }
 
+    /// Whether this node has the keys of `slot`, or is getting them, by right.
+    pub fn keeps(&self, slot: Slot) -> bool {
+        let elsewhere = |tenure| matches!(tenure, Tenure::Elsewhere { .. } | Tenure::Unassigned);
+        self.map.as_ref().is_some_and(|map| !elsewhere(map.tenure(slot)))
+    }
+
     /// Where a command with these keys runs, in the order in which it names them.
     pub fn route(&self, terms: &Terms, keys: &[&[u8]]) -> Route {
         let Some((first, others)) = keys.split_first() else { return Route::Here };

@@ -162,7 +162,7 @@ impl Control {
                 Effect::PauseWrites { until_ms } => self.pause_writes(until_ms),
                 Effect::ResumeWrites => self.resume_writes(),
                 Effect::SlotMap(map) => self.send_slot_map(&map),
-                Effect::DeleteKeys(_slots) => {}
+                Effect::DeleteKeys(slots) => self.tell_all(|| Message::SlotsLost(slots.clone())),
                 Effect::FlushAll => self.tell_all(|| Message::Clear),
                 Effect::Deliver { channel, message, sharded } => {
                     self.deliver(channel, message, sharded);

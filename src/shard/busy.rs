@@ -89,6 +89,7 @@ impl Shard {
             | Message::ControlDone(_)
             | Message::ClusterDone(_)
             | Message::WhichHoldKeys(_)
+            | Message::SlotsLost(_)
             | Message::PublishHere(_)
             | Message::Settings(_)
             | Message::Subscriptions(_)

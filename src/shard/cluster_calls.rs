@@ -7,6 +7,7 @@ use crate::cluster::SlotSet;
 use crate::command::{CommandResult, NO_CLUSTER};
 use crate::pubsub::Publication;
 use crate::reactor::ConnId;
+use crate::slot::Slot;
 
 impl Shard {
     /// CLUSTER subcommand [argument …]
@@ -32,10 +33,11 @@ impl Shard {
         });
     }
 
-    /// Tells the control core which of these slots hold keys here. A cluster has one database.
+    /// Tells the control core which of these slots hold keys here, those that a courier has among them. A cluster has one database.
     pub(super) fn tell_slots_with_keys(&mut self, slots: &SlotSet) {
         let db = &self.engine.keyspace[0];
-        let kept = slots.iter().filter(|slot| db.slot_len(*slot) > 0).collect();
+        let is_kept = |slot: &Slot| db.slot_len(*slot) > 0 || self.couriers.has_keys_of(*slot);
+        let kept = slots.iter().filter(is_kept).collect();
         self.send(self.control_core(), Message::SlotsWithKeys(kept));
     }
 

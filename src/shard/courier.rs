@@ -28,6 +28,9 @@ const KEPT_MAX: usize = 64;
 /// Longest reply that is understood; none of those that RESTORE gives is longer.
 const REPLY_BYTES_MAX: usize = 1024;
 
+/// So much of what is sent goes together with what comes before it (Redis 7.0 writes in chunks of 64 KiB).
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
 const CANNOT_CONNECT: CommandError =
     CommandError::text("IOERR error or timeout connecting to the client");
 const CANNOT_WRITE: CommandError =
@@ -173,8 +176,9 @@ fn carry(errand: Errand, kept: &KeptLinks) -> Report {
             Some(link) => Ok(link),
             None => Link::open(&errand.host, errand.port, errand.timeout),
         };
-        let Ok(mut link) = link else {
-            break Moved { keys: Vec::new(), result: Err(CANNOT_CONNECT) };
+        let mut link = match link {
+            Ok(link) => link,
+            Err(error) => break Moved { keys: Vec::new(), result: Err(why_not_open(&error)) },
         };
         match link.exchange(&errand, &restores, wanted.iter().filter(|sent| **sent).count()) {
             Ok(replies) => {
@@ -193,6 +197,15 @@ fn carry(errand: Errand, kept: &KeptLinks) -> Report {
         }
     };
     report(errand, moved)
+}
+
+/// What a client is told who has asked for a server that is not there. Redis waits until the socket is
+/// writable, and finds out when it writes that nobody has answered.
+fn why_not_open(error: &io::Error) -> CommandError {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => CANNOT_WRITE,
+        _ => CANNOT_CONNECT,
+    }
 }
 
 /// The commands that make the keys, and of each entry whether it goes: what has expired does not.
@@ -307,9 +320,12 @@ impl Link {
         let timeout = Some(errand.timeout);
         let prepared = self.socket.set_read_timeout(timeout);
         let prepared = prepared.and_then(|()| self.socket.set_write_timeout(timeout));
+        // What is short goes out as one segment.
+        let (head, tail) = restores.split_at(restores.len().min(HEAD_BYTES_MAX));
+        first.extend_from_slice(head);
         let written = prepared
             .and_then(|()| self.socket.write_all(&first))
-            .and_then(|()| self.socket.write_all(restores));
+            .and_then(|()| self.socket.write_all(tail));
         if let Err(error) = written {
             return Err(Broken { replies, writing: true, timed_out: is_timeout(&error) });
         }

@@ -476,6 +476,8 @@ pub enum Message {
     SlotMapNoted(ShardId),
     /// Control core to shard: which of these slots hold keys of yours? Answered by [`Message::SlotsWithKeys`].
     WhichHoldKeys(SlotSet),
+    /// Control core to shard: other nodes have these slots, so their keys are to go.
+    SlotsLost(SlotSet),
     /// Shard to control core: those.
     SlotsWithKeys(SlotSet),
     /// Control core to shard: the reply to a CLUSTER command.

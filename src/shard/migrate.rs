@@ -20,6 +20,7 @@ use crate::lanes::Doorbell;
 use crate::persistence::rdb::Compression;
 use crate::reactor::ConnId;
 use crate::shard_map::ShardId;
+use crate::slot::{Slot, slot_of};
 use crate::transaction::TxId;
 
 /// Those who carry keys of this shard's clients to other servers.
@@ -33,6 +34,11 @@ impl Couriers {
     /// Those of the shard that sleeps by this doorbell.
     pub(super) fn new(doorbell: Arc<Doorbell>) -> Self {
         Self { away: HashMap::default(), desk: Desk::new(doorbell), links: Arc::default() }
+    }
+
+    /// Whether keys of this slot are under way, and may come back.
+    pub(super) fn has_keys_of(&self, slot: Slot) -> bool {
+        self.away.values().any(|away| away.slots.contains(&slot))
     }
 }
 
@@ -48,6 +54,8 @@ pub(super) struct Migration {
 pub(super) struct Away {
     conn: ConnId,
     copies: bool,
+    /// Where its keys are from.
+    slots: Vec<Slot>,
     due: Due,
 }
 
@@ -112,9 +120,8 @@ impl Shard {
                 entries.extend(database.take(&key).map(|entry| (*db, entry)));
             }
         }
-        let away = Away { conn, copies: request.copies, due };
         if entries.is_empty() {
-            self.end_errand(tx, conn, away.due);
+            self.end_errand(tx, conn, due);
             return self.say_nothing_to_migrate(conn);
         }
         let config = &self.engine.config;
@@ -130,6 +137,8 @@ impl Shard {
             compression: Compression::of_setting(config.rdbcompression),
             entries,
         };
+        let slots = errand.entries.iter().map(|(_, entry)| slot_of(entry.key())).collect();
+        let away = Away { conn, copies: request.copies, slots, due };
         self.couriers.away.insert(tx, away);
         courier::send_off(errand, self.couriers.links.clone(), self.couriers.desk.clone());
     }

@@ -29,6 +29,7 @@ mod inspect;
 pub mod job;
 mod journal;
 pub mod loading;
+mod lost_slots;
 pub mod message;
 mod migrate;
 mod multi;
@@ -148,6 +149,8 @@ pub struct Shard {
     registry: Registry,
     /// Who is told when all shards have noted a change of subscriptions.
     awaited: HashMap<MoveId, subscriptions::Awaited, ahash::RandomState>,
+    /// Slots whose keys are to go.
+    lost_slots: lost_slots::LostSlots,
     /// Who carries keys to other servers.
     couriers: migrate::Couriers,
     /// What waits for the subscribers here, in order.
@@ -188,6 +191,7 @@ impl Shard {
             engine: Engine::new(id, shards, config, Arc::clone(&process), seed),
             sessions: Sessions::default(),
             crossings: (0..shards.len()).map(|_| crossing::Crossing::default()).collect(),
+            lost_slots: lost_slots::LostSlots::default(),
             couriers: migrate::Couriers::new(Arc::clone(&ports.doorbells[id.index()])),
             ports,
             process,

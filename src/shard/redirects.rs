@@ -371,6 +371,7 @@ impl Shard {
             before.is_some_and(|owner| territory.owner(slot).map(|now| now.id) != Some(owner.id))
         };
         let leaving = self.channels_in(moved);
+        self.lost_slots.keep_those_of(&territory);
         self.engine.set_territory(territory);
         self.redirect_blocked();
         for (conn, channels) in leaving {

@@ -246,6 +246,7 @@ impl Shard {
                 let (ticket, result) = *done;
                 self.on_cluster_done(ticket, result);
             }
+            Message::SlotsLost(slots) => self.on_slots_lost(&slots),
             Message::WhichHoldKeys(slots) => self.tell_slots_with_keys(&slots),
             Message::PublishHere(publication) => self.publish_here(&publication),
             Message::Settings(config) => {

@@ -87,6 +87,7 @@ impl Node {
                 while let Some(message) = self.control.from[core].pop() {
                     match message {
                         Message::SlotMapNoted(_) => self.noted += 1,
+                        Message::PublishOnBus(_) => {}
                         _ => panic!("nothing else is for the control core"),
                     }
                 }
@@ -418,4 +419,29 @@ fn a_command_that_is_under_way_when_its_slot_leaves_is_asked_again() {
     let moved = format!("-MOVED {} 10.0.0.1:7001|", slot().get());
     assert_eq!(node.hear(client), moved.repeat(2));
     assert_eq!(node.ask(client, "DBSIZE"), ":0|");
+}
+
+#[test]
+fn keys_of_a_slot_that_was_lost_go_unless_it_comes_back() {
+    on_nodes(|mut node| {
+        let client = node.client();
+        let lost = |node: &mut Node| {
+            let slots: crate::cluster::SlotSet = [slot()].into_iter().collect();
+            for shard in 0..node.shards.len() {
+                node.control.to[shard].send(Message::SlotsLost(slots.clone()));
+            }
+        };
+        for number in 0..200 {
+            node.give(client, &format!("SET {{k}}{number} v"));
+        }
+        node.ask(client, "SET other v");
+        lost(&mut node);
+        node.tell(|map| map.set_owner(slot(), 0));
+        assert_eq!(node.ask(client, "DBSIZE"), ":201|", "it is ours again");
+        node.tell(|map| map.set_owner(slot(), 1));
+        lost(&mut node);
+        node.settle();
+        assert_eq!(node.ask(client, "DBSIZE"), ":1|");
+        assert_eq!(node.ask(client, &format!("CLUSTER COUNTKEYSINSLOT {}", slot().get())), ":0|");
+    });
 }
