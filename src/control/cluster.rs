@@ -163,7 +163,11 @@ impl Control {
                 Effect::ResumeWrites => self.resume_writes(),
                 Effect::SlotMap(map) => self.send_slot_map(&map),
                 Effect::DeleteKeys(slots) => self.tell_all(|| Message::SlotsLost(slots.clone())),
-                Effect::FlushAll => self.tell_all(|| Message::Clear),
+                Effect::FlushAll => {
+                    // What is being saved is of the past.
+                    self.abandon_snapshot();
+                    self.tell_all(|| Message::Clear);
+                }
                 Effect::Deliver { channel, message, sharded } => {
                     self.deliver(channel, message, sharded);
                 }
