@@ -12,4 +12,5 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "replconf", arity: Arity::AtLeast(1), flags: ADMIN.with(NOSCRIPT).with(LOADING).with(STALE).with(ALLOW_BUSY), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::Replconf) },
     Command { name: "psync", arity: Arity::AtLeast(3), flags: ADMIN.with(NOSCRIPT).with(NO_ASYNC_LOADING).with(NO_MULTI), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::Psync) },
     Command { name: "sync", arity: Arity::Exactly(1), flags: ADMIN.with(NOSCRIPT).with(NO_ASYNC_LOADING).with(NO_MULTI), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::Psync) },
+    Command { name: "failover", arity: Arity::AtLeast(1), flags: ADMIN.with(NOSCRIPT).with(STALE), group: Group::Server, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::Failover) },
 ];

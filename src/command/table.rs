@@ -127,6 +127,8 @@ pub enum SessionCommand {
     ClientNoTouch,
     ClientReply,
     ClientUnblock,
+    ClientPause,
+    ClientUnpause,
     ClientHelp,
     Subscribe(Kind),
     Unsubscribe(Kind),
@@ -158,6 +160,7 @@ pub enum SessionCommand {
     Role,
     Replconf,
     Psync,
+    Failover,
 }
 
 impl SessionCommand {
@@ -170,6 +173,9 @@ impl SessionCommand {
                 | C::Migrate
                 | C::ClientKill
                 | C::ClientUnblock
+                | C::ClientPause
+                | C::ClientUnpause
+                | C::Failover
                 | C::ConfigSet
                 | C::ConfigRewrite
                 | C::Shutdown

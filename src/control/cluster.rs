@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::Control;
 use super::cluster_bus::Bus;
 use super::cluster_conf::{ConfError, ConfFile};
+use super::cluster_upstream::Pause;
 use super::saving::Asker;
 use crate::clock;
 use crate::cluster::address::{HOST_BYTES_MAX, Host, IP_BYTES_MAX};
@@ -56,6 +57,10 @@ pub(super) struct ClusterDriver {
     pub(super) bus: Bus,
     /// Whose data this process is to copy, if it does not yet.
     pub(super) wanted: Option<Upstream>,
+    /// The master that is followed has been a source of data, so that this node may take its place.
+    pub(super) has_data: bool,
+    /// Writes have to wait, for a manual failover.
+    pub(super) pause: Option<Pause>,
     conf: ConfFile,
     settings: Settings,
     /// When the next tick is due; nothing before the data is loaded.
@@ -106,6 +111,8 @@ impl ClusterDriver {
             node,
             bus: Bus::default(),
             wanted: None,
+            has_data: false,
+            pause: None,
             conf,
             settings,
             next_tick: None,
@@ -295,6 +302,7 @@ impl Control {
         };
         self.look_at_connecting_links(now);
         self.follow_as_wanted();
+        self.go_on_with_takeover();
         if now < due {
             return;
         }

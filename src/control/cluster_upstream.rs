@@ -5,7 +5,16 @@
 
 use super::Control;
 use crate::clock;
+use crate::cluster::Event;
 use crate::cluster::event::{MasterLink, Replication, Upstream};
+
+/// A time in which nobody writes.
+pub(super) struct Pause {
+    /// When it ends at the latest, in milliseconds since 1970.
+    until_ms: u64,
+    /// The node knows that the last write is in the stream.
+    is_told: bool,
+}
 
 impl Control {
     /// Copies the data of this node from now on, or nobody's.
@@ -23,6 +32,9 @@ impl Control {
         let Some(wanted) = self.cluster.as_mut().and_then(|cluster| cluster.wanted.take()) else {
             return;
         };
+        if let Some(cluster) = &mut self.cluster {
+            cluster.has_data = false;
+        }
         match wanted {
             Upstream::None => self.follow_nobody(None),
             Upstream::Node { id, ip, port } => {
@@ -35,29 +47,64 @@ impl Control {
     }
 
     /// How replication stands.
-    pub(super) fn replication_facts(&self) -> Replication {
+    pub(super) fn replication_facts(&mut self) -> Replication {
         let Some(upstream) = &self.replication.upstream else {
             let offset = self.replication.master.history.end;
             return Replication { offset, master_link: MasterLink::Never };
         };
         let link = &upstream.link;
         let (heard_ms, down_since_ms) = link.times();
+        let Some(cluster) = &mut self.cluster else { return Replication::default() };
+        cluster.has_data |= link.is_up();
         let master_link = match down_since_ms {
             _ if link.is_up() => MasterLink::Up { heard_ms: heard_ms.max(0) as u64 },
-            Some(since_ms) => MasterLink::Down { since_ms: since_ms.max(0) as u64 },
-            None => MasterLink::Never,
+            Some(since_ms) if cluster.has_data => {
+                MasterLink::Down { since_ms: since_ms.max(0) as u64 }
+            }
+            _ => MasterLink::Never,
         };
-        Replication { offset: link.position(), master_link }
+        let offset = if cluster.has_data { link.position() } else { 0 };
+        Replication { offset, master_link }
     }
+
+    /// A replica that takes over by hand waits for a position: it is told of each step.
+    pub(super) fn go_on_with_takeover(&mut self) {
+        let Some(cluster) = &self.cluster else { return };
+        if cluster.node.takes_over_by_hand() {
+            let facts = self.replication_facts();
+            self.cluster_step(Event::Replication(facts));
+        }
+        let now_ms = clock::unix_ms() as u64;
+        let pause = self.cluster.as_ref().and_then(|cluster| cluster.pause.as_ref());
+        if pause.is_some_and(|pause| now_ms >= pause.until_ms) {
+            self.resume_writes();
+        }
+    }
+
+    // ---- writes stand still ----
 
     /// Lets no client write until this time, for a manual failover.
     pub(super) fn pause_writes(&mut self, until_ms: u64) {
-        let ms = until_ms.saturating_sub(clock::unix_ms() as u64);
-        tracing::info!("writes should pause for {ms} ms");
+        if let Some(cluster) = &mut self.cluster {
+            cluster.pause = Some(Pause { until_ms, is_told: false });
+            self.settle_quiet();
+        }
     }
 
-    /// Lets clients write again.
+    /// Lets clients write again, or be sent to whom they may.
     pub(super) fn resume_writes(&mut self) {
-        tracing::info!("writes go on");
+        if let Some(cluster) = &mut self.cluster {
+            cluster.pause = None;
+            self.settle_quiet();
+        }
+    }
+
+    /// All that was written is in the stream, and nothing more comes: its position is final.
+    pub(super) fn tell_cluster_of_quiet(&mut self) {
+        let offset = self.replication.master.history.end;
+        let pause = self.cluster.as_mut().and_then(|cluster| cluster.pause.as_mut());
+        if pause.is_some_and(|pause| !std::mem::replace(&mut pause.is_told, true)) {
+            self.cluster_step(Event::WritesPaused { offset });
+        }
     }
 }

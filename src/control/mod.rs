@@ -14,6 +14,7 @@ mod ending;
 mod journal;
 mod listeners;
 mod loading;
+mod pausing;
 pub mod rdb_load;
 mod reload;
 mod replication;
@@ -80,6 +81,7 @@ pub struct Control {
     replication: replication::Replication,
     /// The master of the settings is yet to be followed.
     follows_at_start: bool,
+    pausing: pausing::Pausing,
     stopping: bool,
     /// In cluster mode.
     cluster: Option<Box<cluster::ClusterDriver>>,
@@ -137,6 +139,7 @@ impl Control {
             sockets: sockets::Sockets::default(),
             replication,
             follows_at_start: true,
+            pausing: pausing::Pausing::default(),
             stopping: false,
             cluster,
         };
@@ -171,12 +174,12 @@ impl Control {
             }
             ControlRequest::Shutdown(words) => match shutdown_options(&words) {
                 Ok(None) => {
-                    let answer = self.abort_stop();
+                    let answer = self.abort_end();
                     self.answer(asker, answer);
                 }
                 Ok(Some(flags)) => {
                     tracing::info!("User requested shutdown...");
-                    self.stop_as_asked(flags, Some(asker));
+                    self.stop_when_replicas_are_there(flags, Some(asker));
                 }
                 Err(error) => self.answer(asker, Err(error)),
             },
@@ -187,6 +190,7 @@ impl Control {
             ControlRequest::ReplicaOf { words, at_once } => {
                 self.on_replica_of(asker, &words, at_once);
             }
+            ControlRequest::Failover(words) => self.on_failover(asker, &words),
             ControlRequest::Reload(options) => self.on_reload(asker, options),
             ControlRequest::RewriteAof { must_wait } => self.on_rewrite_aof(asker, must_wait),
             ControlRequest::Flushed { waits } => self.on_flushed(asker, waits),
@@ -243,6 +247,17 @@ impl Control {
     fn stop_as_asked(&mut self, flags: ShutdownFlags, asker: Option<(ShardId, Ticket)>) {
         let saves = flags.save || (!flags.nosave && !self.config.save.is_empty());
         self.stop_after(saves, flags.force, asker);
+    }
+
+    /// SHUTDOWN ABORT
+    fn abort_end(&mut self) -> ControlAnswer {
+        match self.abort_goodbye() {
+            Some(asker) => {
+                asker.into_iter().for_each(|asker| self.answer(asker, Err(saving::CANNOT_STOP)));
+                Ok("OK")
+            }
+            None => self.abort_stop(),
+        }
     }
 
     fn tell(&mut self, shard: ShardId, message: Message) {
@@ -365,18 +380,20 @@ impl Service for Control {
         self.go_on_with_journal();
         self.go_on_with_upstream();
         self.go_on_with_replication(now);
+        self.go_on_with_pause(now);
         self.go_on_with_aof(now);
         self.go_on_ending(now);
         self.go_on_with_cluster(now);
         if let Some(signal) = self.signals.received()
             && !self.saver.is_stopping()
+            && !self.pausing.is_saying_goodbye()
         {
             tracing::info!(?signal, "User requested shutdown...");
             let flags = match signal {
                 StopSignal::Term => self.config.shutdown_on_sigterm,
                 StopSignal::Interrupt => self.config.shutdown_on_sigint,
             };
-            self.stop_as_asked(flags, None);
+            self.stop_when_replicas_are_there(flags, None);
         }
         self.go_on_saving(now);
         self.look_for_places();
@@ -389,6 +406,7 @@ impl Service for Control {
             self.next_end_look(),
             self.next_replication_look(),
             self.next_cluster_look(),
+            self.next_pause_look(),
         ];
         let next = looks.into_iter().flatten().min();
         let reads = self.reads_files() || self.reads_again() || self.reads_from_master();
@@ -401,7 +419,9 @@ impl Service for Control {
 
     fn has_incoming(&self) -> bool {
         self.ports.has_incoming()
-            || (!self.saver.is_stopping() && self.signals.received().is_some())
+            || (!self.saver.is_stopping()
+                && !self.pausing.is_saying_goodbye()
+                && self.signals.received().is_some())
     }
 
     fn drain_actions(&mut self, actions: &mut Vec<Action>) {

@@ -9,8 +9,11 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use super::Control;
 use super::saving::{Asker, Purpose};
@@ -83,6 +86,8 @@ pub(super) struct Replication {
     pub(super) upstream: Option<Upstream>,
     stream: Stream,
     buffer: Vec<u8>,
+    /// Where the last effect ends in the stream: behind it there are only words about links.
+    written: u64,
     /// The snapshot that is made for replicas.
     pipe: Option<Pipe>,
     /// Shards that may send more of it as soon as replicas keep up.
@@ -98,6 +103,8 @@ pub(super) struct Replication {
     calls: VecDeque<RoleCall>,
     waits: Vec<Wait>,
     asks_for_acks: bool,
+    /// Masters that hand over to this server, which is about to take over.
+    successors: Vec<NewReplica>,
     next_look: Instant,
 }
 
@@ -110,6 +117,7 @@ impl Replication {
             upstream: None,
             stream: Stream::default(),
             buffer: Vec::new(),
+            written: 0,
             pipe: None,
             held_back: Vec::new(),
             recording: Recording::Off,
@@ -120,6 +128,7 @@ impl Replication {
             calls: VecDeque::new(),
             waits: Vec::new(),
             asks_for_acks: false,
+            successors: Vec::new(),
             next_look: Instant::now(),
         })
     }
@@ -135,6 +144,11 @@ pub(super) fn random_id() -> io::Result<ReplId> {
     let mut bytes = [0; 20];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(ReplId::from_random(bytes))
+}
+
+/// Best effort: a line fits into the buffer of a socket that has nothing to send.
+fn refuse(socket: &OwnedFd, text: &[u8]) {
+    _ = SockRef::from(socket).send(text);
 }
 
 fn settings(config: &Config) -> Settings {
@@ -162,6 +176,20 @@ impl Control {
     pub(super) fn on_new_replica(&mut self, replica: NewReplica) {
         let NewReplica { socket, profile, words, rest } = replica;
         let Ok(peer) = peer_of(&socket) else { return };
+        if words.get(3).is_some_and(|word| word.eq_ignore_ascii_case(b"failover")) {
+            if let Some(error) = self.refuses_to_take_over(&words) {
+                return refuse(&socket, error);
+            }
+            if self.replication.upstream.is_some() {
+                // It is the master's: this server is a master before it answers.
+                self.take_role(None, None);
+                self.replication.successors.push(NewReplica { socket, profile, words, rest });
+                return;
+            }
+        }
+        if let Some(error) = self.refuses_replicas() {
+            return refuse(&socket, error);
+        }
         let id = self.sockets.adopt(socket, peer, Owner::Replica, &mut self.actions);
         let request = match words.as_slice() {
             [_, history, offset, ..] => Request::Psync(history, parse_i64(offset).unwrap_or(-1)),
@@ -173,6 +201,29 @@ impl Control {
         self.replication.master.received(now_ms, id, &rest);
         self.record_for_replicas();
         self.settle_replicas();
+    }
+
+    /// Why this server does not take over from the master that asks.
+    fn refuses_to_take_over(&self, words: &[Vec<u8>]) -> Option<&'static [u8]> {
+        let upstream = self.replication.upstream.as_ref();
+        let Some(upstream) = upstream else {
+            return Some(b"-ERR PSYNC FAILOVER can't be sent to a master.\r\n");
+        };
+        let known = upstream.link.known().map(|(id, _)| id.to_string());
+        let is_mine =
+            words.get(1).is_some_and(|id| known.is_some_and(|known| known.as_bytes() == id));
+        (!is_mine).then_some(b"-ERR PSYNC FAILOVER replid must match my replid.\r\n")
+    }
+
+    /// Masters that have handed over are answered when this server is one.
+    fn go_on_with_successors(&mut self) {
+        if self.replication.upstream.is_some() || self.replication.successors.is_empty() {
+            return;
+        }
+        for mut replica in std::mem::take(&mut self.replication.successors) {
+            replica.words.truncate(3);
+            self.on_new_replica(replica);
+        }
     }
 
     /// Bytes of a replica.
@@ -233,11 +284,13 @@ impl Control {
 
     /// Looks at the snapshot for replicas, at who waits, and at the clock.
     pub(super) fn go_on_with_replication(&mut self, now: Instant) {
+        self.go_on_with_successors();
         self.go_on_with_pipe();
         if now >= self.replication.next_look {
             self.replication.next_look = now + PERIOD;
             if self.replication.is_active() {
-                let is_replica = self.replication.upstream.is_some();
+                // Whose last position counts says nothing of its own, either.
+                let is_replica = self.replication.upstream.is_some() || self.pauses_writes();
                 self.replication.master.tick(clock::unix_ms(), is_replica);
                 self.record_for_replicas();
             }
@@ -271,11 +324,12 @@ impl Control {
 
     /// The next part of the stream, if this server makes it.
     pub(super) fn replicate(&mut self, parcel: &Parcel) {
-        let Replication { master, upstream, stream, buffer, .. } = &mut self.replication;
+        let Replication { master, upstream, stream, buffer, written, .. } = &mut self.replication;
         if upstream.is_none() && master.wants_stream() && !parcel.bytes.is_empty() {
             stream.append(parcel, buffer);
             master.append(buffer);
             buffer.clear();
+            *written = master.history.end;
         }
     }
 
@@ -384,22 +438,23 @@ impl Control {
         }
         let merged = self.last_stamp();
         let mut told = Vec::new();
-        let Replication { master, waits, asks_for_acks, .. } = &mut self.replication;
-        let end = master.history.end;
+        let Replication { master, waits, asks_for_acks, written, .. } = &mut self.replication;
         waits.retain_mut(|wait| {
             if wait.stamp > merged {
                 return true;
             }
-            *asks_for_acks |= wait.position.is_none();
-            let count = master.acknowledged(*wait.position.get_or_insert(end));
+            let is_new = wait.position.is_none();
+            let count = master.acknowledged(*wait.position.get_or_insert(*written));
             let is_enough = count as i64 >= wait.wanted;
+            *asks_for_acks |= is_new && !is_enough;
             if wait.told.replace(count) != Some(count) || is_enough {
                 told.push((wait.shard, Message::Acknowledged(wait.number, count, is_enough)));
             }
             !is_enough
         });
-        if std::mem::take(asks_for_acks) && !waits.is_empty() && self.replication.upstream.is_none()
-        {
+        let may_ask = self.replication.upstream.is_none() && !self.pauses_writes();
+        let has_waits = !self.replication.waits.is_empty();
+        if may_ask && std::mem::take(&mut self.replication.asks_for_acks) && has_waits {
             self.replication.master.ask_for_acks();
         }
         for (shard, message) in told {
@@ -432,6 +487,7 @@ impl Control {
                 || self.has_yet_to_follow(),
             has_link: upstream.as_ref().is_some_and(|upstream| upstream.link.is_up()),
             lacks_replicas: upstream.is_none() && wanted > 0 && lag_ms > 0 && good() < wanted,
+            pauses_writes: self.pauses_writes(),
         }
     }
 
@@ -455,6 +511,7 @@ impl Control {
         {
             asker.into_iter().for_each(|asker| self.answer(asker, Ok("OK")));
         }
+        self.standing_was_noted();
         self.settle_standing();
         self.go_on_with_roles();
     }
@@ -543,7 +600,7 @@ impl Control {
             replicas: replicas.collect(),
             in_sync: master.acknowledged(history.end),
             good_replicas: master.good_replicas(now_ms, lag_ms) as u64,
-            failover_state: "no-failover",
+            failover_state: self.failover_state(),
             id: history.id.to_string(),
             id2: history.former.map_or(ReplId::NONE, |(id, _)| id).to_string(),
             offset: history.end,

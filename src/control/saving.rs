@@ -35,7 +35,8 @@ const IN_PROGRESS: CommandError = CommandError::text("ERR Background save alread
 const REWRITE_IN_PROGRESS: CommandError = CommandError::text(
     "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.",
 );
-const CANNOT_STOP: CommandError = CommandError::text("ERR Errors trying to SHUTDOWN. Check logs.");
+pub(super) const CANNOT_STOP: CommandError =
+    CommandError::text("ERR Errors trying to SHUTDOWN. Check logs.");
 
 /// A client that waits, by its shard and the operation there.
 pub(super) type Asker = (ShardId, Ticket);

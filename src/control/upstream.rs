@@ -140,6 +140,10 @@ impl Control {
         if host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one") {
             return self.begin_role(None, asker, at_once);
         }
+        if self.is_failing_over() {
+            let error = CommandError::text("ERR REPLICAOF not allowed while failing over.");
+            return self.answer(asker, Err(error));
+        }
         let port = parse_i64(port).and_then(|port| u16::try_from(port).ok());
         let Some(port) = port else {
             return self.answer(asker, Err(CommandError::text("ERR Invalid master port")));
@@ -166,7 +170,7 @@ impl Control {
     }
 
     /// CONFIG GET and CONFIG REWRITE show the master that was set last.
-    fn set_configured_master(&mut self, replicaof: Option<ReplicaOf>) {
+    pub(super) fn set_configured_master(&mut self, replicaof: Option<ReplicaOf>) {
         self.config = Arc::new(Config { replicaof, ..Config::clone(&self.config) });
         let config = Arc::clone(&self.config);
         // Nobody waits for it, but another change has to.
@@ -217,7 +221,12 @@ impl Control {
         self.go_on_with_roles();
     }
 
-    fn begin_to_follow(&mut self, host: String, port: u16, known: Option<(ReplId, u64)>) {
+    pub(super) fn begin_to_follow(
+        &mut self,
+        host: String,
+        port: u16,
+        known: Option<(ReplId, u64)>,
+    ) {
         let link = Link::new(self.introduction(), known);
         self.replication.upstream = Some(Upstream {
             host,
@@ -358,6 +367,7 @@ impl Control {
                     transfer.sink.abandon();
                 }
             }
+            Doing::Refused => self.failover_refused(),
             Doing::Continue(id) => {
                 tracing::info!("Successful partial resynchronization with master.");
                 self.replication.master.continued_as(id);

@@ -61,6 +61,8 @@ pub enum Doing {
     EndLoad,
     /// The link broke within the snapshot.
     AbortLoad,
+    /// The master does not take over ([`Link::set_failover`]).
+    Refused,
     /// The stream goes on where this node was, perhaps under another name.
     Continue(Option<ReplId>),
 }
@@ -168,6 +170,8 @@ pub struct Link {
     doings: Vec<Doing>,
     /// A chunk is being applied.
     applying: bool,
+    /// The connection ended while the snapshot was being loaded.
+    is_lost: bool,
     heard_ms: i64,
     acked_ms: i64,
     /// When the link was lost, unix ms.
@@ -193,6 +197,7 @@ impl Link {
             scan: Scan::default(),
             doings: Vec::new(),
             applying: false,
+            is_lost: false,
             heard_ms: 0,
             acked_ms: 0,
             down_since_ms: None,
@@ -282,6 +287,7 @@ impl Link {
             self.down_since_ms = Some(now_ms);
         }
         if matches!(self.stage, Stage::Loading) {
+            self.is_lost = true;
             // The snapshot is loaded all the same; the stream is asked for again from there.
             return;
         }
@@ -289,6 +295,7 @@ impl Link {
     }
 
     fn rest(&mut self, until_ms: i64) {
+        self.is_lost = false;
         self.stage = Stage::Resting(until_ms);
         self.input.clear();
         self.parser = Parser::default();
@@ -338,9 +345,11 @@ impl Link {
         while self.step(now_ms) {}
     }
 
-    /// The snapshot was loaded, or could not be.
+    /// The snapshot was loaded; or it could not be, which may be known before all of it has come.
     pub fn loaded(&mut self, now_ms: i64, well: bool) {
-        if !matches!(self.stage, Stage::Loading) {
+        let is_due = matches!(self.stage, Stage::Loading)
+            || (!well && matches!(self.stage, Stage::Payload { .. }));
+        if !is_due {
             return;
         }
         if !well {
@@ -348,7 +357,7 @@ impl Link {
             return self.give_up(now_ms);
         }
         self.known = self.promised.take();
-        if self.down_since_ms.is_some_and(|since| since >= self.heard_ms) {
+        if self.is_lost {
             // The master went away meanwhile.
             return self.rest(now_ms);
         }
@@ -472,7 +481,7 @@ impl Link {
 
     fn on_answer(&mut self, now_ms: i64, line: &[u8]) {
         let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-        self.is_failover = false;
+        let is_failover = std::mem::take(&mut self.is_failover);
         match words.first().copied().unwrap_or_default() {
             b"+FULLRESYNC" => {
                 let id = words.get(1).and_then(|id| ReplId::parse(id));
@@ -492,6 +501,10 @@ impl Link {
                 self.down_since_ms = None;
                 self.acked_ms = now_ms;
                 self.acknowledge(self.position());
+            }
+            word if is_failover && word.starts_with(b"-") => {
+                self.give_up(now_ms);
+                self.doings.push(Doing::Refused);
             }
             b"-NOMASTERLINK" | b"-LOADING" | b"+CONTINUE" => self.give_up(now_ms),
             word if word.starts_with(b"-") => {

@@ -39,6 +39,8 @@ pub enum Hold {
     Operation,
     /// Memory is full, and the other shards are asked whether they can make room.
     Room,
+    /// Clients are paused.
+    Paused,
     /// It has much output that it does not read.
     Output,
     /// Its replies wait until what was written is on the disk.

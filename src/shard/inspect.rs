@@ -33,6 +33,7 @@ impl Shard {
                 | Hold::Operation
                 | Hold::FullLane
                 | Hold::Room
+                | Hold::Paused
                 | Hold::Output
                 | Hold::Disk => false,
             })

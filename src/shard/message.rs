@@ -174,6 +174,8 @@ pub enum PartWork {
     KillScript(Engine),
     /// Tell which script is busy.
     BusyScript,
+    /// Have clients wait, or go on (CLIENT PAUSE).
+    Pause(Option<super::pause::Pause>),
     /// End the waiting of the client with this id, and count it.
     Unblock(u64, Unblock),
     /// Close the matching clients and count them; never the one with this id if it is to be skipped.
@@ -273,6 +275,8 @@ pub enum ControlRequest {
         /// Answer at once: a block is at work, for which all shards stand still.
         at_once: bool,
     },
+    /// FAILOVER: the words after it.
+    Failover(Vec<Vec<u8>>),
     /// FLUSHALL has emptied all databases: whatever is being saved is of the past.
     Flushed {
         /// Answer when the empty data set is saved, if it is to be; not in a block, which holds all shards.
@@ -329,6 +333,8 @@ pub struct Standing {
     pub has_link: bool,
     /// `min-replicas-to-write` wants more replicas than there are.
     pub lacks_replicas: bool,
+    /// Who writes has to wait: the role is about to change, or the process to end.
+    pub pauses_writes: bool,
 }
 
 /// "A client of mine wants to be a replica."

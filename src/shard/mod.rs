@@ -35,6 +35,7 @@ mod migrate;
 mod multi;
 mod output;
 mod parts;
+pub mod pause;
 mod redirects;
 pub mod refusal;
 mod replication;
@@ -101,6 +102,8 @@ pub struct Shard {
     touched: Vec<ConnId>,
     /// Connections that wait for room in a lane.
     slowed: Vec<ConnId>,
+    /// Connections that wait for the end of a pause.
+    paused: Vec<ConnId>,
     /// Connections whose replies wait for the disk.
     gated: Vec<ConnId>,
     /// Connections whose replies need not wait any more, and that may run on.
@@ -196,6 +199,7 @@ impl Shard {
             buffers: BufferPool::default(),
             touched: Vec::new(),
             slowed: Vec::new(),
+            paused: Vec::new(),
             gated: Vec::new(),
             ungated: Vec::new(),
             awaits_disk: false,

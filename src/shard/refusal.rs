@@ -8,7 +8,8 @@ use super::engine::Engine;
 use super::input::Next;
 use super::message::Standing;
 use super::multi::exec_aborted;
-use crate::command::spec::{LOADING, STALE, WRITE};
+use super::pause::Pause;
+use crate::command::spec::{LOADING, MAY_REPLICATE, STALE, WRITE};
 use crate::command::{Command, CommandError, CommandId, CommandTable, Run, SessionCommand};
 use crate::config::Config;
 use crate::keyspace::Expired;
@@ -40,6 +41,8 @@ pub struct Refusals {
     /// What could not be saved.
     unsaved: Option<CommandError>,
     standing: Standing,
+    /// CLIENT PAUSE.
+    pause: Option<Pause>,
     is_read_only: bool,
     has_stale_data: bool,
     any: bool,
@@ -68,9 +71,21 @@ impl Refusals {
         self.standing.is_replica && !self.standing.has_link
     }
 
-    /// Whether keys are evicted by somebody else, if at all.
+    /// CLIENT PAUSE, while it lasts.
+    pub fn pause(&self) -> Option<Pause> {
+        self.pause
+    }
+
+    /// Whether those who write have to wait.
+    fn pauses_writes(&self) -> bool {
+        self.pause.is_some() || self.standing.pauses_writes
+    }
+
+    /// Whether keys are evicted by somebody else, or must not be.
     pub fn leaves_eviction(&self, config: &Config) -> bool {
-        self.is_loading || (self.standing.is_replica && config.replica_ignore_maxmemory)
+        self.is_loading
+            || self.pauses_writes()
+            || (self.standing.is_replica && config.replica_ignore_maxmemory)
     }
 
     /// Why writes are refused, if they are (in the order of Redis 7.0 `server.c`, processCommand).
@@ -124,10 +139,24 @@ impl Engine {
         self.settings_changed();
     }
 
+    /// Clients are paused, or not any more.
+    pub fn set_pause(&mut self, pause: Option<Pause>) {
+        // A pause that is begun again lasts as long, and is as strict, as either.
+        self.refusals.pause = match (self.refusals.pause, pause) {
+            (Some(old), Some(new)) => {
+                Some(Pause { until_ms: old.until_ms.max(new.until_ms), all: old.all || new.all })
+            }
+            (_, pause) => pause,
+        };
+        self.settle_expiry();
+        self.settings_changed();
+    }
+
     /// What is loaded decides what there is: nothing expires, and nothing is evicted. On a replica the master says
     /// what has expired.
     fn settle_expiry(&mut self) {
-        self.keyspace.set_expired(match (self.refusals.is_loading, self.refusals.is_replica()) {
+        let stays = self.refusals.is_replica() || self.refusals.pauses_writes();
+        self.keyspace.set_expired(match (self.refusals.is_loading, stays) {
             (true, _) => Expired::Kept,
             (false, true) => Expired::Hidden,
             (false, false) => Expired::Gone,
@@ -143,8 +172,10 @@ impl Engine {
         let standing = refusals.standing;
         refusals.is_read_only = standing.is_replica && self.config.replica_read_only;
         refusals.has_stale_data = refusals.lacks_link() && !self.config.replica_serve_stale_data;
-        refusals.any =
-            refusals.is_loading || refusals.of_writes().is_some() || refusals.has_stale_data;
+        refusals.any = refusals.is_loading
+            || refusals.of_writes().is_some()
+            || refusals.has_stale_data
+            || refusals.pauses_writes();
     }
 }
 
@@ -162,7 +193,13 @@ impl Shard {
         let multi = session.and_then(|session| session.multi.as_ref());
         let block_writes = is_exec && multi.is_some_and(|multi| multi.block.writes);
         let writes = command.flags.has(WRITE) || block_writes;
-        let error = self.engine.refusals.of_command(command, writes)?.clone();
+        let refusals = &self.engine.refusals;
+        let Some(error) = refusals.of_command(command, writes).cloned() else {
+            let has_effects = writes || command.flags.has(MAY_REPLICATE);
+            let waits = (has_effects && refusals.pauses_writes())
+                || refusals.pause.is_some_and(|pause| pause.all);
+            return waits.then(|| self.hold_for_pause(conn));
+        };
         if is_exec {
             self.leave_multi(conn);
             return Some(self.refuse(conn, Some(id), &exec_aborted(&error)));

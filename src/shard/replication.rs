@@ -24,6 +24,12 @@ impl Shard {
         self.ask_control(conn, ControlRequest::ReplicaOf { words, at_once });
     }
 
+    /// FAILOVER
+    pub(super) fn fail_over(&mut self, conn: ConnId, words: &[&[u8]]) {
+        let words = words[1..].iter().map(|word| word.to_vec()).collect();
+        self.ask_control(conn, ControlRequest::Failover(words));
+    }
+
     /// PSYNC and SYNC: the connection goes to the control core.
     pub(super) fn become_replica(&mut self, conn: ConnId, words: &[&[u8]]) {
         let is_psync = words[0].eq_ignore_ascii_case(b"psync");
@@ -50,6 +56,7 @@ impl Shard {
         if standing.is_replica && !was_replica {
             self.unblock_all(Unblock::RoleChanged);
         }
+        self.end_pause();
         self.send(self.control_core(), Message::StandingNoted);
     }
 }

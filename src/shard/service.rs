@@ -110,6 +110,7 @@ impl Service for Shard {
         self.check_clients(now);
         self.close_leaving(now);
         self.check_deadlines();
+        self.check_pause();
         self.continue_busy_script();
         let waits = self.scripts.running.is_some();
         let mut more = (!waits && self.background_slice()) || self.scripts.is_busy;
