@@ -6,6 +6,10 @@
 
 mod admission;
 mod aof;
+mod cluster;
+mod cluster_bus;
+mod cluster_conf;
+mod cluster_upstream;
 mod ending;
 mod journal;
 mod listeners;
@@ -38,6 +42,7 @@ use crate::process::Process;
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
 use crate::shard::message::{ControlAnswer, ControlCall, ControlRequest, Message, Reader, Ticket};
 use crate::shard_map::{ShardId, ShardMap};
+
 use sockets::Owner;
 
 /// A change of the settings that waits for the shards.
@@ -78,6 +83,8 @@ pub struct Control {
     follows_at_start: bool,
     pausing: pausing::Pausing,
     stopping: bool,
+    /// In cluster mode.
+    cluster: Option<Box<cluster::ClusterDriver>>,
 }
 
 impl Control {
@@ -94,6 +101,10 @@ impl Control {
         listeners.start(&mut actions);
         let aof = aof::Aof::open(&config).unwrap_or_else(|error| {
             tracing::error!("Bad append-only directory: {error}");
+            std::process::exit(1);
+        });
+        let cluster = cluster::ClusterDriver::open(&config).unwrap_or_else(|error| {
+            tracing::error!("{error}");
             std::process::exit(1);
         });
         let replication = replication::Replication::new(&config).unwrap_or_else(|error| {
@@ -130,10 +141,12 @@ impl Control {
             follows_at_start: true,
             pausing: pausing::Pausing::default(),
             stopping: false,
+            cluster,
         };
         control.tell_replication_facts();
         // Before the first connection comes.
         control.settle_standing();
+        control.start_cluster();
         control.start_loading(files);
         control
     }
@@ -181,6 +194,9 @@ impl Control {
             ControlRequest::Reload(options) => self.on_reload(asker, options),
             ControlRequest::RewriteAof { must_wait } => self.on_rewrite_aof(asker, must_wait),
             ControlRequest::Flushed { waits } => self.on_flushed(asker, waits),
+            ControlRequest::Cluster { words, resp3 } => {
+                self.on_cluster_call(asker, words, resp3);
+            }
         }
     }
 
@@ -221,6 +237,7 @@ impl Control {
         }
         self.aof_settings_changed();
         self.replication_settings_changed();
+        self.cluster_settings_changed();
         while self.changing.is_none() {
             let Some(call) = self.queued.pop_front() else { break };
             self.on_call(call);
@@ -284,7 +301,11 @@ fn shutdown_options(words: &[Vec<u8>]) -> Result<Option<ShutdownFlags>, CommandE
 
 impl Service for Control {
     fn accepted(&mut self, socket: OwnedFd, peer: Peer) {
-        self.on_accepted(socket, peer);
+        if self.is_for_bus(&peer) {
+            self.accept_link(socket, peer);
+        } else {
+            self.on_accepted(socket, peer);
+        }
     }
 
     fn opened(&mut self, conn: ConnId, _peer: Peer, token: u64) {
@@ -295,6 +316,7 @@ impl Service for Control {
         match self.sockets.owner(conn) {
             Some((id, Owner::Replica)) => self.on_replica_bytes(id, bytes),
             Some((id, Owner::Master)) => self.on_master_bytes(id, bytes),
+            Some((id, Owner::Bus)) => self.on_bus_bytes(id, bytes),
             None => {}
         }
     }
@@ -308,6 +330,7 @@ impl Service for Control {
         match self.sockets.closed(conn) {
             Some((id, Owner::Replica)) => self.on_replica_closed(id),
             Some((id, Owner::Master)) => self.on_master_closed(id),
+            Some((id, Owner::Bus)) => self.on_bus_lost(id),
             None => {}
         }
     }
@@ -342,6 +365,9 @@ impl Service for Control {
                             load.on_loaded(*loaded);
                         }
                     }
+                    Message::SlotMapNoted(shard) => self.on_slot_map_noted(shard),
+                    Message::SlotsWithKeys(slots) => self.on_slots_with_keys(&slots),
+                    Message::PublishOnBus(publication) => self.publish_on_bus(&publication),
                     _ => unreachable!("meant for a shard"),
                 }
             }
@@ -357,6 +383,7 @@ impl Service for Control {
         self.go_on_with_pause(now);
         self.go_on_with_aof(now);
         self.go_on_ending(now);
+        self.go_on_with_cluster(now);
         if let Some(signal) = self.signals.received()
             && !self.saver.is_stopping()
             && !self.pausing.is_saying_goodbye()
@@ -379,6 +406,7 @@ impl Service for Control {
             self.next_end_look(),
             self.next_replication_look(),
             self.next_pause_look(),
+            self.next_cluster_look(),
         ];
         let next = looks.into_iter().flatten().min();
         let reads = self.reads_files() || self.reads_again() || self.reads_from_master();
@@ -404,7 +432,7 @@ impl Service for Control {
         let Some((id, owner)) = self.sockets.owner(conn) else { return Vec::new() };
         match owner {
             Owner::Replica => self.replication.master.take_output(id),
-            Owner::Master => self.sockets.take_output(id),
+            Owner::Master | Owner::Bus => self.sockets.take_output(id),
         }
     }
 
