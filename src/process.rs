@@ -38,6 +38,8 @@ pub struct Process {
     pub effects_under_way: CachePadded<AtomicUsize>,
     /// A shard waits for those bytes to become fewer.
     pub awaits_effects: AtomicBool,
+    /// Somebody waits for effects: shards send them at once even if they may take their time for the disk.
+    pub hurries_effects: AtomicBool,
     /// Connections of all shards.
     pub clients: AtomicUsize,
     /// Connections refused because of `maxclients`.
@@ -73,6 +75,7 @@ impl Process {
             last_stamp: CachePadded::new(AtomicU64::new(0)),
             effects_under_way: CachePadded::new(AtomicUsize::new(0)),
             awaits_effects: AtomicBool::new(false),
+            hurries_effects: AtomicBool::new(false),
             clients: AtomicUsize::new(0),
             rejected_connections: AtomicU64::new(0),
             memory_peak: AtomicU64::new(0),
@@ -133,8 +136,8 @@ impl Process {
         TxId(self.next_tx.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The next stamp of the journal. What it is for has to be sent to the control core before anything
-    /// else is sent or answered.
+    /// The next stamp of the journal. To be taken before anything is sent or answered that follows from what it
+    /// is for, which has to be sent to the control core soon.
     pub fn stamp(&self) -> Stamp {
         Stamp(self.last_stamp.fetch_add(1, Ordering::AcqRel) + 1)
     }
