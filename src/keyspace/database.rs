@@ -10,7 +10,7 @@ use super::entry::Entry;
 use super::expiry::{ExpiryWheel, Popped};
 use super::garbage::Garbage;
 use super::key::{Key, hash_of};
-use super::notes::Notes;
+use super::notes::{Noted, Notes};
 use super::slot_index::SlotIndex;
 use super::slot_table::{Location, SCAN_HASH_SHIFT, SlotTable};
 use super::snapshot::Saving;
@@ -86,7 +86,7 @@ pub struct Database {
 }
 
 impl Database {
-    pub(super) fn new(now_ms: i64, access: AccessClock) -> Self {
+    pub(super) fn new(now_ms: i64, access: AccessClock, noted: Noted) -> Self {
         Self {
             slots: Box::default(),
             index: SlotIndex::default(),
@@ -97,7 +97,7 @@ impl Database {
             now_ms,
             keeps_expired: false,
             stats: DatabaseStats::default(),
-            notes: Notes::default(),
+            notes: Notes::new(noted),
             garbage: Garbage::default(),
             saving: Saving::default(),
         }

@@ -63,6 +63,7 @@ pub struct Keyspace {
     in_use: u64,
     /// A snapshot is under way.
     saving: bool,
+    noted: notes::Noted,
 }
 
 impl Keyspace {
@@ -70,7 +71,9 @@ impl Keyspace {
     pub fn new(databases: usize, now_ms: i64, seed: u64) -> Self {
         let mut access = AccessClock::new(seed);
         access.set_now(now_ms);
-        let databases = (0..databases).map(|_| Database::new(now_ms, access.clone())).collect();
+        let noted = notes::Noted::default();
+        let database = |_| Database::new(now_ms, access.clone(), noted.clone());
+        let databases = (0..databases).map(database).collect();
         Self {
             switches: Switches::default(),
             databases,
@@ -79,6 +82,7 @@ impl Keyspace {
             first_slice: 0,
             in_use: 0,
             saving: false,
+            noted,
         }
     }
 
@@ -141,6 +145,12 @@ impl Keyspace {
         for database in &mut self.databases {
             database.notes.wanted = wanted;
         }
+    }
+
+    /// Whether some database may have noted something since the last call.
+    #[inline]
+    pub fn take_noted(&mut self) -> bool {
+        self.noted.take()
     }
 
     /// What database `db` has noted since the last call, in order.

@@ -1,7 +1,10 @@
 //! What happens to keys within a look-up or an insertion, where no handler sees it: a key turns out to have
 //! expired, to be missing, or comes into being. Kept for keyspace events, in the order of events.
 //!
-//! Promise: what nobody wants costs a branch.
+//! Promise: what nobody wants costs a branch; and so does a command without notes, however many databases there are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,14 +35,34 @@ impl NotesWanted {
     }
 }
 
+/// Whether some database of a keyspace may have notes. Atomic only because a keyspace may move to its thread.
+#[derive(Clone, Default)]
+pub(super) struct Noted(Arc<AtomicBool>);
+
+impl Noted {
+    /// Whether there may be notes; not any more, as far as this knows.
+    #[inline]
+    pub(super) fn take(&self) -> bool {
+        let is_noted = self.0.load(Ordering::Relaxed);
+        if is_noted {
+            self.0.store(false, Ordering::Relaxed);
+        }
+        is_noted
+    }
+}
+
 /// The notes of one database.
-#[derive(Default)]
 pub(super) struct Notes {
     pub(super) wanted: NotesWanted,
+    noted: Noted,
     list: Vec<(Note, Box<[u8]>)>,
 }
 
 impl Notes {
+    pub(super) fn new(noted: Noted) -> Self {
+        Self { wanted: NotesWanted::default(), noted, list: Vec::new() }
+    }
+
     #[inline]
     pub(super) fn expired(&mut self, key: &[u8]) {
         if self.wanted.expired {
@@ -63,6 +86,7 @@ impl Notes {
 
     #[cold]
     fn add(&mut self, note: Note, key: &[u8]) {
+        self.noted.0.store(true, Ordering::Relaxed);
         self.list.push((note, key.into()));
     }
 

@@ -237,7 +237,9 @@ impl Engine {
     #[inline]
     pub fn publish_notes(&mut self) {
         if self.takes_notes {
-            self.publish_all_notes();
+            if self.keyspace.take_noted() {
+                self.publish_all_notes();
+            }
             self.journal.end_beside();
         }
     }
@@ -245,7 +247,7 @@ impl Engine {
     /// As [`Engine::publish_notes`], within the unit of the command at work.
     #[inline]
     fn take_notes(&mut self) {
-        if self.takes_notes {
+        if self.takes_notes && self.keyspace.take_noted() {
             self.publish_all_notes();
         }
     }

@@ -27,7 +27,7 @@ pub const EFFECT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long effects may wait in an outbox.
 pub const OUTBOX_TIME: Duration = Duration::from_millis(5);
 /// Bytes that it takes until it is sent early.
-const OUTBOX_BYTES: usize = 64 * 1024;
+const OUTBOX_BYTES: usize = 256 * 1024;
 
 /// Effects that are stamped and have not left.
 #[derive(Default)]
