@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Control;
-use super::saving::{Asker, Purpose};
+use super::saving::{Asker, Purpose, header_now};
 use crate::admin::facts::Status;
 use crate::clock;
 use crate::command::CommandError;
@@ -27,10 +27,9 @@ use crate::persistence::aof::{
     AofFile, AofWriter, Changed, Directory, Disk, Event, FileAt, FileKind, Job, Place, Turn,
 };
 use crate::persistence::rdb::Compression;
-use crate::persistence::rdb::write_file::Header;
 use crate::persistence::snapshot::SnapshotStream;
 use crate::shard::EFFECT_BYTES_MAX;
-use crate::shard::message::{HoldNumber, Message};
+use crate::shard::message::Message;
 
 /// How long what was written may not be on the disk, with `appendfsync everysec`; and how often what failed
 /// is tried again.
@@ -44,7 +43,7 @@ const IN_PROGRESS: CommandError =
 enum Reason {
     SwitchOn,
     SwitchOff,
-    RewriteBegins(HoldNumber),
+    RewriteBegins,
     Rewritten,
     GiveUp,
     CleanUp,
@@ -53,8 +52,6 @@ enum Reason {
 /// A rewrite under way.
 struct Rewrite {
     began: Instant,
-    /// Its cut is in the stream, and the increment behind it has been asked for.
-    is_cut: bool,
     /// How its base is written.
     format: BaseFormat,
 }
@@ -183,12 +180,7 @@ impl Control {
     }
 
     fn empty_base(&self) -> Vec<u8> {
-        let header = Header {
-            created: clock::unix_ms() / 1000,
-            used_memory: crate::memory::used_bytes() as u64,
-            replication: None,
-            aof_base: true,
-        };
+        let header = header_now(true);
         let mut stream = SnapshotStream::new(self.config.rdbchecksum, &[]);
         let mut bytes = stream.begin(&header, std::iter::empty(), Compression::ALL);
         bytes.extend(stream.end());
@@ -344,7 +336,8 @@ impl Control {
                 self.aof.is_on = false;
                 self.aof.is_scheduled = false;
             }
-            Reason::RewriteBegins(number) => self.rewrite_is_cut(number, is_done),
+            Reason::RewriteBegins if is_done => {}
+            Reason::RewriteBegins => self.abandon_rewrite(),
             Reason::Rewritten => {
                 if !is_done {
                     let temp = self.rewrite_names().1;
@@ -380,7 +373,7 @@ impl Control {
         }
         self.aof.is_scheduled = false;
         let format = BaseFormat::of_setting(self.config.aof_use_rdb_preamble);
-        self.aof.rewrite = Some(Rewrite { began: Instant::now(), is_cut: false, format });
+        self.aof.rewrite = Some(Rewrite { began: Instant::now(), format });
         tracing::info!("Background append only file rewriting started");
         self.begin_snapshot(Purpose::Rewrite);
     }
@@ -404,19 +397,10 @@ impl Control {
     }
 
     /// The stream is cut for the base: what follows goes to another increment.
-    pub(super) fn cut_aof(&mut self, number: HoldNumber) {
-        if let Some(rewrite) = &mut self.aof.rewrite {
-            rewrite.is_cut = true;
-        }
+    pub(super) fn cut_aof(&mut self) {
         self.aof.stream.begin_anew();
         self.aof.annotated = 0;
-        self.give_turn(Reason::RewriteBegins(number), Turn::RewriteBegins);
-    }
-
-    fn rewrite_is_cut(&mut self, _: HoldNumber, is_done: bool) {
-        if !is_done {
-            self.abandon_rewrite();
-        }
+        self.give_turn(Reason::RewriteBegins, Turn::RewriteBegins);
     }
 
     /// The base is written, or will not be.

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Control;
-use super::rdb_load::{Progress, RdbLoad};
+use super::rdb_load::{LoadError, Progress, RdbLoad};
 use crate::admin::facts;
 use crate::clock;
 use crate::command::CommandTable;
@@ -44,7 +44,6 @@ struct Records {
     reader: RecordReader,
     /// Records of a block that is open.
     open: Vec<u8>,
-    in_block: bool,
     /// Records that can be run.
     chunk: Vec<u8>,
     is_read: bool,
@@ -167,11 +166,8 @@ impl Control {
                 drops_expired_before: (!loading.are_appended).then(clock::unix_ms),
                 merges: false,
             };
-            let (shards, process) = (self.shards, Arc::clone(&self.process));
-            RdbLoad::open(&path, rules, &self.config, shards, process).map(|load| {
-                (self.rdb_load, self.rdb_goes_on) = (Some(load), true);
-                loading.stage = Stage::Snapshot(path.clone());
-            })
+            loading.stage = Stage::Snapshot(path.clone());
+            self.open_rdb(&path, rules)
         } else {
             Records::open(path.clone(), 0).map(|records| {
                 loading.stage = Stage::Running(Box::new(records), false);
@@ -183,19 +179,15 @@ impl Control {
     }
 
     fn go_on_with_snapshot(&mut self, path: PathBuf) {
-        let (Some(load), Some(loading)) = (&mut self.rdb_load, &mut self.loading) else { return };
-        let ports = &mut self.ports;
-        let mut send = |shard: ShardId, message| ports.to[shard.index()].send(message);
-        let progress = match load.step(&mut send) {
+        let progress = match self.step_rdb() {
             Ok(progress) => progress,
             Err(error) => give_up(&path, &error.to_string()),
         };
-        self.rdb_goes_on = progress == Progress::Going;
+        let Some(loading) = &mut self.loading else { return };
         let Progress::Done(outcome) = progress else {
             loading.stage = Stage::Snapshot(path);
             return self.tell_loading_facts();
         };
-        self.rdb_load = None;
         loading.loaded_bytes += outcome.end;
         if loading.are_appended {
             match Records::open(path.clone(), outcome.end) {
@@ -204,6 +196,27 @@ impl Control {
             }
         }
         self.tell_loading_facts();
+    }
+
+    /// Begins to load an RDB file, at the start or again.
+    pub(super) fn open_rdb(&mut self, path: &Path, rules: LoadRules) -> io::Result<()> {
+        let (shards, process) = (self.shards, Arc::clone(&self.process));
+        let load = RdbLoad::open(path, rules, &self.config, shards, process)?;
+        (self.rdb_load, self.rdb_goes_on) = (Some(load), true);
+        Ok(())
+    }
+
+    /// Loads on. When it is over, well or not, the load is gone.
+    pub(super) fn step_rdb(&mut self) -> Result<Progress, LoadError> {
+        let Some(load) = &mut self.rdb_load else { return Ok(Progress::Waiting) };
+        let ports = &mut self.ports;
+        let progress =
+            load.step(&mut |shard: ShardId, message| ports.to[shard.index()].send(message));
+        self.rdb_goes_on = matches!(progress, Ok(Progress::Going));
+        if matches!(progress, Ok(Progress::Done(_)) | Err(_)) {
+            self.rdb_load = None;
+        }
+        progress
     }
 
     fn go_on_with_file(&mut self, mut records: Box<Records>) {
@@ -268,7 +281,6 @@ impl Records {
             file,
             reader: RecordReader::new(offset),
             open: Vec::new(),
-            in_block: false,
             chunk: Vec::new(),
             is_read: false,
         })
@@ -307,14 +319,8 @@ impl Records {
             return Err(Fault(format!("Unknown command '{name}' reading the append only file")));
         }
         // A block is run when all of it is there.
-        if name.eq_ignore_ascii_case(b"multi") {
-            self.in_block = true;
-        }
         write_effect(&mut self.open, &words);
-        if name.eq_ignore_ascii_case(b"exec") {
-            self.in_block = false;
-        }
-        if !self.in_block {
+        if !self.reader.in_multi() {
             self.chunk.append(&mut self.open);
         }
         Ok(())

@@ -1,10 +1,9 @@
 //! DEBUG RELOAD: the data is saved, dropped and loaded again, while all shards stand still.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::Control;
-use super::rdb_load::{Progress, RdbLoad};
+use super::rdb_load::Progress;
 use super::saving::{Asker, Purpose};
 use crate::clock;
 use crate::command::CommandError;
@@ -74,13 +73,10 @@ impl Control {
         }
         let rules =
             LoadRules { drops_expired_before: Some(clock::unix_ms()), merges: options.merges };
-        let (path, process) = (PathBuf::from(&self.config.dbfilename), Arc::clone(&self.process));
-        match RdbLoad::open(&path, rules, &self.config, self.shards, process) {
-            Ok(load) => (self.rdb_load, self.rdb_goes_on) = (Some(load), true),
-            Err(error) => {
-                tracing::warn!("Failed opening {}: {error}", path.display());
-                self.end_reload(Err(CANNOT_LOAD));
-            }
+        let path = PathBuf::from(&self.config.dbfilename);
+        if let Err(error) = self.open_rdb(&path, rules) {
+            tracing::warn!("Failed opening {}: {error}", path.display());
+            self.end_reload(Err(CANNOT_LOAD));
         }
     }
 
@@ -94,12 +90,7 @@ impl Control {
         if self.reload.as_ref().is_none_or(|reload| !reload.is_loading) {
             return;
         }
-        let Some(load) = &mut self.rdb_load else { return };
-        let ports = &mut self.ports;
-        let progress =
-            load.step(&mut |shard: ShardId, message| ports.to[shard.index()].send(message));
-        self.rdb_goes_on = matches!(progress, Ok(Progress::Going));
-        match progress {
+        match self.step_rdb() {
             Ok(Progress::Going | Progress::Waiting) => {}
             Ok(Progress::Done(_)) => self.end_reload(Ok("OK")),
             Err(error) => {
@@ -110,7 +101,6 @@ impl Control {
     }
 
     fn end_reload(&mut self, answer: Result<&'static str, CommandError>) {
-        self.rdb_load = None;
         let Some(reload) = self.reload.take() else { return };
         let (number, holder) = reload.hold;
         self.tell(holder, Message::ReleaseAll(number));

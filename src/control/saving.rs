@@ -148,6 +148,12 @@ impl Saver {
     }
 }
 
+/// What an RDB file that begins now says about itself.
+pub(super) fn header_now(aof_base: bool) -> Header {
+    let used_memory = memory::used_bytes() as u64;
+    Header { created: unix_seconds(), used_memory, replication: None, aof_base }
+}
+
 fn unix_seconds() -> i64 {
     clock::unix_ms() / 1000
 }
@@ -316,7 +322,7 @@ impl Control {
         run.sizes = vec![Sizes::default(); self.config.databases];
         let is_rewrite = run.purpose == Purpose::Rewrite;
         if is_rewrite {
-            self.cut_aof(number);
+            self.cut_aof();
         }
         self.order_snapshot(SnapshotOrder::Begin);
     }
@@ -351,15 +357,10 @@ impl Control {
         let (config, process) = (Arc::clone(&self.config), Arc::clone(&self.process));
         let (count, format) = (self.shards.len(), self.aof.rewrite_format());
         let Some(run) = &mut self.saver.run else { return };
-        let header = Header {
-            created: unix_seconds(),
-            used_memory: memory::used_bytes() as u64,
-            replication: None,
-            aof_base: run.purpose == Purpose::Rewrite,
-        };
+        let is_rewrite = run.purpose == Purpose::Rewrite;
+        let header = header_now(is_rewrite);
         let catalogue = process.scripts.catalogue();
         let libraries = catalogue.libraries().map(|library| library.text.as_slice());
-        let is_rewrite = run.purpose == Purpose::Rewrite;
         let (form, first) = if is_rewrite && format == BaseFormat::Resp {
             let stream = RespStream::new(Limits::new(&config));
             let seconds = config.aof_timestamp_enabled.then(unix_seconds);

@@ -308,9 +308,7 @@ impl Shard {
         {
             return next;
         }
-        let is_fed = self.sessions.get(conn).is_some_and(|session| session.fed.is_some());
         if self.engine.refusals.any()
-            && !is_fed
             && let Some(next) = self.refused_for_files(conn, id)
         {
             return next;

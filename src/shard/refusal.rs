@@ -96,7 +96,12 @@ impl Shard {
     pub(super) fn refused_for_files(&mut self, conn: ConnId, id: CommandId) -> Option<Next> {
         let command = CommandTable::get().command(id);
         let is_exec = matches!(command.run, Run::Session(SessionCommand::Exec));
-        let multi = self.sessions.get(conn).and_then(|session| session.multi.as_ref());
+        let session = self.sessions.get(conn);
+        if session.is_some_and(|session| session.fed.is_some()) {
+            // What is loaded is not refused for being loaded.
+            return None;
+        }
+        let multi = session.and_then(|session| session.multi.as_ref());
         let block_writes = is_exec && multi.is_some_and(|multi| multi.block.writes);
         let writes = command.flags.has(WRITE) || block_writes;
         let error = self.engine.refusals.of_command(command, writes)?.clone();
