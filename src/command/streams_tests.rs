@@ -39,6 +39,25 @@ fn an_automatic_id_is_the_time_and_never_goes_back() {
 }
 
 #[test]
+fn limit_means_nothing_where_a_file_or_a_master_decides() {
+    let mut shard = shard();
+    let refused = "-ERR syntax error, LIMIT cannot be used without the special ~ option\r\n";
+    let commands = [
+        ("XADD x MAXLEN = 3 LIMIT 1 2-1 f v", "$3\r\n2-1\r\n"),
+        ("XTRIM x MAXLEN = 2 LIMIT 1", ":1\r\n"),
+        ("XADD x LIMIT 0 2-2 f v", "$3\r\n2-2\r\n"),
+    ];
+    for (command, _) in commands {
+        assert_eq!(shard.run(command), refused, "{command}");
+    }
+    shard.keyspace.keep_expired(true);
+    for (command, reply) in commands {
+        assert_eq!(shard.run(command), reply, "{command}");
+    }
+    assert_eq!(shard.run("XLEN x"), ":3\r\n");
+}
+
+#[test]
 fn idle_times_are_counted_from_the_last_delivery() {
     let mut shard = shard();
     shard.run("XREADGROUP GROUP g me COUNT 2 STREAMS x >");
