@@ -96,7 +96,8 @@ pub struct AofWriter {
 }
 
 impl AofWriter {
-    /// Starts the task in the executor that this runs in. Whenever something has happened `doorbell` is rung.
+    /// Starts the task in the executor that this runs in. Whenever something has happened `doorbell` is rung, once:
+    /// who sleeps there is of the same thread, and looks for all events when it wakes.
     pub fn start(disk: Disk, directory: Directory, doorbell: Arc<Doorbell>) -> Self {
         let shared = Rc::new(Shared::default());
         let (wake, woken) = local_channel::new_unbounded();
@@ -321,6 +322,6 @@ impl Task {
     fn tell(&self, event: Event) {
         self.shared.events.borrow_mut().push_back(event);
         // A bell that cannot be rung has rung too often already.
-        _ = self.doorbell.ring();
+        _ = self.doorbell.ring_if_asleep();
     }
 }
