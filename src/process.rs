@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crossbeam::utils::CachePadded;
 
-use crate::admin::facts::PersistenceFacts;
+use crate::admin::facts::{PersistenceFacts, ReplicationFacts};
 use crate::clock;
 use crate::journal::Stamp;
 use crate::memory;
@@ -38,8 +38,6 @@ pub struct Process {
     pub effects_under_way: CachePadded<AtomicUsize>,
     /// A shard waits for those bytes to become fewer.
     pub awaits_effects: AtomicBool,
-    /// Somebody waits for effects: shards send them at once even if they may take their time for the disk.
-    pub hurries_effects: AtomicBool,
     /// Connections of all shards.
     pub clients: AtomicUsize,
     /// Connections refused because of `maxclients`.
@@ -49,6 +47,8 @@ pub struct Process {
     pub scripts: Store,
     /// What the control core tells of snapshots and files; INFO and LASTSAVE look at it.
     persistence: Mutex<PersistenceFacts>,
+    /// What the control core tells of replication.
+    replication: Mutex<ReplicationFacts>,
     /// Changes of the data set since the start, each shard in a place that others rarely use.
     changes: [CachePadded<AtomicU64>; CHANGE_PLACES],
     /// Changes that are in the last snapshot.
@@ -75,7 +75,6 @@ impl Process {
             last_stamp: CachePadded::new(AtomicU64::new(0)),
             effects_under_way: CachePadded::new(AtomicUsize::new(0)),
             awaits_effects: AtomicBool::new(false),
-            hurries_effects: AtomicBool::new(false),
             clients: AtomicUsize::new(0),
             rejected_connections: AtomicU64::new(0),
             memory_peak: AtomicU64::new(0),
@@ -84,6 +83,7 @@ impl Process {
                 last_save: clock::unix_ms() / 1000,
                 ..PersistenceFacts::default()
             }),
+            replication: Mutex::new(ReplicationFacts::default()),
             changes: [const { CachePadded::new(AtomicU64::new(0)) }; CHANGE_PLACES],
             saved_changes: AtomicU64::new(0),
         }
@@ -109,6 +109,11 @@ impl Process {
     pub fn persistence(&self) -> std::sync::MutexGuard<'_, PersistenceFacts> {
         // Plain data: whoever panicked meanwhile has left it as good as it was.
         self.persistence.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What is told of replication, to look at or to change.
+    pub fn replication(&self) -> std::sync::MutexGuard<'_, ReplicationFacts> {
+        self.replication.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Connections refused so far.

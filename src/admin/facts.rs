@@ -174,6 +174,8 @@ pub struct MasterLink {
     pub host: String,
     /// Its port.
     pub port: u16,
+    /// How far the link is, in the words of ROLE.
+    pub state: &'static str,
     /// The link is up.
     pub up: bool,
     /// Seconds since the last byte; `None` while there is no link.
@@ -193,6 +195,8 @@ pub struct ReplicationFacts {
     pub master: Option<MasterLink>,
     /// Replicas of this server.
     pub replicas: Vec<ReplicaFacts>,
+    /// Replicas that have acknowledged all there is.
+    pub in_sync: usize,
     /// Replicas that are good in the sense of `min-replicas-max-lag`.
     pub good_replicas: u64,
     /// `no-failover`, `waiting-for-sync` or `failover-in-progress`; empty is the first.

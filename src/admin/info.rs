@@ -651,6 +651,7 @@ mod tests {
              master_failover_state:no-failover\r\nmaster_replid:aaaa"
         ));
         facts.replication.master = Some(MasterLink {
+            state: "connected",
             host: "h".to_owned(),
             port: 1,
             up: false,

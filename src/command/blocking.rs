@@ -50,25 +50,32 @@ const WAIT: Blocking = Blocking {
     attempt: wait,
     serve: |_, _, _, _| Ok(false),
     wants: |_| false,
-    nothing: no_replicas,
-    timed_out: no_replicas,
+    nothing: |process, reply| reply.integer(process.replication().in_sync as i64),
+    timed_out: |replicas, reply| reply.integer(replicas as i64),
+    awaits_replicas: true,
     keep: None,
 };
 
-/// WAIT numreplicas timeout. There are no replicas yet: none has acknowledged anything.
+/// WAIT numreplicas timeout. The control core knows what replicas have acknowledged; where there are none, nobody
+/// has to be asked.
 fn wait(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult<Attempt> {
     let wanted = parse_i64(request.arg(1)).ok_or(CommandError::NotInteger)?;
     let until = milliseconds(ctx, request.arg(2))?;
-    if wanted > 0 {
+    let replication = ctx.process.replication();
+    if replication.master.is_some() {
+        return Err(WAIT_ON_REPLICA);
+    }
+    if wanted > 0 || !replication.replicas.is_empty() {
         return Ok(Attempt::Wait(until));
     }
-    no_replicas(reply);
+    drop(replication);
+    reply.integer(0);
     Ok(Attempt::Done)
 }
 
-fn no_replicas(reply: &mut Reply<'_>) {
-    reply.integer(0);
-}
+const WAIT_ON_REPLICA: CommandError = CommandError::text(
+    "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is configured to be writable (which is not the default) writes to replicas are just local and are not propagated.",
+);
 
 #[cfg(test)]
 mod tests {

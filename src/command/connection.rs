@@ -34,6 +34,8 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "client|no-touch", arity: Arity::Exactly(3), flags: CLIENT, group: Group::Connection, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::ClientNoTouch) },
     Command { name: "client|reply", arity: Arity::Exactly(3), flags: CLIENT, group: Group::Connection, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::ClientReply) },
     Command { name: "client|unblock", arity: Arity::AtLeast(3), flags: ADMIN.with(CLIENT), group: Group::Connection, keys: NO_KEYS, categories: DANGEROUS, run: Run::Session(SessionCommand::ClientUnblock) },
+    Command { name: "client|pause", arity: Arity::AtLeast(3), flags: ADMIN.with(CLIENT), group: Group::Connection, keys: NO_KEYS, categories: DANGEROUS, run: Run::Session(SessionCommand::ClientPause) },
+    Command { name: "client|unpause", arity: Arity::Exactly(2), flags: ADMIN.with(CLIENT), group: Group::Connection, keys: NO_KEYS, categories: DANGEROUS, run: Run::Session(SessionCommand::ClientUnpause) },
     Command { name: "client|help", arity: Arity::Exactly(2), flags: LOADING.with(STALE), group: Group::Connection, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::ClientHelp) },
 ];
 

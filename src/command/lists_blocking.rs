@@ -33,8 +33,9 @@ const POP: Blocking = Blocking {
     attempt: blpop,
     serve: |ctx, _, key, reply| pop_one(ctx, key, End::Head, reply),
     wants: |found| found == Some(TypeName::List),
-    nothing: |reply| reply.null_array(),
-    timed_out: |reply| reply.null_array(),
+    nothing: |_, reply| reply.null_array(),
+    timed_out: |_, reply| reply.null_array(),
+    awaits_replicas: false,
     keep: None,
 };
 const BLPOP: Blocking = POP;
@@ -53,13 +54,13 @@ const BLMOVE: Blocking = Blocking {
         record_move(ctx, moved, b"LMOVE", &words);
         Ok(moved)
     },
-    nothing: |reply| reply.null(),
+    nothing: |_, reply| reply.null(),
     ..POP
 };
 const BRPOPLPUSH: Blocking = Blocking {
     attempt: brpoplpush,
     serve: |ctx, request, _, reply| pop_and_push(ctx, request, reply),
-    nothing: |reply| reply.null(),
+    nothing: |_, reply| reply.null(),
     ..POP
 };
 const BLMPOP: Blocking = Blocking { attempt: blmpop, serve: serve_blmpop, ..POP };

@@ -30,6 +30,7 @@ mod object;
 mod pubsub;
 mod random;
 mod relocate;
+mod replication;
 mod scan;
 mod scripts;
 mod server;
@@ -81,6 +82,7 @@ static FAMILIES: &[&[Command]] = &[
     object::COMMANDS,
     pubsub::COMMANDS,
     relocate::COMMANDS,
+    replication::COMMANDS,
     scan::COMMANDS,
     scripts::COMMANDS,
     server::COMMANDS,

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::datatypes::stream::{
     AppendError, Entry, NewId, NodeLimits, Stream, StreamId, Trim, TrimTo,
 };
-use crate::keyspace::{Collection, Key};
+use crate::keyspace::{Collection, Expired, Key};
 use crate::resp::Reply;
 
 const KEY_AT_TWO_READ: &[KeySpec] = &[KeySpec::one(2, Access::ReadOnly, &["ACCESS"])];
@@ -228,7 +228,7 @@ struct TrimRules<'a> {
 
 impl<'a> TrimRules<'a> {
     fn of(ctx: &'a Ctx<'_>) -> Self {
-        Self { config: ctx.config, obeys: ctx.keyspace.keeps_expired() }
+        Self { config: ctx.config, obeys: ctx.keyspace.expired() == Expired::Kept }
     }
 }
 

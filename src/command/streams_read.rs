@@ -20,8 +20,9 @@ pub(super) const XREAD: Blocking = Blocking {
     attempt,
     serve: serve_waiting,
     wants: |found| found == Some(TypeName::Stream),
-    nothing: |reply| reply.null_array(),
-    timed_out: |reply| reply.null_array(),
+    nothing: |_, reply| reply.null_array(),
+    timed_out: |_, reply| reply.null_array(),
+    awaits_replicas: false,
     keep: Some(keep),
 };
 

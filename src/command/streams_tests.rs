@@ -1,6 +1,7 @@
 //! Stream commands on one shard, with a clock that the test moves.
 
 use crate::command::testing::TestShard;
+use crate::keyspace::Expired;
 
 /// A shard whose stream `x` has the entries 1-1 to 1-4 and the group `g` from the beginning on.
 fn shard() -> TestShard {
@@ -50,7 +51,7 @@ fn limit_means_nothing_where_a_file_or_a_master_decides() {
     for (command, _) in commands {
         assert_eq!(shard.run(command), refused, "{command}");
     }
-    shard.keyspace.keep_expired(true);
+    shard.keyspace.set_expired(Expired::Kept);
     for (command, reply) in commands {
         assert_eq!(shard.run(command), reply, "{command}");
     }

@@ -12,6 +12,7 @@ use super::request::Request;
 use super::scripts::ScriptCommand;
 use super::spec::{Access, Arity, DENYOOM, Flags, Group, KeySpec};
 use crate::keyspace::{Key, ScanCursor, TypeName};
+use crate::process::Process;
 use crate::pubsub::Kind;
 use crate::resp::Reply;
 
@@ -83,9 +84,11 @@ pub struct Blocking {
     /// Whether a key that holds this type, or nothing, may serve it.
     pub wants: fn(Option<TypeName>) -> bool,
     /// What it answers where nothing may wait (within MULTI) and it would have to.
-    pub nothing: fn(&mut Reply<'_>),
-    /// What it answers when its time is over.
-    pub timed_out: fn(&mut Reply<'_>),
+    pub nothing: fn(&Process, &mut Reply<'_>),
+    /// What it answers when its time is over; so many replicas have what was written before it.
+    pub timed_out: fn(usize, &mut Reply<'_>),
+    /// It waits for replicas, and for no key.
+    pub awaits_replicas: bool,
     /// The arguments to wait with, if they mean something else by the time it is served
     /// (`$` of XREAD: what was the last entry when it began to wait).
     pub keep: Option<Keep>,
@@ -120,6 +123,8 @@ pub enum SessionCommand {
     ClientNoTouch,
     ClientReply,
     ClientUnblock,
+    ClientPause,
+    ClientUnpause,
     ClientHelp,
     Subscribe(Kind),
     Unsubscribe(Kind),
@@ -146,6 +151,11 @@ pub enum SessionCommand {
     FunctionKill,
     FunctionDump,
     FunctionRestore,
+    ReplicaOf,
+    Role,
+    Replconf,
+    Psync,
+    Failover,
 }
 
 impl SessionCommand {
@@ -157,6 +167,9 @@ impl SessionCommand {
             C::ClientList
                 | C::ClientKill
                 | C::ClientUnblock
+                | C::ClientPause
+                | C::ClientUnpause
+                | C::Failover
                 | C::ConfigSet
                 | C::ConfigRewrite
                 | C::Shutdown
@@ -166,6 +179,8 @@ impl SessionCommand {
                 | C::ScriptKill
                 | C::FunctionStats
                 | C::FunctionKill
+                | C::ReplicaOf
+                | C::Psync
         )
     }
 }

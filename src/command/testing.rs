@@ -145,7 +145,7 @@ impl TestShard {
             }
             Run::Blocking(blocking) => {
                 if let Attempt::Wait(_) = (blocking.attempt)(&mut ctx, &request, reply)? {
-                    (blocking.nothing)(reply);
+                    (blocking.nothing)(ctx.process, reply);
                 }
                 Ok(())
             }

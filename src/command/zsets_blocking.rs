@@ -30,8 +30,9 @@ const BZPOPMIN: Blocking = Blocking {
     attempt: bzpopmin,
     serve: |ctx, _, key, reply| pop_one(ctx, key, Order::Ascending, reply),
     wants: |found| found == Some(TypeName::ZSet),
-    nothing: |reply| reply.null_array(),
-    timed_out: |reply| reply.null_array(),
+    nothing: |_, reply| reply.null_array(),
+    timed_out: |_, reply| reply.null_array(),
+    awaits_replicas: false,
     keep: None,
 };
 const BZPOPMAX: Blocking = Blocking {

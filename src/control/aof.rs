@@ -29,7 +29,7 @@ use crate::persistence::aof::{
 use crate::persistence::rdb::Compression;
 use crate::persistence::snapshot::SnapshotStream;
 use crate::shard::EFFECT_BYTES_MAX;
-use crate::shard::message::Message;
+use crate::shard::message::{Message, Reader};
 
 /// How long what was written may not be on the disk, with `appendfsync everysec`; and how often what failed
 /// is tried again.
@@ -97,6 +97,8 @@ pub(super) struct Aof {
     /// Everything up to this stamp is on the disk.
     durable: Stamp,
     is_failing: bool,
+    /// The data is being replaced: there will be another base.
+    is_suspended: bool,
 }
 
 impl Aof {
@@ -137,6 +139,7 @@ impl Aof {
             told: Stamp::default(),
             durable: Stamp::default(),
             is_failing: false,
+            is_suspended: false,
         })
     }
 
@@ -491,12 +494,12 @@ impl Control {
         let wanted = self.config.appendonly;
         if wanted && !self.aof.is_on && self.aof.awaits_recording == 0 {
             self.aof.awaits_recording = self.shards.len();
-            self.tell_all(|| Message::Record(true));
+            self.tell_all(|| Message::Record(Reader::File, true));
         } else if !wanted && self.aof.is_on {
             self.aof.is_on = false;
             self.aof.is_scheduled = false;
             self.abandon_rewrite();
-            self.tell_all(|| Message::Record(false));
+            self.tell_all(|| Message::Record(Reader::File, false));
             self.give_turn(Reason::SwitchOff, Turn::SwitchOff);
             self.aof_writer().give(Job::Close);
             self.set_aof_failure(None);
@@ -515,6 +518,19 @@ impl Control {
             self.aof.stream.begin_anew();
             self.give_turn(Reason::SwitchOn, Turn::SwitchOn);
             self.aof.is_on = true;
+            self.aof.is_scheduled = true;
+        }
+    }
+
+    /// All data is about to be replaced by a master's: what the files say of it ends here.
+    pub(super) fn suspend_aof(&mut self) {
+        self.abandon_rewrite();
+        self.aof.is_suspended = self.aof.is_on;
+    }
+
+    /// The data is another: the files begin with a base of it.
+    pub(super) fn resume_aof(&mut self) {
+        if std::mem::take(&mut self.aof.is_suspended) {
             self.aof.is_scheduled = true;
         }
     }

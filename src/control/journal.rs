@@ -1,5 +1,5 @@
 //! The journal on the control core: parcels of all shards become one stream, which goes to the append-only
-//! files.
+//! files and to replicas.
 
 use super::Control;
 use crate::journal::{Merge, Parcel, Stamp};
@@ -34,7 +34,10 @@ impl Control {
     pub(super) fn go_on_with_journal(&mut self) {
         while let Some((stamp, item)) = self.journal.merge.pop() {
             match item {
-                Item::Effects(parcel) => self.aof_append(&parcel),
+                Item::Effects(parcel) => {
+                    self.replicate(&parcel);
+                    self.aof_append(&parcel);
+                }
                 Item::Cut(number) => {
                     self.aof_flush(stamp);
                     self.on_cut(number);

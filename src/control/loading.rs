@@ -21,7 +21,7 @@ use crate::clock;
 use crate::command::CommandTable;
 use crate::persistence::aof::{End, Found, RecordReader};
 use crate::shard::loading::LoadRules;
-use crate::shard::message::{Fed, Message};
+use crate::shard::message::{Fed, Message, Reader};
 use crate::shard_map::ShardId;
 
 /// Bytes that are read at once, and about as many are run at once.
@@ -99,7 +99,7 @@ impl Control {
             total_bytes,
         });
         // On each lane this goes before the first connection.
-        self.tell_all(|| Message::Record(false));
+        self.tell_all(|| Message::Record(Reader::File, false));
         self.tell_all(|| Message::Loading(true));
         self.tell_loading_facts();
     }
@@ -264,7 +264,7 @@ impl Control {
         tracing::info!("DB loaded from {kind}: {seconds} seconds");
         if self.config.appendonly {
             self.begin_aof();
-            self.tell_all(|| Message::Record(true));
+            self.tell_all(|| Message::Record(Reader::File, true));
         }
         self.tell_all(|| Message::Loading(false));
     }
@@ -336,7 +336,9 @@ impl Records {
         if name != self.known {
             if CommandTable::get().find(name).is_none() {
                 let name = String::from_utf8_lossy(name);
-                return Err(Fault(format!("Unknown command '{name}' reading the append only file")));
+                return Err(Fault(format!(
+                    "Unknown command '{name}' reading the append only file"
+                )));
             }
             self.known = name.to_vec();
         }

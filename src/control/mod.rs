@@ -10,9 +10,13 @@ mod ending;
 mod journal;
 mod listeners;
 mod loading;
+mod pausing;
 pub mod rdb_load;
 mod reload;
+mod replication;
 mod saving;
+mod sockets;
+mod upstream;
 
 pub use listeners::Listeners;
 
@@ -32,8 +36,9 @@ use crate::config::values::ShutdownFlags;
 use crate::lanes::{Doorbell, Ports};
 use crate::process::Process;
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
-use crate::shard::message::{ControlAnswer, ControlCall, ControlRequest, Message, Ticket};
+use crate::shard::message::{ControlAnswer, ControlCall, ControlRequest, Message, Reader, Ticket};
 use crate::shard_map::{ShardId, ShardMap};
+use sockets::Owner;
 
 /// A change of the settings that waits for the shards.
 struct Change {
@@ -66,6 +71,12 @@ pub struct Control {
     reload: Option<reload::Reload>,
     /// There is more of it to read at once.
     rdb_goes_on: bool,
+    /// Connections of this core's own.
+    sockets: sockets::Sockets,
+    replication: replication::Replication,
+    /// The master of the settings is yet to be followed.
+    follows_at_start: bool,
+    pausing: pausing::Pausing,
     stopping: bool,
 }
 
@@ -83,6 +94,10 @@ impl Control {
         listeners.start(&mut actions);
         let aof = aof::Aof::open(&config).unwrap_or_else(|error| {
             tracing::error!("Bad append-only directory: {error}");
+            std::process::exit(1);
+        });
+        let replication = replication::Replication::new(&config).unwrap_or_else(|error| {
+            tracing::error!("No random numbers: {error}");
             std::process::exit(1);
         });
         let dump = std::path::Path::new(&config.dbfilename);
@@ -110,8 +125,15 @@ impl Control {
             rdb_load: None,
             reload: None,
             rdb_goes_on: false,
+            sockets: sockets::Sockets::default(),
+            replication,
+            follows_at_start: true,
+            pausing: pausing::Pausing::default(),
             stopping: false,
         };
+        control.tell_replication_facts();
+        // Before the first connection comes.
+        control.settle_standing();
         control.start_loading(files);
         control
     }
@@ -139,12 +161,12 @@ impl Control {
             }
             ControlRequest::Shutdown(words) => match shutdown_options(&words) {
                 Ok(None) => {
-                    let answer = self.abort_stop();
+                    let answer = self.abort_end();
                     self.answer(asker, answer);
                 }
                 Ok(Some(flags)) => {
                     tracing::info!("User requested shutdown...");
-                    self.stop_as_asked(flags, Some(asker));
+                    self.stop_when_replicas_are_there(flags, Some(asker));
                 }
                 Err(error) => self.answer(asker, Err(error)),
             },
@@ -152,6 +174,10 @@ impl Control {
             ControlRequest::BackgroundSave { may_wait, must_wait } => {
                 self.on_background_save(asker, may_wait, must_wait);
             }
+            ControlRequest::ReplicaOf { words, at_once } => {
+                self.on_replica_of(asker, &words, at_once);
+            }
+            ControlRequest::Failover(words) => self.on_failover(asker, &words),
             ControlRequest::Reload(options) => self.on_reload(asker, options),
             ControlRequest::RewriteAof { must_wait } => self.on_rewrite_aof(asker, must_wait),
             ControlRequest::Flushed { waits } => self.on_flushed(asker, waits),
@@ -196,6 +222,7 @@ impl Control {
         // What was written under the old settings belongs where they say; it has come before the answers.
         self.go_on_with_journal();
         self.aof_settings_changed();
+        self.replication_settings_changed();
         while self.changing.is_none() {
             let Some(call) = self.queued.pop_front() else { break };
             self.on_call(call);
@@ -205,6 +232,17 @@ impl Control {
     fn stop_as_asked(&mut self, flags: ShutdownFlags, asker: Option<(ShardId, Ticket)>) {
         let saves = flags.save || (!flags.nosave && !self.config.save.is_empty());
         self.stop_after(saves, flags.force, asker);
+    }
+
+    /// SHUTDOWN ABORT
+    fn abort_end(&mut self) -> ControlAnswer {
+        match self.abort_goodbye() {
+            Some(asker) => {
+                asker.into_iter().for_each(|asker| self.answer(asker, Err(saving::CANNOT_STOP)));
+                Ok("OK")
+            }
+            None => self.abort_stop(),
+        }
     }
 
     fn tell(&mut self, shard: ShardId, message: Message) {
@@ -251,13 +289,30 @@ impl Service for Control {
         self.on_accepted(socket, peer);
     }
 
-    fn opened(&mut self, _conn: ConnId, _peer: Peer, _token: u64) {}
+    fn opened(&mut self, conn: ConnId, _peer: Peer, token: u64) {
+        self.sockets.opened(conn, token, &mut self.actions);
+    }
 
-    fn received(&mut self, _conn: ConnId, _bytes: &[u8]) {}
+    fn received(&mut self, conn: ConnId, bytes: &[u8]) {
+        match self.sockets.owner(conn) {
+            Some((id, Owner::Replica)) => self.on_replica_bytes(id, bytes),
+            Some((id, Owner::Master)) => self.on_master_bytes(id, bytes),
+            None => {}
+        }
+    }
 
-    fn half_closed(&mut self, _conn: ConnId) {}
+    fn half_closed(&mut self, conn: ConnId) {
+        // Nobody here has anything to say to who says no more.
+        self.actions.push(Action::Abort(conn));
+    }
 
-    fn closed(&mut self, _conn: ConnId, _why: CloseReason) {}
+    fn closed(&mut self, conn: ConnId, _why: CloseReason) {
+        match self.sockets.closed(conn) {
+            Some((id, Owner::Replica)) => self.on_replica_closed(id),
+            Some((id, Owner::Master)) => self.on_master_closed(id),
+            None => {}
+        }
+    }
 
     fn turn(&mut self, now: Instant) -> Wait {
         for core in 0..self.ports.from.len() {
@@ -267,9 +322,18 @@ impl Service for Control {
                     Message::SettingsDone(_) => self.on_settings_done(),
                     Message::LookedForClosed => self.on_looked(),
                     Message::Effects(parcel) => self.on_effects(parcel),
-                    Message::Recording(_) => self.on_recording(),
-                    Message::LoadingNoted => self.on_loading_noted(),
-                    Message::Fed(fed) => self.on_fed(*fed),
+                    Message::Recording(Reader::File, _) => self.on_recording(),
+                    Message::Recording(Reader::Replicas, on) => self.on_recording_for_replicas(on),
+                    Message::NewReplica(replica) => self.on_new_replica(*replica),
+                    Message::AwaitReplicas(shard, number, wanted) => {
+                        self.on_await_replicas(shard, number, wanted);
+                    }
+                    Message::AwaitNoReplicas(number) => self.on_await_no_replicas(number),
+                    Message::StandingNoted => self.on_standing_noted(),
+                    Message::LoadingNoted if self.loading.is_some() => self.on_loading_noted(),
+                    Message::LoadingNoted => self.on_loading_from_master_noted(),
+                    Message::Fed(fed) if self.loading.is_some() => self.on_fed(*fed),
+                    Message::Fed(fed) => self.on_fed_from_master(*fed),
                     Message::Held(number, stamp) => self.on_held(number, stamp),
                     Message::Snapshot(told) => {
                         let (shard, news) = *told;
@@ -286,51 +350,70 @@ impl Service for Control {
         }
         self.go_on_loading();
         self.go_on_reloading();
+        if self.loading.is_none() && std::mem::take(&mut self.follows_at_start) {
+            self.follow_configured_master();
+        }
         self.go_on_with_journal();
+        self.go_on_with_upstream();
+        self.go_on_with_replication(now);
+        self.go_on_with_pause(now);
         self.go_on_with_aof(now);
         self.go_on_ending(now);
         if let Some(signal) = self.signals.received()
             && !self.saver.is_stopping()
+            && !self.pausing.is_saying_goodbye()
         {
             tracing::info!(?signal, "User requested shutdown...");
             let flags = match signal {
                 StopSignal::Term => self.config.shutdown_on_sigterm,
                 StopSignal::Interrupt => self.config.shutdown_on_sigint,
             };
-            self.stop_as_asked(flags, None);
+            self.stop_when_replicas_are_there(flags, None);
         }
         self.go_on_saving(now);
         self.look_for_places();
         let actions = &mut self.actions;
         self.ports.flush(|core| actions.push(Action::Ring(core)));
         let is_congested = self.ports.is_congested();
-        let looks = [self.next_look(), self.next_aof_look(), self.next_end_look()];
+        let looks = [
+            self.next_look(),
+            self.next_aof_look(),
+            self.next_end_look(),
+            self.next_replication_look(),
+            self.next_pause_look(),
+        ];
         let next = looks.into_iter().flatten().min();
-        if self.saver.has_tasks() || self.aof.has_tasks() {
-            let polls = is_congested || (self.reads_files() || self.reads_again());
+        let reads = self.reads_files() || self.reads_again() || self.reads_from_master();
+        if self.saver.has_tasks() || self.aof.has_tasks() || self.is_receiving() {
+            let polls = is_congested || reads;
             return Wait::WithExecutor(if polls { Some(now) } else { next });
         }
-        if is_congested || (self.reads_files() || self.reads_again()) {
-            Wait::Poll
-        } else {
-            Wait::Until(next)
-        }
+        if is_congested || reads { Wait::Poll } else { Wait::Until(next) }
     }
 
     fn has_incoming(&self) -> bool {
         self.ports.has_incoming()
-            || (!self.saver.is_stopping() && self.signals.received().is_some())
+            || (!self.saver.is_stopping()
+                && !self.pausing.is_saying_goodbye()
+                && self.signals.received().is_some())
     }
 
     fn drain_actions(&mut self, actions: &mut Vec<Action>) {
         actions.append(&mut self.actions);
     }
 
-    fn take_output(&mut self, _conn: ConnId) -> Vec<u8> {
-        Vec::new()
+    fn take_output(&mut self, conn: ConnId) -> Vec<u8> {
+        let Some((id, owner)) = self.sockets.owner(conn) else { return Vec::new() };
+        match owner {
+            Owner::Replica => self.replication.master.take_output(id),
+            Owner::Master => self.sockets.take_output(id),
+        }
     }
 
-    fn sent(&mut self, _conn: ConnId, _bytes: usize) {}
+    fn sent(&mut self, conn: ConnId, _bytes: usize) {
+        // There may be more by now.
+        self.actions.push(Action::Send(conn));
+    }
 
     fn recycle(&mut self, _buffer: Vec<u8>) {}
 }

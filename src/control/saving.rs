@@ -18,7 +18,7 @@ use crate::keyspace::snapshot::Records;
 use crate::memory;
 use crate::persistence::aof::manifest::BaseFormat;
 use crate::persistence::aof::resp_stream::RespStream;
-use crate::persistence::rdb::write_file::Header;
+use crate::persistence::rdb::write_file::{Header, ReplicationPoint};
 use crate::persistence::rdb::{Compression, Limits};
 use crate::persistence::snapshot::{FileSink, FileTarget, Sink, SinkEvent, Sizes, SnapshotStream};
 use crate::shard::message::{HoldNumber, Message, SnapshotNews, SnapshotOrder, Ticket};
@@ -35,7 +35,8 @@ const IN_PROGRESS: CommandError = CommandError::text("ERR Background save alread
 const REWRITE_IN_PROGRESS: CommandError = CommandError::text(
     "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.",
 );
-const CANNOT_STOP: CommandError = CommandError::text("ERR Errors trying to SHUTDOWN. Check logs.");
+pub(super) const CANNOT_STOP: CommandError =
+    CommandError::text("ERR Errors trying to SHUTDOWN. Check logs.");
 
 /// A client that waits, by its shard and the operation there.
 pub(super) type Asker = (ShardId, Ticket);
@@ -51,6 +52,8 @@ pub(super) enum Purpose {
     AfterFlush(Option<Asker>),
     /// The base of append-only files.
     Rewrite,
+    /// Replicas that ask for all data share it.
+    Replicas,
     /// DEBUG RELOAD: all stand still until the file is loaded again.
     Reload,
     /// The server stops when it is over; if it fails, only if that is forced.
@@ -97,6 +100,8 @@ struct Run {
     /// Somebody wants it no more.
     is_abandoned: bool,
     form: Option<Form>,
+    /// Where the replication stream was cut, if there is one.
+    point: Option<ReplicationPoint>,
     sizes: Vec<Sizes>,
     changes: u64,
     keys: u64,
@@ -253,6 +258,17 @@ impl Control {
         self.saver.run.is_some()
     }
 
+    /// Whether one is about to begin: what is written now may or may not be in it.
+    pub(super) fn is_marking(&self) -> bool {
+        let stage = self.saver.run.as_ref().map(|run| run.stage);
+        matches!(stage, Some(Stage::Holding | Stage::Marking(_)))
+    }
+
+    /// Whether its records are coming.
+    pub(super) fn is_walking(&self) -> bool {
+        self.saver.run.as_ref().is_some_and(|run| matches!(run.stage, Stage::Walking(_)))
+    }
+
     /// Gives the snapshot under way up, if it is for this.
     pub(super) fn abandon_snapshot_for(&mut self, purpose: Purpose) {
         if self.saver.run.as_ref().is_some_and(|run| run.purpose == purpose) {
@@ -267,7 +283,7 @@ impl Control {
     }
 
     pub(super) fn begin_snapshot(&mut self, purpose: Purpose) {
-        if purpose != Purpose::Rewrite {
+        if !matches!(purpose, Purpose::Rewrite | Purpose::Replicas) {
             self.saver.last_try = unix_seconds();
         }
         self.saver.is_scheduled &= !matches!(purpose, Purpose::Background(_));
@@ -276,8 +292,13 @@ impl Control {
             Purpose::Background(Some(asker)) | Purpose::Save(asker) => asker.0,
             _ => ShardId(0),
         };
-        let target = self.file_target(purpose);
-        let sink = Box::new(FileSink::start(target, Arc::clone(self.bell())));
+        let sink: Box<dyn Sink> = match purpose {
+            Purpose::Replicas => Box::new(self.new_pipe().sink()),
+            _ => {
+                let target = self.file_target(purpose);
+                Box::new(FileSink::start(target, Arc::clone(self.bell())))
+            }
+        };
         self.saver.run = Some(Run {
             number,
             holder,
@@ -289,6 +310,7 @@ impl Control {
             outcome: None,
             is_abandoned: false,
             form: None,
+            point: None,
             sizes: Vec::new(),
             changes: 0,
             keys: 0,
@@ -320,9 +342,15 @@ impl Control {
         run.is_held = true;
         run.stage = Stage::Marking(count);
         run.sizes = vec![Sizes::default(); self.config.databases];
-        let is_rewrite = run.purpose == Purpose::Rewrite;
-        if is_rewrite {
-            self.cut_aof();
+        let purpose = run.purpose;
+        match purpose {
+            Purpose::Rewrite => self.cut_aof(),
+            Purpose::Replicas => self.cut_stream(),
+            _ => {}
+        }
+        let point = self.replication_point();
+        if let Some(run) = &mut self.saver.run {
+            run.point = point;
         }
         self.order_snapshot(SnapshotOrder::Begin);
     }
@@ -358,7 +386,7 @@ impl Control {
         let (count, format) = (self.shards.len(), self.aof.rewrite_format());
         let Some(run) = &mut self.saver.run else { return };
         let is_rewrite = run.purpose == Purpose::Rewrite;
-        let header = header_now(is_rewrite);
+        let header = Header { replication: run.point.take(), ..header_now(is_rewrite) };
         let catalogue = process.scripts.catalogue();
         let libraries = catalogue.libraries().map(|library| library.text.as_slice());
         let (form, first) = if is_rewrite && format == BaseFormat::Resp {
@@ -416,7 +444,7 @@ impl Control {
     }
 
     /// Nobody wants the snapshot under way any more.
-    fn abandon_snapshot(&mut self) {
+    pub(super) fn abandon_snapshot(&mut self) {
         let Some(run) = self.saver.run.as_mut().filter(|run| !run.is_abandoned) else { return };
         run.is_abandoned = true;
         run.sink.abandon();
@@ -472,7 +500,7 @@ impl Control {
                 let answer = result.map(|()| "OK").map_err(|_| CommandError::text("ERR"));
                 self.answer(asker, answer);
             }
-            Purpose::Rewrite => {}
+            Purpose::Rewrite | Purpose::Replicas => {}
             Purpose::Reload => self.saved_for_reload(&result, (run.number, run.holder)),
             Purpose::AfterFlush(asker) => {
                 asker.into_iter().for_each(|asker| self.answer(asker, Ok("OK")));
@@ -490,8 +518,10 @@ impl Control {
     }
 
     fn note_outcome(&mut self, run: &Run, result: &Result<(), String>) {
-        if run.purpose == Purpose::Rewrite {
-            return self.base_is_over(result);
+        match run.purpose {
+            Purpose::Rewrite => return self.base_is_over(result),
+            Purpose::Replicas => return,
+            _ => {}
         }
         let seconds = run.began.elapsed().as_secs();
         let mut facts = self.process.persistence();
@@ -522,7 +552,7 @@ impl Control {
     // ---- save points ----
 
     fn look_at_save_points(&mut self) {
-        if self.saver.run.is_some() || self.saver.is_stopping {
+        if self.saver.run.is_some() || self.saver.is_stopping || self.is_loading_from_master() {
             return;
         }
         let (changes, saved) = self.process.changes();

@@ -57,6 +57,11 @@ impl Stream {
         self.db = None;
     }
 
+    /// The database that is selected, if one has been.
+    pub fn db(&self) -> Option<u16> {
+        self.db
+    }
+
     /// Appends a parcel to `out`, with a SELECT wherever the database changes.
     pub fn append(&mut self, parcel: &Parcel, out: &mut Vec<u8>) {
         let mut from = 0;

@@ -4,6 +4,9 @@
 //! index agree with the tables (`check` proves it in tests); a key whose expiry has passed is never
 //! handed out.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use super::access::AccessClock;
 use super::budget::{Budget, ELEMENTS_PER_LOOK};
 use super::entry::Entry;
@@ -63,6 +66,18 @@ pub enum Soonest {
     Nothing,
 }
 
+/// What a key is whose time has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Expired {
+    /// Gone: whoever meets it removes it.
+    #[default]
+    Gone,
+    /// Not to be seen, but it stays until the master says that it is gone.
+    Hidden,
+    /// There: what is loaded, or comes from a master, decides what there is.
+    Kept,
+}
+
 /// The keys of one database on one shard.
 pub struct Database {
     pub(super) slots: Box<[SlotTable]>,
@@ -74,8 +89,8 @@ pub struct Database {
     pub(super) access: AccessClock,
     /// Unix time, ms; the same for a whole turn.
     pub(super) now_ms: i64,
-    /// Nothing expires: what is loaded, or comes from a master, decides what there is.
-    pub(super) keeps_expired: bool,
+    /// What keys are whose time has come; shared with the other databases.
+    pub(super) expired: Rc<Cell<Expired>>,
     stats: DatabaseStats,
     /// What handlers do not see.
     pub(super) notes: Notes,
@@ -86,7 +101,12 @@ pub struct Database {
 }
 
 impl Database {
-    pub(super) fn new(now_ms: i64, access: AccessClock, noted: Noted) -> Self {
+    pub(super) fn new(
+        now_ms: i64,
+        access: AccessClock,
+        expired: Rc<Cell<Expired>>,
+        noted: Noted,
+    ) -> Self {
         Self {
             slots: Box::default(),
             index: SlotIndex::default(),
@@ -95,7 +115,7 @@ impl Database {
             wheel: ExpiryWheel::new(now_ms),
             access,
             now_ms,
-            keeps_expired: false,
+            expired,
             stats: DatabaseStats::default(),
             notes: Notes::new(noted),
             garbage: Garbage::default(),
@@ -150,7 +170,7 @@ impl Database {
     }
 
     fn is_expired(&self, entry: &Entry) -> bool {
-        entry.expiry().is_some_and(|at| at <= self.now_ms) && !self.keeps_expired
+        entry.expiry().is_some_and(|at| at <= self.now_ms) && self.expired.get() != Expired::Kept
     }
 
     /// The live entry of `key`: no statistics, no change of the access clock. For looking at several
@@ -159,10 +179,13 @@ impl Database {
         self.find(key).filter(|entry| !self.is_expired(entry))
     }
 
-    /// Removes `key` if its time has come; true if so.
+    /// Removes `key` if its time has come; true if it is gone, or as good as gone.
     pub fn expire_if_due(&mut self, key: &Key<'_>) -> bool {
         if self.expiring == 0 || !self.find(key).is_some_and(|entry| self.is_expired(entry)) {
             return false;
+        }
+        if self.expired.get() == Expired::Hidden {
+            return true;
         }
         self.stats.expired += 1;
         self.notes.expired(key.bytes);
@@ -190,10 +213,8 @@ impl Database {
     /// As [`Database::read`], the whole entry.
     #[inline]
     pub fn read_entry(&mut self, key: &Key<'_>) -> Option<&Entry> {
-        if self.expiring > 0 {
-            self.expire_if_due(key);
-        }
-        let table = self.slots.get(key.slot.index());
+        let is_gone = self.expiring > 0 && self.expire_if_due(key);
+        let table = self.slots.get(key.slot.index()).filter(|_| !is_gone);
         let Some(entry) = table.and_then(|table| table.find(key)) else {
             self.stats.misses += 1;
             self.notes.missed(key.bytes);

@@ -25,14 +25,16 @@ pub mod value;
 
 pub use access::AccessClock;
 pub use budget::Budget;
-pub use database::{Database, DatabaseStats, NewExpiry, ScanCursor, Soonest, WrongType};
+pub use database::{Database, DatabaseStats, Expired, NewExpiry, ScanCursor, Soonest, WrongType};
 pub use entry::{Entry, Kind};
 pub use key::{DbKey, Key};
 pub use load::Loaded;
 pub use notes::{Note, NotesWanted};
 pub use value::{Collection, StrRef, TypeName, Value, ValueMut, ValueRef};
 
+use std::cell::Cell;
 use std::ops::{Index, IndexMut};
+use std::rc::Rc;
 
 /// What DEBUG has switched, for tests; nothing in normal service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,7 @@ pub struct Keyspace {
     /// See [`Switches`].
     pub switches: Switches,
     databases: Vec<Database>,
+    expired: Rc<Cell<Expired>>,
     now_ms: i64,
     random: u64,
     /// The database whose slice comes first.
@@ -71,12 +74,14 @@ impl Keyspace {
     pub fn new(databases: usize, now_ms: i64, seed: u64) -> Self {
         let mut access = AccessClock::new(seed);
         access.set_now(now_ms);
-        let noted = notes::Noted::default();
-        let database = |_| Database::new(now_ms, access.clone(), noted.clone());
+        let (expired, noted) = (Rc::new(Cell::new(Expired::Gone)), notes::Noted::default());
+        let database =
+            |_| Database::new(now_ms, access.clone(), Rc::clone(&expired), noted.clone());
         let databases = (0..databases).map(database).collect();
         Self {
             switches: Switches::default(),
             databases,
+            expired,
             now_ms,
             random: seed | 1,
             first_slice: 0,
@@ -118,17 +123,19 @@ impl Keyspace {
         }
     }
 
-    /// Whether keys stay although their time has come: while what is loaded, or comes from a master, decides
-    /// what there is.
-    pub fn keep_expired(&mut self, keep: bool) {
-        for database in &mut self.databases {
-            database.keeps_expired = keep;
-        }
+    /// What keys are from now on whose time has come.
+    pub fn set_expired(&self, expired: Expired) {
+        self.expired.set(expired);
     }
 
-    /// Whether they do.
+    /// What keys are whose time has come.
+    pub fn expired(&self) -> Expired {
+        self.expired.get()
+    }
+
+    /// Whether keys stay although their time has come.
     pub fn keeps_expired(&self) -> bool {
-        self.databases.first().is_some_and(|database| database.keeps_expired)
+        self.expired.get() != Expired::Gone
     }
 
     /// How accesses are noted, from `maxmemory-policy`, `lfu-log-factor` and `lfu-decay-time`.

@@ -3,8 +3,8 @@
 //!
 //! Promise: what nobody wants costs a branch; and so does a command without notes, however many databases there are.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::cell::Cell;
+use std::rc::Rc;
 
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,19 +35,15 @@ impl NotesWanted {
     }
 }
 
-/// Whether some database of a keyspace may have notes. Atomic only because a keyspace may move to its thread.
+/// Whether some database of a keyspace may have notes.
 #[derive(Clone, Default)]
-pub(super) struct Noted(Arc<AtomicBool>);
+pub(super) struct Noted(Rc<Cell<bool>>);
 
 impl Noted {
     /// Whether there may be notes; not any more, as far as this knows.
     #[inline]
     pub(super) fn take(&self) -> bool {
-        let is_noted = self.0.load(Ordering::Relaxed);
-        if is_noted {
-            self.0.store(false, Ordering::Relaxed);
-        }
-        is_noted
+        self.0.replace(false)
     }
 }
 
@@ -86,7 +82,7 @@ impl Notes {
 
     #[cold]
     fn add(&mut self, note: Note, key: &[u8]) {
-        self.noted.0.store(true, Ordering::Relaxed);
+        self.noted.0.set(true);
         self.list.push((note, key.into()));
     }
 

@@ -598,8 +598,8 @@ impl<S: Service> Reactor<S> {
     }
 }
 
-/// Who is at the other end of an accepted socket.
-fn peer_of(socket: &OwnedFd) -> io::Result<Peer> {
+/// Who is at the other end of a connected socket.
+pub fn peer_of(socket: &OwnedFd) -> io::Result<Peer> {
     let socket = SockRef::from(socket);
     let local = socket.local_addr()?;
     if local.is_unix() {

@@ -21,7 +21,7 @@ mod signal;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use core::{Options, Reactor, StartError};
+pub use core::{Options, Reactor, StartError, peer_of};
 pub use eventfd::doorbell;
 pub use executor::{executor, task_queue};
 pub use pool::BufferPool;

@@ -28,6 +28,11 @@ impl ReplId {
         text.try_into().ok().map(Self)
     }
 
+    /// The bytes of the name.
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        self.0
+    }
+
     /// The name as it is written.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

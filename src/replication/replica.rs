@@ -61,6 +61,8 @@ pub enum Doing {
     EndLoad,
     /// The link broke within the snapshot.
     AbortLoad,
+    /// The master does not take over ([`Link::set_failover`]).
+    Refused,
     /// The stream goes on where this node was, perhaps under another name.
     Continue(Option<ReplId>),
 }
@@ -128,6 +130,15 @@ pub struct Chunk {
     end: u64,
     /// The master wants to know when everything up to this position has been applied.
     ack: Option<u64>,
+    /// The database that was selected last in it.
+    database: Option<i64>,
+}
+
+impl Chunk {
+    /// Something that is applied beside the stream.
+    pub fn aside() -> Self {
+        Self { verbatim: Vec::new(), commands: Vec::new(), end: 0, ack: None, database: None }
+    }
 }
 
 /// How far the stream in `input` has been looked at.
@@ -159,12 +170,16 @@ pub struct Link {
     doings: Vec<Doing>,
     /// A chunk is being applied.
     applying: bool,
+    /// The connection ended while the snapshot was being loaded.
+    is_lost: bool,
     heard_ms: i64,
     acked_ms: i64,
     /// When the link was lost, unix ms.
     down_since_ms: Option<i64>,
     /// Bytes of the snapshot: all, if it is known, and read.
     transfer: (Option<u64>, u64),
+    /// The database that is selected behind what was applied.
+    stream_db: i64,
     /// The third word of PSYNC when this node hands over to its replica.
     is_failover: bool,
 }
@@ -182,10 +197,12 @@ impl Link {
             scan: Scan::default(),
             doings: Vec::new(),
             applying: false,
+            is_lost: false,
             heard_ms: 0,
             acked_ms: 0,
             down_since_ms: None,
             transfer: (None, 0),
+            stream_db: 0,
             is_failover: false,
         }
     }
@@ -213,6 +230,16 @@ impl Link {
     /// Position up to which the stream has been applied.
     pub fn position(&self) -> u64 {
         self.known.map_or(0, |(_, position)| position)
+    }
+
+    /// The database that is selected in the stream where this node is.
+    pub fn stream_db(&self) -> i64 {
+        self.stream_db
+    }
+
+    /// The stream goes on in this database behind the snapshot.
+    pub fn set_stream_db(&mut self, database: i64) {
+        self.stream_db = database;
     }
 
     /// How far the link is.
@@ -260,6 +287,7 @@ impl Link {
             self.down_since_ms = Some(now_ms);
         }
         if matches!(self.stage, Stage::Loading) {
+            self.is_lost = true;
             // The snapshot is loaded all the same; the stream is asked for again from there.
             return;
         }
@@ -267,6 +295,7 @@ impl Link {
     }
 
     fn rest(&mut self, until_ms: i64) {
+        self.is_lost = false;
         self.stage = Stage::Resting(until_ms);
         self.input.clear();
         self.parser = Parser::default();
@@ -316,9 +345,11 @@ impl Link {
         while self.step(now_ms) {}
     }
 
-    /// The snapshot was loaded, or could not be.
+    /// The snapshot was loaded; or it could not be, which may be known before all of it has come.
     pub fn loaded(&mut self, now_ms: i64, well: bool) {
-        if !matches!(self.stage, Stage::Loading) {
+        let is_due = matches!(self.stage, Stage::Loading)
+            || (!well && matches!(self.stage, Stage::Payload { .. }));
+        if !is_due {
             return;
         }
         if !well {
@@ -326,7 +357,7 @@ impl Link {
             return self.give_up(now_ms);
         }
         self.known = self.promised.take();
-        if self.down_since_ms.is_some_and(|since| since >= self.heard_ms) {
+        if self.is_lost {
             // The master went away meanwhile.
             return self.rest(now_ms);
         }
@@ -450,7 +481,7 @@ impl Link {
 
     fn on_answer(&mut self, now_ms: i64, line: &[u8]) {
         let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-        self.is_failover = false;
+        let is_failover = std::mem::take(&mut self.is_failover);
         match words.first().copied().unwrap_or_default() {
             b"+FULLRESYNC" => {
                 let id = words.get(1).and_then(|id| ReplId::parse(id));
@@ -470,6 +501,10 @@ impl Link {
                 self.down_since_ms = None;
                 self.acked_ms = now_ms;
                 self.acknowledge(self.position());
+            }
+            word if is_failover && word.starts_with(b"-") => {
+                self.give_up(now_ms);
+                self.doings.push(Doing::Refused);
             }
             b"-NOMASTERLINK" | b"-LOADING" | b"+CONTINUE" => self.give_up(now_ms),
             word if word.starts_with(b"-") => {
@@ -538,13 +573,14 @@ impl Link {
 
     fn cut_chunk(&mut self) -> Result<Option<Chunk>, ()> {
         let limits = Limits { bulk_bytes_max: usize::MAX, unauthenticated: false };
-        let mut ack = None;
+        let (mut ack, mut database) = (None, None);
         let scan = &mut self.scan;
         while ack.is_none() && (scan.seen < CHUNK_BYTES || scan.in_block) {
-            let mut asks = false;
+            let (mut asks, mut number) = (false, None);
             let rest = &self.input[scan.seen..];
             let parsed = next_command(&mut self.parser, rest, &limits, |words| {
                 asks = words.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"getack"));
+                number = words.get(1).and_then(|word| decimal(word)).map(|number| number as i64);
             });
             let Some((length, kind)) = parsed.map_err(|_| ())? else { break };
             let from = scan.seen;
@@ -552,6 +588,7 @@ impl Link {
             match kind {
                 Kind::Multi => scan.in_block = true,
                 Kind::Exec => scan.in_block = false,
+                Kind::Select => database = number.or(database),
                 Kind::Plain | Kind::Replconf | Kind::KeepAlive => {}
             }
             if !matches!(kind, Kind::Replconf | Kind::KeepAlive) {
@@ -571,7 +608,8 @@ impl Link {
         scan.seen -= whole;
         let commands = std::mem::take(&mut scan.commands);
         let verbatim: Vec<u8> = self.input.drain(..whole).collect();
-        Ok(Some(Chunk { verbatim, commands, end: self.position() + whole as u64, ack }))
+        let end = self.position() + whole as u64;
+        Ok(Some(Chunk { verbatim, commands, end, ack, database }))
     }
 
     /// The chunk has been applied.
@@ -580,6 +618,7 @@ impl Link {
         if let Some((_, position)) = &mut self.known {
             *position = chunk.end;
         }
+        self.stream_db = chunk.database.unwrap_or(self.stream_db);
         if let Some(position) = chunk.ack
             && self.is_up()
         {

@@ -219,3 +219,28 @@ fn refusals_are_answered_as_redis_does() {
     link.received(0, b"-WRONGPASS no\r\n");
     assert_eq!(link.progress(), Progress::Connect);
 }
+
+#[test]
+fn a_master_that_is_lost_while_its_snapshot_is_loaded_is_asked_for_the_rest() {
+    let (mut link, _) = asking(None);
+    link.received(3, format!("+FULLRESYNC {ID} 7\r\n$5\r\n12345").as_bytes());
+    link.closed(4);
+    link.loaded(5, true);
+    assert!(!link.is_up());
+    assert_eq!(link.known(), Some((id(ID), 7)), "what was loaded counts");
+    link.take_doings();
+    link.tick(5);
+    assert_eq!(link.take_doings(), [Doing::Connect]);
+}
+
+#[test]
+fn a_master_that_does_not_take_over_is_not_asked_for_its_data() {
+    let mut link = Link::new(introduction(), Some((id(ID), 7)));
+    link.set_failover();
+    link.tick(0);
+    link.connected(0);
+    link.received(1, b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n");
+    assert!(written(&mut link).ends_with("8 FAILOVER"));
+    link.received(2, b"-ERR PSYNC FAILOVER replid must match my replid.\r\n");
+    assert_eq!(link.take_doings(), [Doing::Disconnect, Doing::Refused]);
+}

@@ -302,6 +302,7 @@ impl World {
         };
         for doing in doings {
             match doing {
+                replica::Doing::Refused => unreachable!("nobody hands over here"),
                 replica::Doing::Connect => {
                     if self.random.chance(80) {
                         self.connect(at);

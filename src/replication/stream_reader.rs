@@ -18,6 +18,8 @@ pub enum Kind {
     Multi,
     /// EXEC.
     Exec,
+    /// SELECT, which tells the database of what follows.
+    Select,
     /// REPLCONF, whatever it says: it is about the link, and not applied.
     Replconf,
     /// A lone line feed.
@@ -44,6 +46,7 @@ pub fn next_command(
             let kind = match args.first() {
                 Some(name) if name.eq_ignore_ascii_case(b"multi") => Kind::Multi,
                 Some(name) if name.eq_ignore_ascii_case(b"exec") => Kind::Exec,
+                Some(name) if name.eq_ignore_ascii_case(b"select") => Kind::Select,
                 Some(name) if name.eq_ignore_ascii_case(b"replconf") => Kind::Replconf,
                 _ => Kind::Plain,
             };

@@ -13,6 +13,7 @@ use crate::command::CommandId;
 use crate::config::values::{BufferLimits, BufferLimitsByClass};
 use crate::journal::Stamp;
 use crate::pubsub::Counts;
+use crate::replication::master::Profile;
 use crate::resp::Parser;
 use crate::shard_map::ShardId;
 use crate::transaction::TxId;
@@ -38,6 +39,8 @@ pub enum Hold {
     Operation,
     /// Memory is full, and the other shards are asked whether they can make room.
     Room,
+    /// Clients are paused.
+    Paused,
     /// It has much output that it does not read.
     Output,
     /// Its replies wait until what was written is on the disk.
@@ -142,6 +145,10 @@ pub struct Session {
     pub gate: Option<Stamp>,
     /// It has no socket: the control core feeds it.
     pub fed: Option<Box<FedState>>,
+    /// What it has said about itself by REPLCONF.
+    pub replica: Option<Box<Profile>>,
+    /// It becomes a replica, and these are the words of its PSYNC or SYNC.
+    pub leaves_as_replica: Option<Vec<Vec<u8>>>,
     /// Bytes that were handed to the kernel and are not sent yet.
     pub in_flight: usize,
     /// Since when, in unix ms, its output has been over the soft limit.
@@ -204,6 +211,8 @@ impl Session {
             touched: false,
             gate: None,
             fed: None,
+            replica: None,
+            leaves_as_replica: None,
             in_flight: 0,
             over_soft_limit_since: None,
             created_ms: now_ms,

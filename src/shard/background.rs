@@ -51,9 +51,13 @@ impl Shard {
             let ms = (at - self.engine.keyspace.now_ms()).clamp(1, 3_600_000);
             now + Duration::from_millis(ms as u64)
         });
+        let pause = self.engine.refusals.pause().map(|pause| {
+            let ms = (pause.until_ms - self.engine.keyspace.now_ms()).clamp(1, 3_600_000);
+            now + Duration::from_millis(ms as u64)
+        });
         let slow_readers = self.slow_readers.deadline();
         let leaving = self.background.leaving.front().map(|(until, _)| *until);
-        let clients = clients.into_iter().chain(leaving).chain(slow_readers);
+        let clients = clients.into_iter().chain(leaving).chain(slow_readers).chain(pause);
         let parcels = self.outbox.deadline();
         expiry.into_iter().chain(waiting).chain(clients).chain(parcels).min()
     }

@@ -20,6 +20,7 @@ use super::transactions::{Granted, Transaction, Work, awaited_of};
 use super::{Shard, Waiting, aftermath::Ready, job::Job};
 use crate::admin::stats::Outcome;
 use crate::command::{Blocking, CommandError, CommandId, CommandTable, Request, Run};
+use crate::datatypes::number::parse_i64;
 use crate::keyspace::{DbKey, Key};
 use crate::resp::Reply;
 use crate::session::Hold;
@@ -27,6 +28,10 @@ use crate::shard_map::ShardId;
 use crate::transaction::{KeyLock, TxId};
 
 const UNBLOCKED: CommandError = CommandError::text("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+
+const ROLE_CHANGED: CommandError = CommandError::text(
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+);
 
 /// A client that waits and is answered from here.
 pub(super) struct Blocked {
@@ -36,6 +41,8 @@ pub(super) struct Blocked {
     until: Option<i64>,
     /// The shards that have it in their queues, if they are several.
     queued_on: Vec<ShardId>,
+    /// Replicas that have what was written before.
+    acknowledged: usize,
 }
 
 /// Who waits for a key of this shard.
@@ -63,7 +70,7 @@ pub(super) struct Offer {
 impl Blocked {
     /// A client that begins to wait.
     pub(super) fn new(origin: Origin, command: OwnedCommand, until: Option<i64>) -> Self {
-        Self { origin, command, until, queued_on: Vec::new() }
+        Self { origin, command, until, queued_on: Vec::new(), acknowledged: 0 }
     }
 }
 
@@ -86,8 +93,14 @@ impl Shard {
             .command(*id)
             .for_each_awaited_key(&words, |key| keys.push((*db, key.to_vec())));
         self.count_blocked(number, &blocked);
+        let wanted = blocking(*id).awaits_replicas.then(|| words.get(1).copied());
+        let wanted = wanted.map(|word| word.and_then(parse_i64).unwrap_or_default());
         self.waits.insert(number, keys, Waiter::Here(Box::new(blocked)));
         self.listen();
+        if let Some(wanted) = wanted {
+            let message = Message::AwaitReplicas(self.id(), number, wanted);
+            self.send(self.control_core(), message);
+        }
     }
 
     /// A client with keys on several shards, which `number` holds, begins to wait.
@@ -398,7 +411,7 @@ impl Shard {
         let cancelled = cancelled.or(is_gone.then_some(Unblock::Gone));
         self.set_borrowing(true);
         let reply = match cancelled {
-            Some(why) => Some(unblocked_reply(&blocked.command, why)),
+            Some(why) => Some(unblocked_reply(&blocked.command, why, 0)),
             None => offered.iter().find_map(|key| {
                 let hashed = Key::new(&key.1);
                 let found = self.engine.keyspace[key.0].peek(&hashed);
@@ -469,13 +482,17 @@ impl Shard {
                 self.release(number);
                 self.settle(Vec::new(), vec![(key, None)], None);
             }
-            self.deliver(blocked.origin, unblocked_reply(&blocked.command, why));
+            if blocking(blocked.command.id).awaits_replicas && why != Unblock::Acknowledged {
+                self.send(self.control_core(), Message::AwaitNoReplicas(number));
+            }
+            let Blocked { origin, command, acknowledged, .. } = *blocked;
+            self.deliver(origin, unblocked_reply(&command, why, acknowledged));
         } else if let Some(blocked) = self.blocked.remove(&number) {
             self.leave_queues(number, &blocked, &[]);
             self.count_unblocked(number, &blocked);
             // If this shard was about to offer it a key of its own, somebody else may have it.
             self.on_forget(number);
-            self.deliver(blocked.origin, unblocked_reply(&blocked.command, why));
+            self.deliver(blocked.origin, unblocked_reply(&blocked.command, why, 0));
         } else if let Some(transaction) = self.transactions.get_mut(&number) {
             transaction.cancelled = Some(why);
         } else if let Some(Waiting::Job(request)) = self.waiting.remove(&number) {
@@ -488,7 +505,7 @@ impl Shard {
     /// The reply to a blocking job that ends before it ran.
     pub(super) fn cancelled_reply(&mut self, job: &Job, why: Unblock) -> Vec<u8> {
         match job {
-            Job::Command(command) => unblocked_reply(command, why),
+            Job::Command(command) => unblocked_reply(command, why, 0),
             Job::Block(_) => unreachable!("a block never waits"),
         }
     }
@@ -506,6 +523,28 @@ impl Shard {
                 self.engine.account(id, &words, Outcome::Ok);
             }
             self.unblock(number, Unblock::TimedOut);
+        }
+    }
+
+    /// So many replicas have what was written before a client began to wait for that.
+    pub(super) fn on_acknowledged(&mut self, number: TxId, count: usize, is_enough: bool) {
+        let Some(Waiter::Here(blocked)) = self.waits.get_mut(number) else { return };
+        blocked.acknowledged = count;
+        if is_enough {
+            self.unblock(number, Unblock::Acknowledged);
+        }
+    }
+
+    /// Ends the waiting of all who are answered by this shard.
+    pub(super) fn unblock_all(&mut self, why: Unblock) {
+        let here = self
+            .waits
+            .numbers()
+            .filter(|number| matches!(self.waits.get(*number), Some(Waiter::Here(_))));
+        let mut numbers: Vec<TxId> = here.chain(self.blocked.keys().copied()).collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            self.unblock(number, why);
         }
     }
 
@@ -543,12 +582,15 @@ fn offer_of(number: TxId, coordinator: ShardId, key: DbKey, earlier: Vec<DbKey>)
     }
 }
 
-fn unblocked_reply(command: &OwnedCommand, why: Unblock) -> Vec<u8> {
+fn unblocked_reply(command: &OwnedCommand, why: Unblock, acknowledged: usize) -> Vec<u8> {
     let mut reply = Vec::new();
     let mut out = Reply::new(&mut reply, command.resp3);
     match why {
-        Unblock::TimedOut => (blocking(command.id).timed_out)(&mut out),
+        Unblock::TimedOut | Unblock::Acknowledged => {
+            (blocking(command.id).timed_out)(acknowledged, &mut out);
+        }
         Unblock::WithError => out.error(&UNBLOCKED),
+        Unblock::RoleChanged => out.error(&ROLE_CHANGED),
         Unblock::Gone => {}
     }
     reply

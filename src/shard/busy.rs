@@ -94,7 +94,9 @@ impl Shard {
             | Message::LookForClosed
             | Message::RoomMade(_)
             | Message::Durable(_)
-            | Message::Record(_)
+            | Message::Record(..)
+            | Message::Standing(_)
+            | Message::Acknowledged(..)
             | Message::Feed(_)
             | Message::FeedOver
             | Message::RoomForEffects

@@ -79,6 +79,9 @@ impl Shard {
             C::ClientList => Shard::client_list,
             C::ClientKill => Shard::client_kill,
             C::ClientUnblock => Shard::client_unblock,
+            C::ClientPause => Shard::client_pause,
+            C::ClientUnpause => Shard::client_unpause,
+            C::Failover => Shard::fail_over,
             C::ConfigSet => Shard::config_set,
             C::ConfigRewrite => Shard::config_rewrite,
             C::Shutdown => Shard::shutdown,
@@ -88,6 +91,8 @@ impl Shard {
             C::ScriptKill => Shard::script_kill,
             C::FunctionKill => Shard::function_kill,
             C::FunctionStats => Shard::function_stats,
+            C::ReplicaOf => Shard::replica_of,
+            C::Psync => Shard::become_replica,
             _ => return None,
         })
     }
@@ -136,6 +141,11 @@ impl Shard {
                 reply.verbatim(*b"txt", format!("{line}\n").as_bytes());
                 Ok(())
             }
+            C::Role => {
+                super::replication::role(&self.process.replication(), &mut reply);
+                Ok(())
+            }
+            C::Replconf => super::replication::replconf(session, words, &mut reply),
             C::ClientReply => set_reply_mode(session, words[2]).map(|answers| {
                 if answers {
                     reply.ok();

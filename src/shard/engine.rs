@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use super::eviction::Eviction;
+use super::message::Reader;
 use super::refusal::Refusals;
 use crate::admin::latency::LatencyEvent;
 use crate::admin::stats::{Outcome, ShardStats};
 use crate::clock::{self, Ticks};
-use crate::command::spec::{FAST, SKIP_SLOWLOG};
+use crate::command::spec::{FAST, SKIP_SLOWLOG, WRITE};
 use crate::command::{
     Attempt, Blocking, Changes, CommandError, CommandId, CommandResult, CommandTable, Ctx,
     EveryShard, Part, Reach, Request,
@@ -16,7 +17,7 @@ use crate::command::{
 use crate::config::Config;
 use crate::config::values::KeyspaceEvents;
 use crate::journal::Recorder;
-use crate::keyspace::{Key, Keyspace, NotesWanted};
+use crate::keyspace::{Expired, Key, Keyspace, NotesWanted};
 use crate::process::Process;
 use crate::pubsub::Directory;
 use crate::resp::Reply;
@@ -81,6 +82,8 @@ pub struct Engine {
     pub reach: Reach,
     /// What it records of its writes.
     pub journal: Recorder,
+    /// Who reads that, by [`Reader`].
+    readers: [bool; 2],
     /// What is refused for a while.
     pub refusals: Refusals,
     /// What this shard counts.
@@ -126,6 +129,7 @@ impl Engine {
             pubsub: Directory::new(id, shards),
             reach: Reach::default(),
             journal: Recorder::default(),
+            readers: [false; 2],
             refusals: Refusals::default(),
             stats: ShardStats::default(),
             slow: Vec::new(),
@@ -139,16 +143,23 @@ impl Engine {
             nanos_per_tick: (1000.0 / clock::ticks_per_us() * (1_u64 << 32) as f64) as u64,
         };
         // From the first command on; what is loaded before is not recorded, see Message::Record.
+        engine.readers[Reader::File as usize] = engine.config.appendonly;
         engine.journal.set_on(engine.config.appendonly);
         engine.settings_changed();
         engine
     }
 
-    /// Effects are recorded from now on, or not any more.
-    pub fn set_recording(&mut self, on: bool) {
+    /// Effects are recorded for these from now on, or not any more.
+    pub fn set_recording(&mut self, reader: Reader, on: bool) {
         self.publish_notes();
-        self.journal.set_on(on);
+        self.readers[reader as usize] = on;
+        self.journal.set_on(self.readers.contains(&true));
         self.settings_changed();
+    }
+
+    /// Whether effects are recorded for this reader.
+    pub fn records_for(&self, reader: Reader) -> bool {
+        self.readers[reader as usize]
     }
 
     /// Takes over what the settings say; to be called after `config` was replaced.
@@ -175,7 +186,8 @@ impl Engine {
         };
         self.takes_notes = wanted.any();
         self.keyspace.set_notes_wanted(wanted);
-        let limit = if self.refusals.is_loading() { 0 } else { config.maxmemory as usize };
+        let limit =
+            if self.refusals.leaves_eviction(config) { 0 } else { config.maxmemory as usize };
         self.eviction.set_limit(limit);
         self.keyspace.set_access_policy(
             config.maxmemory_policy.is_lfu(),
@@ -207,6 +219,9 @@ impl Engine {
     ) -> Ran {
         if self.brief.len > 0 && (self.brief.id != id || self.brief.len == BRIEF_RUN_MAX) {
             self.end_brief_run();
+        }
+        if self.refusals.is_replica() {
+            self.set_expired_for(id);
         }
         let before = out.len();
         let dirty = self.changes.dirty;
@@ -257,6 +272,15 @@ impl Engine {
         for db in 0..self.keyspace.database_count() {
             self.ctx(db).publish_notes(db);
         }
+    }
+
+    /// On a replica only the master's commands write, and they see keys whose time has come as the master did;
+    /// clients do not see them.
+    #[cold]
+    fn set_expired_for(&mut self, id: CommandId) {
+        let writes = CommandTable::get().command(id).flags.has(WRITE);
+        let expired = if writes { Expired::Kept } else { Expired::Hidden };
+        self.keyspace.set_expired(if self.refusals.is_loading() { Expired::Kept } else { expired });
     }
 
     #[inline]

@@ -34,6 +34,7 @@ impl Shard {
                 | Hold::Operation
                 | Hold::FullLane
                 | Hold::Room
+                | Hold::Paused
                 | Hold::Output
                 | Hold::Disk => false,
             })

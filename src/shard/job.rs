@@ -341,7 +341,7 @@ impl Shard {
             }
             Run::Blocking(blocking) => {
                 if self.engine.attempt(id, &blocking, request, state, out) != Attempt::Done {
-                    (blocking.nothing)(&mut Reply::new(out, state.1));
+                    (blocking.nothing)(&self.process, &mut Reply::new(out, state.1));
                     self.engine.account(id, request.args(), crate::admin::stats::Outcome::Ok);
                 }
                 super::engine::Ran::Done

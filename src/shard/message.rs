@@ -3,6 +3,7 @@
 //! A message is a word or two: what is large is boxed and owned, so that sending moves a pointer and
 //! nothing is shared.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::batch::Batch;
@@ -16,6 +17,7 @@ use crate::keyspace::{DbKey, Entry, ScanCursor};
 use crate::persistence::snapshot::Sizes;
 use crate::pubsub::{Change, MoveId, Publication};
 use crate::reactor::{Adoption, ConnId};
+use crate::replication::master::Profile;
 use crate::scripting::Engine;
 use crate::session::Place;
 use crate::shard_map::ShardId;
@@ -144,6 +146,10 @@ pub enum Unblock {
     TimedOut,
     /// CLIENT UNBLOCK … ERROR.
     WithError,
+    /// The server becomes a replica: nobody who waits to write can be served any more.
+    RoleChanged,
+    /// What it waits for has happened: enough replicas have acknowledged.
+    Acknowledged,
     /// The client is gone.
     Gone,
 }
@@ -163,6 +169,8 @@ pub enum PartWork {
     KillScript(Engine),
     /// Tell which script is busy.
     BusyScript,
+    /// Have clients wait, or go on (CLIENT PAUSE).
+    Pause(Option<super::pause::Pause>),
     /// End the waiting of the client with this id, and count it.
     Unblock(u64, Unblock),
     /// Close the matching clients and count them; never the one with this id if it is to be skipped.
@@ -255,6 +263,15 @@ pub enum ControlRequest {
         /// It must not begin now: a block is at work.
         must_wait: bool,
     },
+    /// REPLICAOF.
+    ReplicaOf {
+        /// Its arguments.
+        words: Vec<Vec<u8>>,
+        /// Answer at once: a block is at work, for which all shards stand still.
+        at_once: bool,
+    },
+    /// FAILOVER: the words after it.
+    Failover(Vec<Vec<u8>>),
     /// FLUSHALL has emptied all databases: whatever is being saved is of the past.
     Flushed {
         /// Answer when the empty data set is saved, if it is to be; not in a block, which holds all shards.
@@ -284,6 +301,40 @@ pub struct ControlCall {
     pub ticket: Ticket,
     /// What.
     pub request: ControlRequest,
+}
+
+/// Who reads effects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reader {
+    /// Append-only files.
+    File,
+    /// Replicas.
+    Replicas,
+}
+
+/// What replication lets clients do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Standing {
+    /// The server has a master.
+    pub is_replica: bool,
+    /// The link to it is up.
+    pub has_link: bool,
+    /// `min-replicas-to-write` wants more replicas than there are.
+    pub lacks_replicas: bool,
+    /// Who writes has to wait: the role is about to change, or the process to end.
+    pub pauses_writes: bool,
+}
+
+/// "A client of mine wants to be a replica."
+pub struct NewReplica {
+    /// Its connection.
+    pub socket: OwnedFd,
+    /// What it has said about itself.
+    pub profile: Profile,
+    /// PSYNC or SYNC, with its arguments.
+    pub words: Vec<Vec<u8>>,
+    /// What it sent after that.
+    pub rest: Vec<u8>,
 }
 
 /// "The commands that I was fed with have run."
@@ -352,10 +403,24 @@ pub enum Message {
     MakeRoom(Option<ShardId>),
     /// The answer: whether memory is below the limit, or will be for what is evicted.
     RoomMade(bool),
-    /// Control core to shard: record effects from now on, or no more. Answered by [`Message::Recording`].
-    Record(bool),
+    /// Control core to shard: record effects for these from now on, or no more. Answered by
+    /// [`Message::Recording`].
+    Record(Reader, bool),
     /// Shard to control core: so it is.
-    Recording(ShardId),
+    Recording(Reader, bool),
+    /// Shard to control core: a connection asks for the data set.
+    NewReplica(Box<NewReplica>),
+    /// Shard to control core: the client that waits under this number wants so many replicas to have all that was
+    /// written before. Answered by [`Message::Acknowledged`], whenever more of them have it.
+    AwaitReplicas(ShardId, TxId, i64),
+    /// Control core to shard: so many have it; if they are enough, it waits no more.
+    Acknowledged(TxId, usize, bool),
+    /// Shard to control core: nobody waits under this number any more.
+    AwaitNoReplicas(TxId),
+    /// Control core to shard: where this server stands in replication. Answered by [`Message::StandingNoted`].
+    Standing(Standing),
+    /// Shard to control core: it is noted.
+    StandingNoted,
     /// Shard to control core: effects of writes.
     Effects(Box<Parcel>),
     /// Control core to the first shard: run these commands ([`super::fed`]). Answered by [`Message::Fed`].

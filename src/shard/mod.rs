@@ -31,7 +31,9 @@ pub mod message;
 mod multi;
 mod output;
 mod parts;
+pub mod pause;
 pub mod refusal;
+mod replication;
 pub mod room;
 mod saving;
 mod script_commands;
@@ -95,6 +97,8 @@ pub struct Shard {
     touched: Vec<ConnId>,
     /// Connections that wait for room in a lane.
     slowed: Vec<ConnId>,
+    /// Connections that wait for the end of a pause.
+    paused: Vec<ConnId>,
     /// Connections whose replies wait for the disk.
     gated: Vec<ConnId>,
     /// Connections whose replies need not wait any more, and that may run on.
@@ -186,6 +190,7 @@ impl Shard {
             buffers: BufferPool::default(),
             touched: Vec::new(),
             slowed: Vec::new(),
+            paused: Vec::new(),
             gated: Vec::new(),
             ungated: Vec::new(),
             awaits_disk: false,

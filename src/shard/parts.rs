@@ -192,6 +192,10 @@ impl Shard {
             PartWork::Stretch(command, cursor) => self.command_part(command, Some(*cursor)),
             PartWork::ClientList(filter) => Ok(Part::Other(Box::new(self.client_lines(filter)))),
             PartWork::ClientKill(filter) => Ok(Part::Count(self.kill_clients(filter))),
+            PartWork::Pause(pause) => {
+                self.set_pause(*pause);
+                Ok(Part::Done)
+            }
             PartWork::Unblock(id, why) => {
                 Ok(Part::Count(u64::from(self.unblock_client(*id, *why))))
             }

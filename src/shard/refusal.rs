@@ -1,14 +1,18 @@
-//! What the server refuses for a while because of its files: everything but a few commands while it loads, and
-//! writes when it could not save them.
+//! What the server refuses for a while: everything but a few commands while it loads, writes when it could not
+//! save them or has too few replicas, and what a replica refuses.
 //!
 //! Promise: while all is well, a command pays a branch for this.
 
 use super::Shard;
 use super::engine::Engine;
 use super::input::Next;
+use super::message::Standing;
 use super::multi::exec_aborted;
-use crate::command::spec::{LOADING, WRITE};
+use super::pause::Pause;
+use crate::command::spec::{LOADING, MAY_REPLICATE, STALE, WRITE};
 use crate::command::{Command, CommandError, CommandId, CommandTable, Run, SessionCommand};
+use crate::config::Config;
+use crate::keyspace::Expired;
 use crate::reactor::ConnId;
 
 static STILL_LOADING: CommandError =
@@ -20,13 +24,27 @@ const CANNOT_SAVE: CommandError = CommandError::text(
      Please check the Redis logs for details about the RDB error.",
 );
 
+static LACKS_REPLICAS: CommandError =
+    CommandError::text("NOREPLICAS Not enough good replicas to write.");
+static READ_ONLY: CommandError =
+    CommandError::text("READONLY You can't write against a read only replica.");
+static MASTER_DOWN: CommandError = CommandError::text(
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+);
+
 /// See the module.
 #[derive(Default)]
 pub struct Refusals {
     is_loading: bool,
     has_failed_to_save: bool,
     aof_error: Option<CommandError>,
-    writes: Option<CommandError>,
+    /// What could not be saved.
+    unsaved: Option<CommandError>,
+    standing: Standing,
+    /// CLIENT PAUSE.
+    pause: Option<Pause>,
+    is_read_only: bool,
+    has_stale_data: bool,
     any: bool,
 }
 
@@ -42,15 +60,51 @@ impl Refusals {
         self.is_loading
     }
 
-    /// Why writes are refused, if they are.
+    /// Whether the server has a master.
+    #[inline]
+    pub fn is_replica(&self) -> bool {
+        self.standing.is_replica
+    }
+
+    /// Whether the link to the master is missing.
+    pub fn lacks_link(&self) -> bool {
+        self.standing.is_replica && !self.standing.has_link
+    }
+
+    /// CLIENT PAUSE, while it lasts.
+    pub fn pause(&self) -> Option<Pause> {
+        self.pause
+    }
+
+    /// Whether those who write have to wait.
+    fn pauses_writes(&self) -> bool {
+        self.pause.is_some() || self.standing.pauses_writes
+    }
+
+    /// Whether keys are evicted by somebody else, or must not be.
+    pub fn leaves_eviction(&self, config: &Config) -> bool {
+        self.is_loading
+            || self.pauses_writes()
+            || (self.standing.is_replica && config.replica_ignore_maxmemory)
+    }
+
+    /// Why writes are refused, if they are (in the order of Redis 7.0 `server.c`, processCommand).
     pub fn of_writes(&self) -> Option<&CommandError> {
-        self.writes.as_ref()
+        let unsaved = self.unsaved.as_ref();
+        let lacking = self.standing.lacks_replicas.then_some(&LACKS_REPLICAS);
+        unsaved.or(lacking).or(self.is_read_only.then_some(&READ_ONLY))
     }
 
     fn of_command(&self, command: &Command, writes: bool) -> Option<&CommandError> {
         // Who watches a server by PING learns that it is of little use.
-        if (writes || command.name == "ping") && self.writes.is_some() {
-            return self.writes.as_ref();
+        if command.name == "ping" && self.unsaved.is_some() {
+            return self.unsaved.as_ref();
+        }
+        if let Some(error) = self.of_writes().filter(|_| writes) {
+            return Some(error);
+        }
+        if self.has_stale_data && !command.flags.has(STALE) {
+            return Some(&MASTER_DOWN);
         }
         let is_refused = self.is_loading && !command.flags.has(LOADING);
         is_refused.then_some(&STILL_LOADING)
@@ -74,10 +128,39 @@ impl Engine {
     /// The server loads its data, or has done so.
     pub fn set_loading(&mut self, is_loading: bool) {
         self.refusals.is_loading = is_loading;
-        // What is loaded decides what there is: nothing expires, and nothing is evicted.
-        self.keyspace.keep_expired(is_loading);
+        self.settle_expiry();
         self.settings_changed();
-        self.settle_refusals();
+    }
+
+    /// The server stands so in replication.
+    pub fn set_standing(&mut self, standing: Standing) {
+        self.refusals.standing = standing;
+        self.settle_expiry();
+        self.settings_changed();
+    }
+
+    /// Clients are paused, or not any more.
+    pub fn set_pause(&mut self, pause: Option<Pause>) {
+        // A pause that is begun again lasts as long, and is as strict, as either.
+        self.refusals.pause = match (self.refusals.pause, pause) {
+            (Some(old), Some(new)) => {
+                Some(Pause { until_ms: old.until_ms.max(new.until_ms), all: old.all || new.all })
+            }
+            (_, pause) => pause,
+        };
+        self.settle_expiry();
+        self.settings_changed();
+    }
+
+    /// What is loaded decides what there is: nothing expires, and nothing is evicted. On a replica the master says
+    /// what has expired.
+    fn settle_expiry(&mut self) {
+        let stays = self.refusals.is_replica() || self.refusals.pauses_writes();
+        self.keyspace.set_expired(match (self.refusals.is_loading, stays) {
+            (true, _) => Expired::Kept,
+            (false, true) => Expired::Hidden,
+            (false, false) => Expired::Gone,
+        });
     }
 
     /// Decides what is refused, by what has happened and by the settings.
@@ -85,8 +168,14 @@ impl Engine {
         let matters = self.config.stop_writes_on_bgsave_error && !self.config.save.is_empty();
         let refusals = &mut self.refusals;
         let cannot_save = (matters && refusals.has_failed_to_save).then_some(CANNOT_SAVE);
-        refusals.writes = cannot_save.or_else(|| refusals.aof_error.clone());
-        refusals.any = refusals.is_loading || refusals.writes.is_some();
+        refusals.unsaved = cannot_save.or_else(|| refusals.aof_error.clone());
+        let standing = refusals.standing;
+        refusals.is_read_only = standing.is_replica && self.config.replica_read_only;
+        refusals.has_stale_data = refusals.lacks_link() && !self.config.replica_serve_stale_data;
+        refusals.any = refusals.is_loading
+            || refusals.of_writes().is_some()
+            || refusals.has_stale_data
+            || refusals.pauses_writes();
     }
 }
 
@@ -104,7 +193,13 @@ impl Shard {
         let multi = session.and_then(|session| session.multi.as_ref());
         let block_writes = is_exec && multi.is_some_and(|multi| multi.block.writes);
         let writes = command.flags.has(WRITE) || block_writes;
-        let error = self.engine.refusals.of_command(command, writes)?.clone();
+        let refusals = &self.engine.refusals;
+        let Some(error) = refusals.of_command(command, writes).cloned() else {
+            let has_effects = writes || command.flags.has(MAY_REPLICATE);
+            let waits = (has_effects && refusals.pauses_writes())
+                || refusals.pause.is_some_and(|pause| pause.all);
+            return waits.then(|| self.hold_for_pause(conn));
+        };
         if is_exec {
             self.leave_multi(conn);
             return Some(self.refuse(conn, Some(id), &exec_aborted(&error)));
@@ -126,7 +221,9 @@ mod tests {
         };
         let none = Refusals::default();
         let loading = Refusals { is_loading: true, any: true, ..Refusals::default() };
-        let failed = Refusals { writes: Some(CANNOT_SAVE), any: true, ..Refusals::default() };
+        let failed = Refusals { unsaved: Some(CANNOT_SAVE), any: true, ..Refusals::default() };
+        let replica = Refusals { is_read_only: true, any: true, ..Refusals::default() };
+        let stale = Refusals { has_stale_data: true, any: true, ..Refusals::default() };
         for (refusals, name, expected) in [
             (&none, "set", None),
             (&loading, "set", Some(STILL_LOADING.clone())),
@@ -136,6 +233,10 @@ mod tests {
             (&failed, "set", Some(CANNOT_SAVE)),
             (&failed, "ping", Some(CANNOT_SAVE)),
             (&failed, "get", None),
+            (&replica, "set", Some(READ_ONLY.clone())),
+            (&replica, "ping", None),
+            (&stale, "get", Some(MASTER_DOWN.clone())),
+            (&stale, "info", None),
         ] {
             assert_eq!(of(refusals, name), expected, "{name}");
         }

@@ -574,7 +574,7 @@ impl Shard {
             }
             Run::Blocking(blocking) => {
                 if self.engine.attempt(id, &blocking, &request, state, out) != Attempt::Done {
-                    (blocking.nothing)(&mut Reply::new(out, resp3));
+                    (blocking.nothing)(&self.process, &mut Reply::new(out, resp3));
                     self.engine.account(id, words, stats::Outcome::Ok);
                 }
             }

@@ -1,11 +1,12 @@
 //! The shard as its reactor sees it: sockets come and go, bytes come in, replies go out, turns end.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Shard;
 use super::fanout::DELIVERIES_PER_TURN;
-use super::message::{JobRequest, Message};
+use super::message::{JobRequest, Message, NewReplica};
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
 use crate::session::{Endpoint, Hold, Session};
 
@@ -81,6 +82,19 @@ impl Service for Shard {
         }
     }
 
+    fn released(&mut self, conn: ConnId, socket: OwnedFd) {
+        let departure = self.sessions.get_mut(conn).and_then(|session| {
+            let words = session.leaves_as_replica.take()?;
+            let profile = session.replica.take().map(|profile| *profile).unwrap_or_default();
+            Some((words, profile, std::mem::take(&mut session.query)))
+        });
+        self.closed(conn, CloseReason::Asked);
+        if let Some((words, profile, rest)) = departure {
+            let replica = NewReplica { socket, profile, words, rest };
+            self.send(self.control_core(), Message::NewReplica(Box::new(replica)));
+        }
+    }
+
     fn turn(&mut self, now: Instant) -> Wait {
         self.open_turn();
         self.go_on_looking_for_closed();
@@ -95,6 +109,7 @@ impl Service for Shard {
         self.check_clients(now);
         self.close_leaving(now);
         self.check_deadlines();
+        self.check_pause();
         self.continue_busy_script();
         let waits = self.scripts.running.is_some();
         let mut more = (!waits && self.background_slice()) || self.scripts.is_busy;
@@ -242,10 +257,14 @@ impl Shard {
             Message::LookForClosed => self.looking_for_closed = TURNS_TO_CLOSE,
             Message::MakeRoom(answer_to) => self.on_make_room(answer_to),
             Message::RoomMade(made) => self.on_room_made(made),
-            Message::Record(on) => {
-                self.engine.set_recording(on);
-                self.send(self.control_core(), Message::Recording(self.id()));
+            Message::Record(reader, on) => {
+                self.engine.set_recording(reader, on);
+                self.send(self.control_core(), Message::Recording(reader, on));
             }
+            Message::Acknowledged(number, count, is_enough) => {
+                self.on_acknowledged(number, count, is_enough);
+            }
+            Message::Standing(standing) => self.on_standing(standing),
             Message::Feed(commands) => self.on_feed(&commands),
             Message::FeedOver => self.on_feed_over(),
             Message::Durable(stamp) => self.on_durable(stamp),
@@ -268,7 +287,11 @@ impl Shard {
             | Message::Held(..)
             | Message::Snapshot(_)
             | Message::Effects(_)
-            | Message::Recording(_)
+            | Message::Recording(..)
+            | Message::NewReplica(_)
+            | Message::AwaitReplicas(..)
+            | Message::AwaitNoReplicas(_)
+            | Message::StandingNoted
             | Message::LoadingNoted
             | Message::Fed(_) => {
                 unreachable!("meant for the control core")

@@ -52,6 +52,16 @@ impl<W> Waits<W> {
         self.waiters.get(&number).map(|waiting| &waiting.waiter)
     }
 
+    /// As [`Waits::get`], to change.
+    pub fn get_mut(&mut self, number: TxId) -> Option<&mut W> {
+        self.waiters.get_mut(&number).map(|waiting| &mut waiting.waiter)
+    }
+
+    /// All who wait, in no order.
+    pub fn numbers(&self) -> impl Iterator<Item = TxId> + '_ {
+        self.waiters.keys().copied()
+    }
+
     /// `key` is ready while `number` is being served from another one: if that fails, it comes back to it.
     pub fn note_missed(&mut self, number: TxId, key: DbKey) {
         if let Some(waiting) = self.waiters.get_mut(&number)

@@ -54,11 +54,10 @@ fn info_merge(
     Ok(())
 }
 
-/// What INFO tells of the process. Replication does not exist yet: its facts are those of a server that has
-/// none.
+/// What INFO tells of the process.
 fn facts(ctx: &Ctx<'_>) -> Facts {
     let process = ctx.process;
-    let mut facts = Facts {
+    Facts {
         process: ProcessFacts {
             run_id: process.run_id.clone(),
             executable: process.executable.clone(),
@@ -69,11 +68,9 @@ fn facts(ctx: &Ctx<'_>) -> Facts {
         memory: memory_facts(ctx),
         cpu: CpuFacts::read(),
         persistence: process.persistence().clone(),
+        replication: process.replication().clone(),
         ..Facts::default()
-    };
-    facts.replication.id = process.run_id.clone();
-    facts.replication.id2 = "0".repeat(40);
-    facts
+    }
 }
 
 fn memory_facts(ctx: &Ctx<'_>) -> MemoryFacts {

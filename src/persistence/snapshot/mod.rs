@@ -6,9 +6,11 @@
 //! its own.
 
 pub mod file;
+pub mod pipe;
 mod stream;
 
 pub use file::{FileSink, FileTarget};
+pub use pipe::{Piece, Pipe};
 pub use stream::{Sizes, SnapshotStream};
 
 use crate::shard_map::ShardId;
