@@ -86,6 +86,8 @@ pub(super) struct Replication {
     pub(super) upstream: Option<Upstream>,
     stream: Stream,
     buffer: Vec<u8>,
+    /// Where the last effect ends in the stream: behind it there are only words about links.
+    written: u64,
     /// The snapshot that is made for replicas.
     pipe: Option<Pipe>,
     /// Shards that may send more of it as soon as replicas keep up.
@@ -115,6 +117,7 @@ impl Replication {
             upstream: None,
             stream: Stream::default(),
             buffer: Vec::new(),
+            written: 0,
             pipe: None,
             held_back: Vec::new(),
             recording: Recording::Off,
@@ -320,11 +323,12 @@ impl Control {
 
     /// The next part of the stream, if this server makes it.
     pub(super) fn replicate(&mut self, parcel: &Parcel) {
-        let Replication { master, upstream, stream, buffer, .. } = &mut self.replication;
+        let Replication { master, upstream, stream, buffer, written, .. } = &mut self.replication;
         if upstream.is_none() && master.wants_stream() && !parcel.bytes.is_empty() {
             stream.append(parcel, buffer);
             master.append(buffer);
             buffer.clear();
+            *written = master.history.end;
         }
     }
 
@@ -433,15 +437,15 @@ impl Control {
         }
         let merged = self.last_stamp();
         let mut told = Vec::new();
-        let Replication { master, waits, asks_for_acks, .. } = &mut self.replication;
-        let end = master.history.end;
+        let Replication { master, waits, asks_for_acks, written, .. } = &mut self.replication;
         waits.retain_mut(|wait| {
             if wait.stamp > merged {
                 return true;
             }
-            *asks_for_acks |= wait.position.is_none();
-            let count = master.acknowledged(*wait.position.get_or_insert(end));
+            let is_new = wait.position.is_none();
+            let count = master.acknowledged(*wait.position.get_or_insert(*written));
             let is_enough = count as i64 >= wait.wanted;
+            *asks_for_acks |= is_new && !is_enough;
             if wait.told.replace(count) != Some(count) || is_enough {
                 told.push((wait.shard, Message::Acknowledged(wait.number, count, is_enough)));
             }
