@@ -235,6 +235,8 @@ impl Control {
         if let Some(asker) = self.changing.take().and_then(|change| change.call) {
             self.answer(asker, Ok("OK"));
         }
+        // What was written under the old settings belongs where they say; it has come before the answers.
+        self.go_on_with_journal();
         self.aof_settings_changed();
         self.replication_settings_changed();
         self.cluster_settings_changed();
