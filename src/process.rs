@@ -141,8 +141,8 @@ impl Process {
         TxId(self.next_tx.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The next stamp of the journal. What it is for has to be sent to the control core before anything
-    /// else is sent or answered.
+    /// The next stamp of the journal. To be taken before anything is sent or answered that follows from what it
+    /// is for, which has to be sent to the control core soon.
     pub fn stamp(&self) -> Stamp {
         Stamp(self.last_stamp.fetch_add(1, Ordering::AcqRel) + 1)
     }

@@ -91,7 +91,6 @@ pub fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
     for _ in 0..cores.len() {
         started.recv()??;
     }
-    tracing::info!("Ready to accept connections");
     for core in cores {
         core.join().map_err(|_| "a core ended by a panic")?;
     }

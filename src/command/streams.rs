@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::datatypes::stream::{
     AppendError, Entry, NewId, NodeLimits, Stream, StreamId, Trim, TrimTo,
 };
-use crate::keyspace::{Collection, Key};
+use crate::keyspace::{Collection, Expired, Key};
 use crate::resp::Reply;
 
 const KEY_AT_TWO_READ: &[KeySpec] = &[KeySpec::one(2, Access::ReadOnly, &["ACCESS"])];
@@ -218,6 +218,20 @@ impl TrimPlaces {
     }
 }
 
+/// What decides about LIMIT.
+struct TrimRules<'a> {
+    config: &'a Config,
+    /// The command is from a file or a master: it was limited where it was first run, and its LIMIT, which Redis
+    /// leaves in, means nothing.
+    obeys: bool,
+}
+
+impl<'a> TrimRules<'a> {
+    fn of(ctx: &'a Ctx<'_>) -> Self {
+        Self { config: ctx.config, obeys: ctx.keyspace.expired() == Expired::Kept }
+    }
+}
+
 /// How a stream is to be trimmed, and where the arguments say so.
 struct Trimming {
     trim: Trim,
@@ -243,10 +257,11 @@ impl TrimWords {
         Ok(at + 1)
     }
 
-    fn finish(self, config: &Config) -> CommandResult<Option<Trimming>> {
+    fn finish(self, rules: &TrimRules<'_>) -> CommandResult<Option<Trimming>> {
         let Some(to) = self.to else {
             return match self.limit {
                 None => Ok(None),
+                Some(0) if rules.obeys => Ok(None),
                 // Redis keeps "no limit" as 0, so it takes this for a trim that is exact.
                 Some(0) => Err(LIMIT_OF_EXACT),
                 Some(_) => Err(CommandError::text(
@@ -255,9 +270,10 @@ impl TrimWords {
             };
         };
         let entries_max = match self.limit {
+            _ if rules.obeys => 0,
             Some(_) if !self.approximate => return Err(LIMIT_OF_EXACT),
             Some(limit) => limit as u64,
-            None if self.approximate => default_limit(config),
+            None if self.approximate => default_limit(rules.config),
             None => 0,
         };
         let trim = Trim { to, approximate: self.approximate, entries_max };
@@ -276,7 +292,7 @@ fn default_limit(config: &Config) -> u64 {
 }
 
 impl Options {
-    fn of_xadd(request: &Request<'_>, config: &Config) -> CommandResult<Self> {
+    fn of_xadd(request: &Request<'_>, rules: &TrimRules<'_>) -> CommandResult<Self> {
         let (mut words, mut only_existing) = (TrimWords::default(), false);
         let mut at = 2;
         let mut id = None;
@@ -292,12 +308,12 @@ impl Options {
                 break;
             }
         }
-        let trim = words.finish(config)?;
+        let trim = words.finish(rules)?;
         let id = id.ok_or_else(|| CommandError::WrongArity("xadd".to_owned()))?;
         Ok(Self { trim, only_existing, id, fields_at: at })
     }
 
-    fn of_xtrim(request: &Request<'_>, config: &Config) -> CommandResult<Trimming> {
+    fn of_xtrim(request: &Request<'_>, rules: &TrimRules<'_>) -> CommandResult<Trimming> {
         let mut words = TrimWords::default();
         let mut at = 2;
         while at < request.len() {
@@ -307,7 +323,7 @@ impl Options {
             CommandError::text("ERR syntax error, XTRIM must be called with a trimming strategy");
         match (words.to, words.limit) {
             (None, Some(0)) => Err(missing),
-            _ => words.finish(config)?.ok_or(missing),
+            _ => words.finish(rules)?.ok_or(missing),
         }
     }
 }
@@ -346,7 +362,7 @@ fn trim_option(
 /// XADD key [NOMKSTREAM] [MAXLEN | MINID [= | ~] threshold [LIMIT count]] * | id field value
 /// [field value …]
 fn xadd(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    let options = Options::of_xadd(request, ctx.config)?;
+    let options = Options::of_xadd(request, &TrimRules::of(ctx))?;
     if options.id == NewId::Exact(StreamId::MIN) {
         return Err(CommandError::text("ERR The ID specified in XADD must be greater than 0-0"));
     }
@@ -428,7 +444,7 @@ fn append_error(error: AppendError) -> CommandError {
 
 /// XTRIM key MAXLEN | MINID [= | ~] threshold [LIMIT count]
 fn xtrim(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    let trimming = Options::of_xtrim(request, ctx.config)?;
+    let trimming = Options::of_xtrim(request, &TrimRules::of(ctx))?;
     let key = request.key(1);
     let stream = ctx.keyspace[ctx.db].get_mut::<Stream>(&key)?;
     let trimmed = stream.map_or(0, |stream| stream.trim(trimming.trim));

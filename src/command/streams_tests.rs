@@ -1,6 +1,7 @@
 //! Stream commands on one shard, with a clock that the test moves.
 
 use crate::command::testing::TestShard;
+use crate::keyspace::Expired;
 
 /// A shard whose stream `x` has the entries 1-1 to 1-4 and the group `g` from the beginning on.
 fn shard() -> TestShard {
@@ -36,6 +37,25 @@ fn an_automatic_id_is_the_time_and_never_goes_back() {
     assert_eq!(shard.run("XADD x * f v"), "$15\r\n1700000000005-0\r\n");
     pass(&mut shard, -5);
     assert_eq!(shard.run("XADD x * f v"), "$15\r\n1700000000005-1\r\n");
+}
+
+#[test]
+fn limit_means_nothing_where_a_file_or_a_master_decides() {
+    let mut shard = shard();
+    let refused = "-ERR syntax error, LIMIT cannot be used without the special ~ option\r\n";
+    let commands = [
+        ("XADD x MAXLEN = 3 LIMIT 1 2-1 f v", "$3\r\n2-1\r\n"),
+        ("XTRIM x MAXLEN = 2 LIMIT 1", ":1\r\n"),
+        ("XADD x LIMIT 0 2-2 f v", "$3\r\n2-2\r\n"),
+    ];
+    for (command, _) in commands {
+        assert_eq!(shard.run(command), refused, "{command}");
+    }
+    shard.keyspace.set_expired(Expired::Kept);
+    for (command, reply) in commands {
+        assert_eq!(shard.run(command), reply, "{command}");
+    }
+    assert_eq!(shard.run("XLEN x"), ":3\r\n");
 }
 
 #[test]

@@ -38,6 +38,9 @@ const SYNC_PERIOD: Duration = Duration::from_secs(1);
 const IN_PROGRESS: CommandError =
     CommandError::text("ERR Background append only file rewriting already in progress");
 
+/// How long an append may wait for the disk before that counts as a delay (Redis 7.0 `aof.c`, flushAppendOnlyFile).
+const DELAY_MIN: Duration = Duration::from_secs(2);
+
 /// What a change of the directory is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Reason {
@@ -84,6 +87,11 @@ pub(super) struct Aof {
     open_bytes: u64,
     is_dirty: bool,
     next_sync: Instant,
+    /// Up to this stamp nobody waits for the disk, though replies wait for the file.
+    spared: Stamp,
+    /// Appends that had to wait for the disk for long, and which wait was counted last.
+    delays: u64,
+    delayed_by: Option<Instant>,
     /// Everything up to this stamp was handed to the writer, or told to be on the disk where there is none.
     told: Stamp,
     /// Everything up to this stamp is on the disk.
@@ -125,6 +133,9 @@ impl Aof {
             open_bytes: 0,
             is_dirty: false,
             next_sync: Instant::now(),
+            spared: Stamp::default(),
+            delays: 0,
+            delayed_by: None,
             told: Stamp::default(),
             durable: Stamp::default(),
             is_failing: false,
@@ -210,6 +221,7 @@ impl Control {
     /// Everything up to `stamp` was appended: hands it to the writer.
     pub(super) fn aof_flush(&mut self, stamp: Stamp) {
         let always = self.config.appendonly && self.config.appendfsync == AppendFsync::Always;
+        let may_synchronise = self.may_synchronise();
         let aof = &mut self.aof;
         let Some(writer) = aof.writer.as_ref().filter(|_| aof.is_on) else {
             if always && aof.told < stamp {
@@ -225,9 +237,21 @@ impl Control {
         aof.is_dirty |= !aof.buffer.is_empty();
         let (bytes, counted) = (std::mem::take(&mut aof.buffer), std::mem::take(&mut aof.counted));
         writer.give(Job::Append { bytes, stamp, counted });
-        if always {
-            writer.give(Job::Synchronise);
+        match (always, may_synchronise) {
+            (true, true) => writer.give(Job::Synchronise),
+            (true, false) => aof.spared = stamp,
+            (false, _) => {}
         }
+        let since = writer.synchronises_since();
+        if since != aof.delayed_by && since.is_some_and(|since| since.elapsed() >= DELAY_MIN) {
+            (aof.delays, aof.delayed_by) = (aof.delays + 1, since);
+        }
+    }
+
+    /// Whether what is appended may be brought to the disk now: a snapshot that is being written may have gone
+    /// before.
+    fn may_synchronise(&self) -> bool {
+        !(self.config.no_appendfsync_on_rewrite && self.is_saving())
     }
 
     /// Shards that wait for room go on, if there is some.
@@ -262,8 +286,9 @@ impl Control {
         self.tell_of_room();
         if now >= self.aof.next_sync {
             self.aof.next_sync = now + SYNC_PERIOD;
-            let syncs = self.config.appendfsync != AppendFsync::No || self.aof.is_failing;
-            if (std::mem::take(&mut self.aof.is_dirty) && syncs) || self.aof.is_failing {
+            let syncs = self.config.appendfsync != AppendFsync::No && self.may_synchronise();
+            if (self.aof.is_dirty && syncs) || self.aof.is_failing {
+                self.aof.is_dirty = false;
                 self.aof_writer().give(Job::Synchronise);
             }
             self.look_at_growth();
@@ -281,9 +306,13 @@ impl Control {
 
     fn on_aof_event(&mut self, event: Event) {
         match event {
-            Event::Written(counted, end) => {
+            Event::Written { stamp, counted, end } => {
                 self.aof.open_bytes = end;
                 self.process.effects_under_way.fetch_sub(counted, Ordering::SeqCst);
+                if stamp <= self.aof.spared {
+                    // As durable as the settings want it.
+                    self.tell_all(|| Message::Durable(stamp));
+                }
             }
             Event::Durable(stamp) => {
                 self.aof.durable = stamp;
@@ -522,5 +551,9 @@ impl Control {
         facts.aof_size = aof.closed_bytes + aof.open_bytes;
         facts.aof_base_size = aof.trigger.base_bytes();
         facts.aof_buffer_bytes = aof.buffer.len() as u64;
+        let is_synchronising =
+            aof.writer.as_ref().is_some_and(|writer| writer.synchronises_since().is_some());
+        facts.aof_pending_fsync = u64::from(is_synchronising);
+        facts.aof_delayed_fsync = aof.delays;
     }
 }

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use super::Control;
 use super::cluster_bus::Bus;
 use super::cluster_conf::{ConfError, ConfFile};
-use super::cluster_upstream::Pause;
 use super::saving::Asker;
 use crate::clock;
 use crate::cluster::address::{HOST_BYTES_MAX, Host, IP_BYTES_MAX};
@@ -59,8 +58,6 @@ pub(super) struct ClusterDriver {
     pub(super) wanted: Option<Upstream>,
     /// The master that is followed has been a source of data, so that this node may take its place.
     pub(super) has_data: bool,
-    /// Writes have to wait, for a manual failover.
-    pub(super) pause: Option<Pause>,
     conf: ConfFile,
     settings: Settings,
     /// When the next tick is due; nothing before the data is loaded.
@@ -112,7 +109,6 @@ impl ClusterDriver {
             bus: Bus::default(),
             wanted: None,
             has_data: false,
-            pause: None,
             conf,
             settings,
             next_tick: None,
@@ -163,7 +159,11 @@ impl Control {
                 Effect::ResumeWrites => self.resume_writes(),
                 Effect::SlotMap(map) => self.send_slot_map(&map),
                 Effect::DeleteKeys(slots) => self.tell_all(|| Message::SlotsLost(slots.clone())),
-                Effect::FlushAll => self.tell_all(|| Message::Clear),
+                Effect::FlushAll => {
+                    // What is being saved is of the past.
+                    self.abandon_snapshot();
+                    self.tell_all(|| Message::Clear);
+                }
                 Effect::Deliver { channel, message, sharded } => {
                     self.deliver(channel, message, sharded);
                 }

@@ -3,18 +3,12 @@
 //! Replication changes its role in steps, and one change has to be over before the next begins. So what the node
 //! wants is kept until then; only its last word counts.
 
+use std::time::Duration;
+
 use super::Control;
 use crate::clock;
 use crate::cluster::Event;
 use crate::cluster::event::{MasterLink, Replication, Upstream};
-
-/// A time in which nobody writes.
-pub(super) struct Pause {
-    /// When it ends at the latest, in milliseconds since 1970.
-    until_ms: u64,
-    /// The node knows that the last write is in the stream.
-    is_told: bool,
-}
 
 impl Control {
     /// Copies the data of this node from now on, or nobody's.
@@ -74,37 +68,19 @@ impl Control {
             let facts = self.replication_facts();
             self.cluster_step(Event::Replication(facts));
         }
-        let now_ms = clock::unix_ms() as u64;
-        let pause = self.cluster.as_ref().and_then(|cluster| cluster.pause.as_ref());
-        if pause.is_some_and(|pause| now_ms >= pause.until_ms) {
-            self.resume_writes();
-        }
     }
 
     // ---- writes stand still ----
 
     /// Lets no client write until this time, for a manual failover.
     pub(super) fn pause_writes(&mut self, until_ms: u64) {
-        if let Some(cluster) = &mut self.cluster {
-            cluster.pause = Some(Pause { until_ms, is_told: false });
-            self.settle_quiet();
-        }
+        let ms = until_ms.saturating_sub(clock::unix_ms() as u64);
+        tracing::info!("writes pause for {ms} ms at most, for a manual failover");
+        self.pause_for_cluster(Duration::from_millis(ms));
     }
 
     /// Lets clients write again, or be sent to whom they may.
     pub(super) fn resume_writes(&mut self) {
-        if let Some(cluster) = &mut self.cluster {
-            cluster.pause = None;
-            self.settle_quiet();
-        }
-    }
-
-    /// All that was written is in the stream, and nothing more comes: its position is final.
-    pub(super) fn tell_cluster_of_quiet(&mut self) {
-        let offset = self.replication.master.history.end;
-        let pause = self.cluster.as_mut().and_then(|cluster| cluster.pause.as_mut());
-        if pause.is_some_and(|pause| !std::mem::replace(&mut pause.is_told, true)) {
-            self.cluster_step(Event::WritesPaused { offset });
-        }
+        self.resume_for_cluster();
     }
 }

@@ -22,12 +22,12 @@ pub(super) struct Journal {
 impl Control {
     /// Effects of a shard.
     pub(super) fn on_effects(&mut self, parcel: Box<Parcel>) {
-        self.journal.merge.put(parcel.stamp, Item::Effects(parcel));
+        self.journal.merge.put(parcel.first, parcel.stamp, Item::Effects(parcel));
     }
 
     /// All shards stand still; what happened before was stamped before.
     pub(super) fn on_held(&mut self, number: HoldNumber, stamp: Stamp) {
-        self.journal.merge.put(stamp, Item::Cut(number));
+        self.journal.merge.put(stamp, stamp, Item::Cut(number));
     }
 
     /// Hands on what has come, as far as nothing before it is missing.

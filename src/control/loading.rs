@@ -19,7 +19,6 @@ use super::rdb_load::{LoadError, Progress, RdbLoad};
 use crate::admin::facts;
 use crate::clock;
 use crate::command::CommandTable;
-use crate::journal::recorder::write_effect;
 use crate::persistence::aof::{End, Found, RecordReader};
 use crate::shard::loading::LoadRules;
 use crate::shard::message::{Fed, Message, Reader};
@@ -27,6 +26,9 @@ use crate::shard_map::ShardId;
 
 /// Bytes that are read at once, and about as many are run at once.
 const BLOCK_BYTES: usize = 1024 * 1024;
+
+/// What the log says when clients are served; scripts wait for it.
+const READY: &str = "Ready to accept connections";
 
 /// What is wrong with a file.
 struct Fault(String);
@@ -41,7 +43,11 @@ impl From<io::Error> for Fault {
 struct Records {
     path: PathBuf,
     file: File,
+    /// Kept for its allocation.
+    block: Vec<u8>,
     reader: RecordReader,
+    /// Name of the last record, which is a command.
+    known: Vec<u8>,
     /// Records of a block that is open.
     open: Vec<u8>,
     /// Records that can be run.
@@ -57,7 +63,7 @@ enum Stage {
     NextFile,
     /// In an RDB file, at whose end is nothing else or records.
     Snapshot(PathBuf),
-    /// Among records; a chunk is being run.
+    /// Among records; whether a chunk is being run, while the next one is read.
     Running(Box<Records>, bool),
     /// All files are loaded; so many shards have not noted it.
     Ending(usize),
@@ -103,6 +109,7 @@ impl Control {
         let stage = self.loading.as_ref().map(|loading| &loading.stage);
         match stage {
             Some(Stage::NextFile | Stage::Running(_, false)) => true,
+            Some(Stage::Running(records, true)) => records.wants_reading(),
             Some(Stage::Snapshot(_)) => self.rdb_goes_on,
             _ => false,
         }
@@ -123,7 +130,7 @@ impl Control {
                 if *missing == 0 {
                     self.loading = None;
                     self.tell_loading_facts();
-                    tracing::info!("Ready to accept connections");
+                    tracing::info!("{READY}");
                 }
             }
             _ => {}
@@ -144,13 +151,18 @@ impl Control {
 
     /// Reads on.
     pub(super) fn go_on_loading(&mut self) {
-        if std::mem::take(&mut self.starts) && self.loading.is_none() && self.config.appendonly {
-            self.begin_aof();
+        if std::mem::take(&mut self.starts) && self.loading.is_none() {
+            if self.config.appendonly {
+                self.begin_aof();
+            }
+            tracing::info!("{READY}");
         }
         let Some(loading) = &mut self.loading else { return };
         match std::mem::replace(&mut loading.stage, Stage::NextFile) {
             Stage::NextFile => self.next_file(),
-            Stage::Running(records, false) => self.go_on_with_file(records),
+            Stage::Running(records, is_running) if !is_running || records.wants_reading() => {
+                self.go_on_with_file(records, is_running);
+            }
             Stage::Snapshot(path) => self.go_on_with_snapshot(path),
             other => loading.stage = other,
         }
@@ -219,25 +231,27 @@ impl Control {
         progress
     }
 
-    fn go_on_with_file(&mut self, mut records: Box<Records>) {
-        let (truncates, path) = (self.config.aof_load_truncated, records.path.clone());
+    fn go_on_with_file(&mut self, mut records: Box<Records>, is_running: bool) {
         let Some(loading) = &mut self.loading else { return };
-        let is_last = loading.files.is_empty();
-        let read = match records.go_on(is_last, truncates) {
-            Ok(read) => read,
-            Err(Fault(text)) => give_up(&path, &text),
-        };
-        loading.loaded_bytes += read;
-        let chunk = std::mem::take(&mut records.chunk);
-        if !chunk.is_empty() {
-            loading.stage = Stage::Running(records, true);
-            self.tell(ShardId(0), Message::Feed(chunk));
-        } else if records.is_read {
-            loading.stage = Stage::NextFile;
-            self.tell(ShardId(0), Message::FeedOver);
-        } else {
-            loading.stage = Stage::Running(records, false);
+        if records.wants_reading() {
+            let is_last = loading.files.is_empty();
+            match records.go_on(is_last, self.config.aof_load_truncated) {
+                Ok(read) => loading.loaded_bytes += read,
+                Err(Fault(text)) => give_up(&records.path, &text),
+            }
         }
+        let message = if is_running || records.wants_reading() {
+            loading.stage = Stage::Running(records, is_running);
+            None
+        } else if records.chunk.is_empty() {
+            loading.stage = Stage::NextFile;
+            Some(Message::FeedOver)
+        } else {
+            let chunk = std::mem::take(&mut records.chunk);
+            loading.stage = Stage::Running(records, true);
+            Some(Message::Feed(chunk))
+        };
+        message.into_iter().for_each(|message| self.tell(ShardId(0), message));
         self.tell_loading_facts();
     }
 
@@ -279,23 +293,29 @@ impl Records {
         Ok(Self {
             path,
             file,
+            block: vec![0; BLOCK_BYTES],
             reader: RecordReader::new(offset),
+            known: Vec::new(),
             open: Vec::new(),
             chunk: Vec::new(),
             is_read: false,
         })
     }
 
+    /// Whether there is more to read, and what was read last has been taken.
+    fn wants_reading(&self) -> bool {
+        self.chunk.is_empty() && !self.is_read
+    }
+
     /// Reads a block and takes the records out of it; how many bytes were read.
     fn go_on(&mut self, is_last: bool, truncates: bool) -> Result<u64, Fault> {
-        let mut block = vec![0; BLOCK_BYTES];
-        let count = self.file.read(&mut block)?;
+        let count = self.file.read(&mut self.block)?;
         if count == 0 {
             self.is_read = true;
             self.look_at_end(is_last, truncates)?;
             return Ok(0);
         }
-        self.reader.feed(&block[..count]);
+        self.reader.feed(&self.block[..count]);
         loop {
             let found = self.reader.find().map_err(|bad| {
                 Fault(format!(
@@ -312,16 +332,22 @@ impl Records {
     }
 
     fn take_record(&mut self) -> Result<(), Fault> {
-        let words: Vec<&[u8]> = self.reader.words().collect();
-        let name = words.first().copied().unwrap_or_default();
-        if CommandTable::get().find(name).is_none() {
-            let name = String::from_utf8_lossy(name);
-            return Err(Fault(format!("Unknown command '{name}' reading the append only file")));
+        let name = self.reader.words().next().unwrap_or_default();
+        if name != self.known {
+            if CommandTable::get().find(name).is_none() {
+                let name = String::from_utf8_lossy(name);
+                return Err(Fault(format!(
+                    "Unknown command '{name}' reading the append only file"
+                )));
+            }
+            self.known = name.to_vec();
         }
         // A block is run when all of it is there.
-        write_effect(&mut self.open, &words);
-        if !self.reader.in_multi() {
+        if self.reader.in_multi() {
+            self.reader.write_record(&mut self.open);
+        } else {
             self.chunk.append(&mut self.open);
+            self.reader.write_record(&mut self.chunk);
         }
         Ok(())
     }

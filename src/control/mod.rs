@@ -235,6 +235,8 @@ impl Control {
         if let Some(asker) = self.changing.take().and_then(|change| change.call) {
             self.answer(asker, Ok("OK"));
         }
+        // What was written under the old settings belongs where they say; it has come before the answers.
+        self.go_on_with_journal();
         self.aof_settings_changed();
         self.replication_settings_changed();
         self.cluster_settings_changed();
@@ -405,8 +407,8 @@ impl Service for Control {
             self.next_aof_look(),
             self.next_end_look(),
             self.next_replication_look(),
-            self.next_cluster_look(),
             self.next_pause_look(),
+            self.next_cluster_look(),
         ];
         let next = looks.into_iter().flatten().min();
         let reads = self.reads_files() || self.reads_again() || self.reads_from_master();

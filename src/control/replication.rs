@@ -289,9 +289,10 @@ impl Control {
         if now >= self.replication.next_look {
             self.replication.next_look = now + PERIOD;
             if self.replication.is_active() {
-                // Whose last position counts says nothing of its own, either.
-                let is_replica = self.replication.upstream.is_some() || self.pauses_writes();
-                self.replication.master.tick(clock::unix_ms(), is_replica);
+                let is_replica = self.replication.upstream.is_some();
+                // While a replica is to catch up, nothing moves the end of the stream.
+                let adds_nothing = is_replica || self.pauses_writes();
+                self.replication.master.tick(clock::unix_ms(), adds_nothing);
                 self.record_for_replicas();
             }
             self.settle_standing();

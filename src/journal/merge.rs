@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use super::recorder::{Parcel, Stamp, write_effect};
 
-/// What has come and is not due yet. `T` is whatever takes a stamp.
+/// What has come and is not due yet. `T` is whatever takes a stamp, or some that follow each other.
 #[derive(Debug)]
 pub struct Merge<T> {
     /// The stamp that is due next.
     next: Stamp,
-    early: BTreeMap<Stamp, T>,
+    /// By the first stamp of each; with the last.
+    early: BTreeMap<Stamp, (Stamp, T)>,
 }
 
 impl<T> Default for Merge<T> {
@@ -19,17 +20,18 @@ impl<T> Default for Merge<T> {
 }
 
 impl<T> Merge<T> {
-    /// Something has come.
-    pub fn put(&mut self, stamp: Stamp, item: T) {
-        debug_assert!(stamp >= self.next, "a stamp is given once");
-        self.early.insert(stamp, item);
+    /// Something has come that has the stamps from `first` to `last`.
+    pub fn put(&mut self, first: Stamp, last: Stamp, item: T) {
+        debug_assert!(self.next <= first && first <= last, "a stamp is given once");
+        self.early.insert(first, (last, item));
     }
 
-    /// Takes what is due, if it is there.
+    /// Takes what is due, if it is there, with its last stamp.
     pub fn pop(&mut self) -> Option<(Stamp, T)> {
         let first = self.early.first_entry().filter(|first| *first.key() == self.next)?;
-        self.next.0 += 1;
-        Some((*first.key(), first.remove()))
+        let (last, item) = first.remove();
+        self.next = Stamp(last.0 + 1);
+        Some((last, item))
     }
 
     /// The stamp that was handed out last; 0 at the start.
@@ -82,14 +84,14 @@ mod tests {
     #[test]
     fn what_comes_early_waits() {
         let mut merge = Merge::default();
-        merge.put(Stamp(2), 'b');
-        merge.put(Stamp(4), 'd');
+        merge.put(Stamp(2), Stamp(2), 'b');
+        merge.put(Stamp(6), Stamp(6), 'd');
         assert_eq!(merge.pop(), None);
-        merge.put(Stamp(1), 'a');
+        merge.put(Stamp(1), Stamp(1), 'a');
         assert_eq!(merge.pop(), Some((Stamp(1), 'a')));
         assert_eq!(merge.pop(), Some((Stamp(2), 'b')));
         assert_eq!((merge.pop(), merge.is_waiting(), merge.last()), (None, true, Stamp(2)));
-        merge.put(Stamp(3), 'c');
+        merge.put(Stamp(3), Stamp(5), 'c');
         assert_eq!([merge.pop(), merge.pop()].map(|popped| popped.unwrap().1), ['c', 'd']);
         assert!(!merge.is_waiting());
     }

@@ -10,7 +10,8 @@
 //! effect can only do so by a message, or by a reply to a client, that left its shard later. So a
 //! shard gives its parcel the next number of one counter for the process
 //! ([`crate::process::Process::stamp`]) before any other message or reply leaves, and the control core goes by
-//! those numbers. They are dense: a gap says that a parcel is still on its lane.
+//! those numbers. They are dense: a gap says that a parcel is still with its shard, or on its lane. So what counts
+//! is when the stamp is taken; a parcel may be sent later, and what was stamped in a row as one.
 //!
 //! Promise: the stream keeps each shard's order and the order of cause and effect; a unit (the effects of one
 //! command, block or script) stands in it without a gap.

@@ -6,7 +6,7 @@
 //!
 //! Promise: while nobody wants effects, nothing is recorded, at the cost of a branch per command.
 
-/// The number of a parcel: dense over all shards, from 1 on.
+/// The number of what a shard did until it let others know: dense over all shards, from 1 on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Stamp(pub u64);
 
@@ -87,7 +87,9 @@ impl Unit {
 /// What a shard sends to the control core.
 #[derive(Default, PartialEq, Eq, Debug)]
 pub struct Parcel {
-    /// Its place in the stream.
+    /// The first of the stamps that it has, which follow each other;
+    pub first: Stamp,
+    /// and the last.
     pub stamp: Stamp,
     /// Effects, whole units only.
     pub bytes: Vec<u8>,
@@ -265,7 +267,18 @@ impl Recorder {
 
     /// Takes what has to leave the shard.
     pub fn take_parcel(&mut self, stamp: Stamp) -> Parcel {
-        Parcel { stamp, ..std::mem::take(&mut self.parcel) }
+        Parcel { first: stamp, stamp, ..std::mem::take(&mut self.parcel) }
+    }
+
+    /// Appends what has to leave the shard to a parcel that has not left and whose stamp is the one before.
+    pub fn extend_parcel(&mut self, earlier: &mut Parcel, stamp: Stamp) {
+        debug_assert_eq!(earlier.stamp.0 + 1, stamp.0, "no other shard's stamp is in between");
+        earlier.stamp = stamp;
+        let from = earlier.bytes.len();
+        earlier.bytes.append(&mut self.parcel.bytes);
+        for stretch in self.parcel.stretches.drain(..) {
+            note_stretch(&mut earlier.stretches, stretch.db, from + stretch.end);
+        }
     }
 }
 
@@ -328,6 +341,24 @@ mod tests {
         );
         assert_eq!(parcel.stretches, [Stretch { db: 0, end: parcel.bytes.len() }]);
         assert!(!recorder.has_parcel());
+    }
+
+    #[test]
+    fn a_parcel_grows_by_what_has_the_next_stamp() {
+        let mut recorder = recorder();
+        recorder.end_command(0, &[b"INCR", b"a"], true);
+        let mut parcel = recorder.take_parcel(Stamp(7));
+        recorder.end_command(0, &[b"INCR", b"b"], true);
+        recorder.extend_parcel(&mut parcel, Stamp(8));
+        let in_first = parcel.bytes.len();
+        recorder.end_command(3, &[b"INCR", b"c"], true);
+        recorder.extend_parcel(&mut parcel, Stamp(9));
+        assert!(!recorder.has_parcel());
+        assert_eq!(words(&parcel.bytes), "INCR a INCR b INCR c");
+        assert_eq!((parcel.first, parcel.stamp), (Stamp(7), Stamp(9)));
+        let (first, second) =
+            (Stretch { db: 0, end: in_first }, Stretch { db: 3, end: parcel.bytes.len() });
+        assert_eq!(parcel.stretches, [first, second]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::entry::Entry;
 use super::expiry::{ExpiryWheel, Popped};
 use super::garbage::Garbage;
 use super::key::{Key, hash_of};
-use super::notes::Notes;
+use super::notes::{Noted, Notes};
 use super::slot_index::SlotIndex;
 use super::slot_table::{Location, SCAN_HASH_SHIFT, SlotTable};
 use super::snapshot::Saving;
@@ -101,7 +101,12 @@ pub struct Database {
 }
 
 impl Database {
-    pub(super) fn new(now_ms: i64, access: AccessClock, expired: Rc<Cell<Expired>>) -> Self {
+    pub(super) fn new(
+        now_ms: i64,
+        access: AccessClock,
+        expired: Rc<Cell<Expired>>,
+        noted: Noted,
+    ) -> Self {
         Self {
             slots: Box::default(),
             index: SlotIndex::default(),
@@ -112,7 +117,7 @@ impl Database {
             now_ms,
             expired,
             stats: DatabaseStats::default(),
-            notes: Notes::default(),
+            notes: Notes::new(noted),
             garbage: Garbage::default(),
             saving: Saving::default(),
         }

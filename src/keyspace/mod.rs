@@ -66,6 +66,7 @@ pub struct Keyspace {
     in_use: u64,
     /// A snapshot is under way.
     saving: bool,
+    noted: notes::Noted,
 }
 
 impl Keyspace {
@@ -73,8 +74,9 @@ impl Keyspace {
     pub fn new(databases: usize, now_ms: i64, seed: u64) -> Self {
         let mut access = AccessClock::new(seed);
         access.set_now(now_ms);
-        let expired = Rc::new(Cell::new(Expired::Gone));
-        let database = |_| Database::new(now_ms, access.clone(), Rc::clone(&expired));
+        let (expired, noted) = (Rc::new(Cell::new(Expired::Gone)), notes::Noted::default());
+        let database =
+            |_| Database::new(now_ms, access.clone(), Rc::clone(&expired), noted.clone());
         let databases = (0..databases).map(database).collect();
         Self {
             switches: Switches::default(),
@@ -85,6 +87,7 @@ impl Keyspace {
             first_slice: 0,
             in_use: 0,
             saving: false,
+            noted,
         }
     }
 
@@ -125,6 +128,11 @@ impl Keyspace {
         self.expired.set(expired);
     }
 
+    /// What keys are whose time has come.
+    pub fn expired(&self) -> Expired {
+        self.expired.get()
+    }
+
     /// Whether keys stay although their time has come.
     pub fn keeps_expired(&self) -> bool {
         self.expired.get() != Expired::Gone
@@ -144,6 +152,12 @@ impl Keyspace {
         for database in &mut self.databases {
             database.notes.wanted = wanted;
         }
+    }
+
+    /// Whether some database may have noted something since the last call.
+    #[inline]
+    pub fn take_noted(&mut self) -> bool {
+        self.noted.take()
     }
 
     /// What database `db` has noted since the last call, in order.

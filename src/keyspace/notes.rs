@@ -1,7 +1,10 @@
 //! What happens to keys within a look-up or an insertion, where no handler sees it: a key turns out to have
 //! expired, to be missing, or comes into being. Kept for keyspace events, in the order of events.
 //!
-//! Promise: what nobody wants costs a branch.
+//! Promise: what nobody wants costs a branch; and so does a command without notes, however many databases there are.
+
+use std::cell::Cell;
+use std::rc::Rc;
 
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,14 +35,30 @@ impl NotesWanted {
     }
 }
 
+/// Whether some database of a keyspace may have notes.
+#[derive(Clone, Default)]
+pub(super) struct Noted(Rc<Cell<bool>>);
+
+impl Noted {
+    /// Whether there may be notes; not any more, as far as this knows.
+    #[inline]
+    pub(super) fn take(&self) -> bool {
+        self.0.replace(false)
+    }
+}
+
 /// The notes of one database.
-#[derive(Default)]
 pub(super) struct Notes {
     pub(super) wanted: NotesWanted,
+    noted: Noted,
     list: Vec<(Note, Box<[u8]>)>,
 }
 
 impl Notes {
+    pub(super) fn new(noted: Noted) -> Self {
+        Self { wanted: NotesWanted::default(), noted, list: Vec::new() }
+    }
+
     #[inline]
     pub(super) fn expired(&mut self, key: &[u8]) {
         if self.wanted.expired {
@@ -63,6 +82,7 @@ impl Notes {
 
     #[cold]
     fn add(&mut self, note: Note, key: &[u8]) {
+        self.noted.0.set(true);
         self.list.push((note, key.into()));
     }
 

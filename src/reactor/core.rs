@@ -544,16 +544,14 @@ impl<S: Service> Reactor<S> {
         doorbell.prepare_sleep();
         doorbell.silence();
         self.ring.set_signalling(true);
-        let time = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        if self.ring.has_news() || self.service.has_incoming() || time == Some(Duration::ZERO) {
+        let is_over = deadline.is_some_and(|at| at <= Instant::now());
+        if self.ring.has_news() || self.service.has_incoming() || is_over {
             // Not a yield: a task that is always ready keeps the executor from looking at its rings.
             signal.give();
-            signal.given().await?;
-        } else if let Some(time) = time {
-            // Running into the deadline is no failure.
-            let _ = glommio::timer::try_timeout(time, signal.given()).await;
-        } else {
-            signal.given().await?;
+        }
+        match deadline.filter(|_| !is_over) {
+            Some(deadline) => signal.given_until(deadline).await?,
+            None => signal.given().await?,
         }
         self.ring.set_signalling(false);
         doorbell.wake_up();

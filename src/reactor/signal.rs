@@ -7,14 +7,17 @@
 
 use std::{
     fs::File,
-    future::poll_fn,
+    future::{Future, poll_fn},
     io::{self, Read, Write},
     os::fd::{AsRawFd, RawFd},
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
+    time::Instant,
 };
 
 use glommio::io::{PollState, PollableFd};
+use glommio::timer::Timer;
 
 use super::eventfd::eventfd;
 use crate::lanes::Doorbell;
@@ -49,6 +52,26 @@ impl Signal {
         poll_fn(|context| match self.completions.poll_readable(context, &mut completions) {
             Poll::Pending => self.bell.poll_readable(context, &mut bell),
             ready => ready,
+        })
+        .await
+    }
+
+    /// As [`Signal::given`], but not beyond the deadline.
+    pub(super) async fn given_until(&self, deadline: Instant) -> glommio::Result<(), ()> {
+        let mut given = pin!(self.given());
+        let mut timer = Timer::new(deadline.saturating_duration_since(Instant::now()));
+        let mut is_set = false;
+        poll_fn(|context| {
+            let ready = given.as_mut().poll(context);
+            if ready.is_ready() {
+                return ready;
+            }
+            // Asked once: each time the timer is asked it enters itself anew, and the executor goes through all
+            // entries of the last second whenever it looks at them.
+            if !std::mem::replace(&mut is_set, true) {
+                return Pin::new(&mut timer).poll(context).map(|_| Ok(()));
+            }
+            if Instant::now() < deadline { Poll::Pending } else { Poll::Ready(Ok(())) }
         })
         .await
     }

@@ -59,7 +59,8 @@ impl Shard {
         let slow_readers = self.slow_readers.deadline();
         let leaving = self.background.leaving.front().map(|(until, _)| *until);
         let clients = clients.into_iter().chain(leaving).chain(slow_readers).chain(pause);
-        expiry.into_iter().chain(waiting).chain(clients).min()
+        let parcels = self.outbox.deadline();
+        expiry.into_iter().chain(waiting).chain(clients).chain(parcels).min()
     }
 
     /// `conn` will say no more: if it does not read its replies in time, it is closed without.

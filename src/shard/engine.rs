@@ -182,6 +182,11 @@ impl Engine {
         self.settings_changed();
     }
 
+    /// Whether effects are recorded for this reader.
+    pub fn records_for(&self, reader: Reader) -> bool {
+        self.readers[reader as usize]
+    }
+
     /// Takes over what the settings say; to be called after `config` was replaced.
     pub fn settings_changed(&mut self) {
         self.end_brief_run();
@@ -292,7 +297,9 @@ impl Engine {
     #[inline]
     pub fn publish_notes(&mut self) {
         if self.takes_notes {
-            self.publish_all_notes();
+            if self.keyspace.take_noted() {
+                self.publish_all_notes();
+            }
             self.journal.end_beside();
         }
     }
@@ -300,7 +307,7 @@ impl Engine {
     /// As [`Engine::publish_notes`], within the unit of the command at work.
     #[inline]
     fn take_notes(&mut self) {
-        if self.takes_notes {
+        if self.takes_notes && self.keyspace.take_noted() {
             self.publish_all_notes();
         }
     }

@@ -22,6 +22,7 @@ impl Shard {
             && self.runs.is_empty()
             && self.scripts.is_idle()
             && !self.engine.journal.has_parcel()
+            && self.outbox.is_empty()
             && self.crossings.iter().all(crossing::Crossing::is_idle)
             && self.is_room_settled()
             && self.resumable.is_empty()

@@ -112,6 +112,8 @@ pub struct Shard {
     awaits_disk: bool,
     /// All effects up to this stamp are on the disk.
     durable: Stamp,
+    /// Effects that are stamped and have not left.
+    outbox: journal::Outbox,
     /// Connections whose held input may go on.
     resumable: VecDeque<ConnId>,
     /// What is under way to each shard and from it.
@@ -207,6 +209,7 @@ impl Shard {
             ungated: Vec::new(),
             awaits_disk: false,
             durable: Stamp::default(),
+            outbox: journal::Outbox::default(),
             resumable: VecDeque::new(),
             spare_batches: Vec::new(),
             waiting: HashMap::default(),
@@ -256,7 +259,10 @@ impl Shard {
     fn send(&mut self, core: usize, message: Message) {
         if self.engine.journal.has_parcel() {
             // Whoever gets the message may depend on what was done here.
-            self.send_parcel();
+            self.stamp_parcel();
+        }
+        if core == self.control_core() {
+            self.send_parcels();
         }
         self.ports.to[core].send(message);
     }

@@ -57,7 +57,7 @@ impl Shard {
     pub(super) fn held(&mut self, tx: TxId, number: HoldNumber) {
         self.saving.holds.insert(number, tx);
         if self.engine.journal.has_parcel() {
-            self.send_parcel();
+            self.stamp_parcel();
         }
         // What was done before is stamped before, what is done from now on after it.
         let stamp = self.process.stamp();

@@ -106,7 +106,7 @@ impl Shard {
             journal.end_command(db, words, true);
         }
         if let Some(stamp) = stamp {
-            self.send_stamped_parcel(stamp);
+            self.put_into_outbox(stamp);
         }
         Ok(())
     }

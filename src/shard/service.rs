@@ -121,8 +121,9 @@ impl Service for Shard {
         self.send_batches();
         if self.engine.journal.has_parcel() {
             // Before any reply leaves.
-            self.send_parcel();
+            self.stamp_parcel();
         }
+        self.send_parcels_if_due(now);
         self.settle_touched();
         self.resume_ungated();
         let actions = &mut self.actions;

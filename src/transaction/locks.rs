@@ -80,6 +80,11 @@ impl LockTable {
         !self.wholes.is_empty() || self.lines.contains_key(&key)
     }
 
+    /// Whether somebody holds or wants everything on this shard.
+    pub fn is_all_wanted(&self) -> bool {
+        !self.wholes.is_empty()
+    }
+
     /// Whether nobody holds `key`, or only `but_for` does. (Others may be in line for it.)
     pub fn is_free(&self, key: KeyLock, but_for: Option<TxId>) -> bool {
         let free = |holder: Option<TxId>| holder.is_none() || holder == but_for;

@@ -61,7 +61,9 @@ impl Control {
                             self.answer(Ok("OK"));
                         }
                     }
-                    Message::Effects(parcel) => self.merge.put(parcel.stamp, parcel),
+                    Message::Effects(parcel) => {
+                        self.merge.put(parcel.first, parcel.stamp, parcel);
+                    }
                     _ => panic!("meant for a shard"),
                 }
             }

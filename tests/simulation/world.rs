@@ -9,7 +9,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use corelane::config::Config;
 use corelane::lanes::{self, Doorbell};
@@ -28,6 +28,8 @@ use crate::talker::{Call, Talker};
 const ROUNDS_PER_REPLY_MAX: usize = 10;
 /// As many more if replies wait for the disk.
 const ROUNDS_FOR_DISK: usize = 4;
+/// How long a step takes, as far as shards see. Effects that may wait in a shard do so for some dozen.
+const STEP_TIME: Duration = Duration::from_micros(200);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
@@ -82,6 +84,7 @@ pub struct World {
     places: Vec<(Vec<u32>, Vec<u32>)>,
     weather: Weather,
     favourite: usize,
+    began: Instant,
     step: u64,
     /// Clients that went away and may have left a command behind that still runs.
     left_behind: usize,
@@ -134,6 +137,7 @@ impl World {
             places,
             weather,
             favourite: 0,
+            began: Instant::now(),
             step: 0,
             left_behind: 0,
         }
@@ -245,7 +249,8 @@ impl World {
         if core == self.shards.len() {
             return self.control.turn();
         }
-        _ = self.shards[core].turn(Instant::now());
+        let now = self.began + STEP_TIME * self.step as u32;
+        _ = self.shards[core].turn(now);
         let mut actions = Vec::new();
         self.shards[core].drain_actions(&mut actions);
         for action in actions {

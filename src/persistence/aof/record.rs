@@ -11,6 +11,7 @@
 use std::ops::Range;
 
 use super::manifest::leading_integer;
+use crate::journal::recorder::write_effect;
 
 /// Longest line that is read, in bytes (Redis 7.0 `aof.c`, AOF_ANNOTATION_LINE_MAX_LEN).
 const LINE_BYTES_MAX: usize = 1024;
@@ -59,6 +60,8 @@ pub struct RecordReader {
     count: Option<usize>,
     /// Where the words are, behind `at`.
     words: Vec<Range<usize>>,
+    /// The record so far stands there as it would be written.
+    is_plain: bool,
     /// The record was handed out and makes room when the next one is asked for.
     is_taken: bool,
     /// Where the open MULTI begins.
@@ -75,6 +78,7 @@ impl RecordReader {
             scanned: 0,
             count: None,
             words: Vec::new(),
+            is_plain: true,
             is_taken: false,
             multi: None,
         }
@@ -103,6 +107,16 @@ impl RecordReader {
         self.words.iter().map(|word| &record[word.clone()])
     }
 
+    /// Appends the record that was found last to `out`, as it would be written: as it stands there, if that is so.
+    pub fn write_record(&self, out: &mut Vec<u8>) {
+        let record = &self.buffer[self.at..self.at + self.scanned];
+        if self.is_plain {
+            return out.extend_from_slice(record);
+        }
+        let words: Vec<&[u8]> = self.words().collect();
+        write_effect(out, &words);
+    }
+
     /// Whether a MULTI waits for its EXEC.
     pub fn in_multi(&self) -> bool {
         self.multi.is_some()
@@ -125,6 +139,7 @@ impl RecordReader {
                 if count == 0 {
                     return Err(BadFormat { offset: self.offset() });
                 }
+                self.is_plain = is_plain_number(&text[1..]);
                 self.count = Some(count);
                 continue;
             };
@@ -175,6 +190,8 @@ impl RecordReader {
             self.scanned = begin;
             return Ok(false);
         }
+        let payload_end = &self.buffer[self.at + end..self.at + next];
+        self.is_plain &= is_plain_number(&text[1..]) && payload_end == b"\r\n";
         self.words.push(start..end);
         self.scanned = next;
         Ok(true)
@@ -213,6 +230,13 @@ impl RecordReader {
     }
 }
 
+/// Whether the rest of a line is a number, and the carriage return, as they are written.
+fn is_plain_number(text: &[u8]) -> bool {
+    let Some(digits) = text.strip_suffix(b"\r") else { return false };
+    let is_padded = digits.len() > 1 && digits[0] == b'0';
+    !digits.is_empty() && !is_padded && digits.iter().all(u8::is_ascii_digit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,6 +270,28 @@ mod tests {
         let mut out = Vec::new();
         crate::journal::recorder::write_effect(&mut out, words);
         out
+    }
+
+    #[test]
+    fn a_record_is_written_as_it_should_have_been() {
+        let set = command(&[b"SET", b"k", b""]);
+        for text in [
+            "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n",
+            "*3\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n",
+            "*3\r\n$03\r\nSET\r\n$1\nk\r\n$0\r\n\r\n",
+            "*3\r\n$3\r\nSET\r\n$1\r\nk__$0\r\n\r\n",
+            "*3 \r\n$+3\r\nSET\r\n$1\r\nk\r\n$0x\r\n\r\n",
+        ] {
+            let mut reader = RecordReader::new(0);
+            // Twice: nothing of the first is in the way of the second.
+            reader.feed(&[text.as_bytes(), set.as_slice()].concat());
+            for _ in 0..2 {
+                assert_eq!(reader.find(), Ok(Found::Record), "{text}");
+                let mut out = Vec::new();
+                reader.write_record(&mut out);
+                assert_eq!(out, set, "{text}");
+            }
+        }
     }
 
     #[test]

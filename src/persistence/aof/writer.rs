@@ -12,11 +12,12 @@
 //!
 //! Promise: bytes reach the disk in order; [`Event::Durable`] is only told of what is there.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use glommio::channels::local_channel::{self, LocalReceiver, LocalSender};
 use glommio::io::{BufferedFile, OpenOptions};
@@ -48,8 +49,15 @@ pub enum Job {
 /// What was done.
 #[derive(Debug)]
 pub enum Event {
-    /// Bytes that count as so many were written; the file has this length now.
-    Written(usize, u64),
+    /// All up to a stamp was written.
+    Written {
+        /// Up to which.
+        stamp: Stamp,
+        /// As how many bytes it counts.
+        counted: usize,
+        /// The length of the file now.
+        end: u64,
+    },
     /// Everything up to this stamp is on the disk.
     Durable(Stamp),
     /// Writing has failed, or works again.
@@ -73,9 +81,12 @@ pub struct Changed {
     pub end: u64,
 }
 
+#[derive(Default)]
 struct Shared {
     jobs: RefCell<VecDeque<Job>>,
     events: RefCell<VecDeque<Event>>,
+    /// Since when the disk is being waited for.
+    synchronises_since: Cell<Option<Instant>>,
 }
 
 /// The way to the task.
@@ -85,10 +96,10 @@ pub struct AofWriter {
 }
 
 impl AofWriter {
-    /// Starts the task in the executor that this runs in. Whenever something has happened `doorbell` is rung.
+    /// Starts the task in the executor that this runs in. Whenever something has happened `doorbell` is rung, once:
+    /// who sleeps there is of the same thread, and looks for all events when it wakes.
     pub fn start(disk: Disk, directory: Directory, doorbell: Arc<Doorbell>) -> Self {
-        let shared =
-            Rc::new(Shared { jobs: RefCell::default(), events: RefCell::new(VecDeque::new()) });
+        let shared = Rc::new(Shared::default());
         let (wake, woken) = local_channel::new_unbounded();
         let task = Task {
             disk,
@@ -117,6 +128,11 @@ impl AofWriter {
             _ = self.wake.try_send(());
         }
         jobs.push_back(job);
+    }
+
+    /// Since when what was written is being synchronised, if it is; what comes meanwhile is written afterwards.
+    pub fn synchronises_since(&self) -> Option<Instant> {
+        self.shared.synchronises_since.get()
     }
 
     /// What has been done, if that was not told yet.
@@ -195,8 +211,7 @@ impl Task {
             // Nobody wants it: it was appended before the file was closed for good.
             self.written = self.unwritten_stamp;
             self.unwritten.clear();
-            let counted = std::mem::take(&mut self.counted);
-            return self.tell(Event::Written(counted, 0));
+            return self.tell_written();
         };
         if self.unwritten.is_empty() {
             self.written = self.unwritten_stamp;
@@ -214,8 +229,7 @@ impl Task {
             Ok(()) => {
                 self.end += length as u64;
                 self.written = self.unwritten_stamp;
-                let counted = std::mem::take(&mut self.counted);
-                self.tell(Event::Written(counted, self.end));
+                self.tell_written();
                 if std::mem::take(&mut self.is_failing) {
                     self.tell(Event::Writes(Ok(())));
                 }
@@ -235,10 +249,13 @@ impl Task {
         if self.durable == self.written {
             return;
         }
-        if let Some(file) = &self.file
-            && let Err(error) = file.fdatasync().await
-        {
-            return self.tell(Event::NotSynchronised(io::Error::from(error).to_string()));
+        if let Some(file) = &self.file {
+            self.shared.synchronises_since.set(Some(Instant::now()));
+            let result = file.fdatasync().await;
+            self.shared.synchronises_since.set(None);
+            if let Err(error) = result {
+                return self.tell(Event::NotSynchronised(io::Error::from(error).to_string()));
+            }
         }
         self.durable = self.written;
         self.tell(Event::Durable(self.durable));
@@ -296,9 +313,15 @@ impl Task {
         }
     }
 
+    fn tell_written(&mut self) {
+        let counted = std::mem::take(&mut self.counted);
+        let end = if self.file.is_some() { self.end } else { 0 };
+        self.tell(Event::Written { stamp: self.written, counted, end });
+    }
+
     fn tell(&self, event: Event) {
         self.shared.events.borrow_mut().push_back(event);
         // A bell that cannot be rung has rung too often already.
-        _ = self.doorbell.ring();
+        _ = self.doorbell.ring_if_asleep();
     }
 }
