@@ -69,13 +69,11 @@ impl Shard {
     ) -> Next {
         let Some(session) = self.sessions.get(conn) else { return Next::Stop };
         let command = CommandTable::get().command(id);
-        if let (Some((at, key)), false, Some(territory)) =
-            (key, session.asking, &self.engine.territory)
+        let reads = session.readonly && !session.asking && !command.flags.has(WRITE);
+        if let (Some((at, key)), true, Some(territory)) = (key, reads, &self.engine.territory)
+            && territory.mirrors(key.slot)
         {
-            let reads = session.readonly && !command.flags.has(WRITE);
-            if territory.serves(key.slot) || (reads && territory.mirrors(key.slot)) {
-                return self.run_admitted(conn, id, words, Some((at, key)));
-            }
+            return self.run_admitted(conn, id, words, Some((at, key)));
         }
         let next = match command.keys.is_empty() && !is_exec(command) {
             true => self.run_admitted(conn, id, words, key),
@@ -87,8 +85,18 @@ impl Shard {
             session.looks = false;
             let is_asking = matches!(command.run, Run::Session(SessionCommand::Asking));
             session.asking &= is_asking || session.multi.is_some();
+            let asks = session.asking;
+            self.note_asker(conn, asks);
         }
         next
+    }
+
+    /// Whether the next command of `conn` may use a slot that is on its way to here.
+    pub(super) fn note_asker(&mut self, conn: ConnId, asks: bool) {
+        if asks || !self.askers.is_empty() {
+            self.askers.retain(|asker| *asker != conn);
+            self.askers.extend(asks.then_some(conn));
+        }
     }
 
     fn run_if_ours(
