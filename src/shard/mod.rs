@@ -43,6 +43,7 @@ pub mod room;
 mod saving;
 mod script_commands;
 mod script_run;
+mod script_whole;
 mod scripts;
 mod server_commands;
 mod service;
