@@ -53,6 +53,7 @@ mod zsets_algebra;
 mod zsets_blocking;
 mod zsets_range;
 
+pub use blocking::WAITAOF_WITHOUT_FILE;
 pub use context::{Changes, Class, Ctx, Reach, removal};
 pub use databases::database_number;
 pub use error::{CommandError, CommandResult};
@@ -61,7 +62,7 @@ pub use request::Request;
 pub use scripts::{ScriptBy, ScriptCommand};
 pub use server::{debug_is_allowed, entry_bytes};
 pub use table::{
-    Attempt, Blocking, Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run,
+    Attempt, Awaits, Blocking, Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run,
     SessionCommand, Walk,
 };
 

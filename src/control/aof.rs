@@ -284,9 +284,11 @@ impl Control {
             self.on_aof_event(event);
         }
         self.tell_of_room();
+        self.append_for_waits();
         if now >= self.aof.next_sync {
             self.aof.next_sync = now + SYNC_PERIOD;
-            let syncs = self.config.appendfsync != AppendFsync::No && self.may_synchronise();
+            let waits = self.config.appendfsync != AppendFsync::No || self.disk_waits.last().is_some();
+            let syncs = waits && self.may_synchronise();
             if (self.aof.is_dirty && syncs) || self.aof.is_failing {
                 self.aof.is_dirty = false;
                 self.aof_writer().give(Job::Synchronise);
@@ -297,6 +299,30 @@ impl Control {
         if self.aof.wants_snapshot() {
             self.begin_rewrite_when_idle();
         }
+    }
+
+    /// A stamp that stands for no effects is not worth telling the writer, unless somebody waits for it.
+    fn append_for_waits(&mut self) {
+        let merged = self.last_stamp();
+        let Some(wanted) = self.disk_waits.last().filter(|wanted| *wanted <= merged) else { return };
+        let aof = &mut self.aof;
+        let Some(writer) = aof.writer.as_ref().filter(|_| aof.is_on && aof.told < wanted) else {
+            return;
+        };
+        aof.told = merged;
+        aof.is_dirty = true;
+        writer.give(Job::Append { bytes: Vec::new(), stamp: merged, counted: 0 });
+    }
+
+    /// Whether effects go to append-only files.
+    pub(super) fn writes_aof(&self) -> bool {
+        self.aof.is_on
+    }
+
+    /// Up to which stamp everything is in the files and on the disk, if they are whole.
+    pub(super) fn aof_durable(&self) -> Option<Stamp> {
+        let is_whole = self.aof.is_on && !self.aof.directory.awaits_base();
+        is_whole.then_some(self.aof.durable)
     }
 
     /// When to look again.
@@ -316,6 +342,7 @@ impl Control {
             }
             Event::Durable(stamp) => {
                 self.aof.durable = stamp;
+                self.process.note_durable(self.aof_durable());
                 if self.config.appendfsync == AppendFsync::Always {
                     self.tell_all(|| Message::Durable(stamp));
                 }
@@ -357,6 +384,7 @@ impl Control {
             unreachable!("changes are made in order")
         };
         (self.aof.directory, self.aof.open_bytes) = (directory, end);
+        self.process.note_durable(self.aof_durable());
         self.aof.sizes_changed();
         let is_done = result.is_ok();
         if let Err(error) = result {
@@ -498,6 +526,7 @@ impl Control {
         } else if !wanted && self.aof.is_on {
             self.aof.is_on = false;
             self.aof.is_scheduled = false;
+            self.process.note_durable(None);
             self.abandon_rewrite();
             self.tell_all(|| Message::Record(Reader::File, false));
             self.give_turn(Reason::SwitchOff, Turn::SwitchOff);

@@ -6,6 +6,7 @@
 
 mod admission;
 mod aof;
+mod disk_waits;
 mod ending;
 mod journal;
 mod listeners;
@@ -61,6 +62,7 @@ pub struct Control {
     queued: VecDeque<ControlCall>,
     journal: journal::Journal,
     aof: aof::Aof,
+    disk_waits: disk_waits::DiskWaits,
     ending: ending::Ending,
     loading: Option<loading::Loading>,
     /// Nothing has been done yet.
@@ -110,6 +112,7 @@ impl Control {
             starts: true,
             journal: journal::Journal::default(),
             aof,
+            disk_waits: disk_waits::DiskWaits::default(),
             ending: ending::Ending::default(),
             ports,
             shards,
@@ -329,6 +332,10 @@ impl Service for Control {
                         self.on_await_replicas(shard, number, wanted);
                     }
                     Message::AwaitNoReplicas(number) => self.on_await_no_replicas(number),
+                    Message::AwaitDisk(shard, number, wanted) => {
+                        self.on_await_disk(shard, number, wanted);
+                    }
+                    Message::AwaitNoDisk(number) => self.on_await_no_disk(number),
                     Message::StandingNoted => self.on_standing_noted(),
                     Message::LoadingNoted if self.loading.is_some() => self.on_loading_noted(),
                     Message::LoadingNoted => self.on_loading_from_master_noted(),
@@ -358,6 +365,7 @@ impl Service for Control {
         self.go_on_with_replication(now);
         self.go_on_with_pause(now);
         self.go_on_with_aof(now);
+        self.look_at_disk_waits();
         self.go_on_ending(now);
         if let Some(signal) = self.signals.received()
             && !self.saver.is_stopping()
