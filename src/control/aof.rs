@@ -44,6 +44,7 @@ const DELAY_MIN: Duration = Duration::from_secs(2);
 /// What a change of the directory is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Reason {
+    Begin,
     SwitchOn,
     SwitchOff,
     RewriteBegins,
@@ -189,7 +190,7 @@ impl Control {
         let base = self.aof.directory.to_load().find(is_base).map(|file| self.aof.path_of(file));
         let base = base.and_then(|path| path.metadata().ok()).map_or(0, |data| data.len());
         self.aof.trigger = Trigger::new(base);
-        self.give_turn(Reason::SwitchOn, Turn::Begin(format, empty));
+        self.give_turn(Reason::Begin, Turn::Begin(format, empty));
         self.aof.is_on = true;
     }
 
@@ -391,10 +392,18 @@ impl Control {
             tracing::warn!("Changing the append-only directory failed: {error}");
         }
         match reason {
-            Reason::SwitchOn if is_done => {}
+            Reason::Begin if is_done => {}
+            Reason::Begin => {
+                tracing::error!("There is nowhere to write what clients change. Exiting...");
+                std::process::exit(1);
+            }
             Reason::SwitchOn => {
-                self.aof.is_on = false;
-                self.aof.is_scheduled = false;
+                if !is_done {
+                    self.aof.is_on = false;
+                    self.aof.is_scheduled = false;
+                    self.tell_all(|| Message::Record(Reader::File, false));
+                }
+                self.aof_was_switched_on(is_done);
             }
             Reason::RewriteBegins if is_done => {}
             Reason::RewriteBegins => self.abandon_rewrite(),
@@ -516,6 +525,12 @@ impl Control {
     }
 
     // ---- CONFIG SET appendonly ----
+
+    /// Whether files are being made because the settings say so now.
+    pub(super) fn is_aof_switching_on(&self) -> bool {
+        let is_switch = |change: &(u64, Reason)| change.1 == Reason::SwitchOn;
+        self.aof.awaits_recording > 0 || self.aof.changes.iter().any(is_switch)
+    }
 
     /// The settings have changed.
     pub(super) fn aof_settings_changed(&mut self) {

@@ -45,6 +45,14 @@ use sockets::Owner;
 struct Change {
     call: Option<(ShardId, Ticket)>,
     missing: usize,
+    /// What the call is answered.
+    result: ControlAnswer,
+}
+
+impl Change {
+    fn new(call: Option<(ShardId, Ticket)>, missing: usize) -> Self {
+        Self { call, missing, result: Ok("OK") }
+    }
 }
 
 /// See the module.
@@ -153,7 +161,7 @@ impl Control {
         match call.request {
             ControlRequest::ConfigSet(words) => match self.config_set(&words) {
                 Ok(()) => {
-                    self.changing = Some(Change { call: Some(asker), missing: self.shards.len() });
+                    self.changing = Some(Change::new(Some(asker), self.shards.len()));
                 }
                 Err(text) => self.answer(asker, Err(CommandError::owned(text))),
             },
@@ -219,13 +227,37 @@ impl Control {
         if change.missing > 0 {
             return;
         }
-        if let Some(asker) = self.changing.take().and_then(|change| change.call) {
-            self.answer(asker, Ok("OK"));
-        }
         // What was written under the old settings belongs where they say; it has come before the answers.
         self.go_on_with_journal();
         self.aof_settings_changed();
         self.replication_settings_changed();
+        if !self.is_aof_switching_on() {
+            self.end_change();
+        }
+    }
+
+    /// Append-only files were switched on, or could not be: who has asked for that is told.
+    fn aof_was_switched_on(&mut self, is_done: bool) {
+        let Some(change) = self.changing.as_mut().filter(|change| change.missing == 0) else {
+            return;
+        };
+        if is_done {
+            return self.end_change();
+        }
+        let words = [b"appendonly".to_vec(), b"no".to_vec()];
+        let Ok(config) = self.config.set(&words, true) else { return self.end_change() };
+        let reason = "Unable to turn on AOF. Check server logs.";
+        change.result = Err(CommandError::owned(failed("appendonly", reason)));
+        change.missing = self.shards.len();
+        self.config = Arc::new(config);
+        let config = Arc::clone(&self.config);
+        self.tell_all(|| Message::Settings(Arc::clone(&config)));
+    }
+
+    fn end_change(&mut self) {
+        if let Some(Change { call: Some(asker), result, .. }) = self.changing.take() {
+            self.answer(asker, result);
+        }
         while self.changing.is_none() {
             let Some(call) = self.queued.pop_front() else { break };
             self.on_call(call);

@@ -99,3 +99,14 @@ def test_nothing_can_be_written_where_all_is_read_only(target):
         server.start()
     assert server.process.wait(5) == 1
     assert "Read-only file system" in server.log.read_text()
+
+
+def test_switching_on_where_all_is_read_only_is_refused(private_server):
+    server = private_server(disk="size=1m,ro")
+    with server.client() as c:
+        for _ in range(2):
+            reply = c("CONFIG", "SET", "appendonly", "yes")
+            assert reply.startswith("ERR CONFIG SET failed (possibly related to argument 'appendonly')")
+            assert c("CONFIG", "GET", "appendonly") == [b"appendonly", b"no"]
+            assert server.info("persistence")["aof_enabled"] == "0"
+        assert c("SET", "k", "v") == OK
