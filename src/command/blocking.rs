@@ -105,8 +105,7 @@ fn waitaof(
         return Err(WAITAOF_WITHOUT_FILE);
     }
     // What was recorded in this turn has no stamp yet.
-    let is_durable =
-        ctx.config.appendonly && !ctx.journal.has_parcel() && ctx.process.is_durable();
+    let is_durable = ctx.config.appendonly && !ctx.journal.has_parcel() && ctx.process.is_durable();
     if replicas > 0 || (local == 1 && !is_durable) {
         return Ok(Attempt::Wait(until));
     }

@@ -62,8 +62,8 @@ pub use request::Request;
 pub use scripts::{ScriptBy, ScriptCommand};
 pub use server::{debug_is_allowed, entry_bytes};
 pub use table::{
-    Attempt, Awaits, Blocking, Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run,
-    SessionCommand, Walk,
+    Attempt, Awaits, Blocking, Command, CommandId, CommandTable, EveryShard, Handler, KeyShape,
+    Run, SessionCommand, Walk,
 };
 
 /// The rows of all families.

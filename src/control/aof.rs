@@ -288,7 +288,8 @@ impl Control {
         self.append_for_waits();
         if now >= self.aof.next_sync {
             self.aof.next_sync = now + SYNC_PERIOD;
-            let waits = self.config.appendfsync != AppendFsync::No || self.disk_waits.last().is_some();
+            let waits =
+                self.config.appendfsync != AppendFsync::No || self.disk_waits.last().is_some();
             let syncs = waits && self.may_synchronise();
             if (self.aof.is_dirty && syncs) || self.aof.is_failing {
                 self.aof.is_dirty = false;
@@ -305,7 +306,9 @@ impl Control {
     /// A stamp that stands for no effects is not worth telling the writer, unless somebody waits for it.
     fn append_for_waits(&mut self) {
         let merged = self.last_stamp();
-        let Some(wanted) = self.disk_waits.last().filter(|wanted| *wanted <= merged) else { return };
+        let Some(wanted) = self.disk_waits.last().filter(|wanted| *wanted <= merged) else {
+            return;
+        };
         let aof = &mut self.aof;
         let Some(writer) = aof.writer.as_ref().filter(|_| aof.is_on && aof.told < wanted) else {
             return;
@@ -313,6 +316,16 @@ impl Control {
         aof.told = merged;
         aof.is_dirty = true;
         writer.give(Job::Append { bytes: Vec::new(), stamp: merged, counted: 0 });
+    }
+
+    /// The append-only files that there are, in order.
+    pub(super) fn aof_files(&self) -> Vec<PathBuf> {
+        self.aof.files_to_load()
+    }
+
+    /// What was loaded is in the files: the next effect selects its database.
+    pub(super) fn go_on_behind_loaded(&mut self) {
+        self.aof.stream.begin_anew();
     }
 
     /// Whether effects go to append-only files.

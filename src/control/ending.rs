@@ -43,6 +43,7 @@ impl Control {
         match self.ending {
             Ending::Holding(known, _) if known == number => self.write_last_words(),
             _ if self.is_hold_of_reload(number) => self.begin_reload(),
+            _ if self.is_hold_of_load_aof(number) => self.clear_for_load_aof(),
             _ if self.is_hold_of_quiet(number) => self.is_quiet_now(number),
             _ if self.is_hold_of_role(number) => self.follow(),
             _ if self.is_hold_of_upstream(number) => self.clear_for_master(number),

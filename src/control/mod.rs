@@ -10,6 +10,7 @@ mod disk_waits;
 mod ending;
 mod journal;
 mod listeners;
+mod load_aof;
 mod loading;
 mod pausing;
 pub mod rdb_load;
@@ -79,6 +80,7 @@ pub struct Control {
     /// The file that is being loaded.
     rdb_load: Option<rdb_load::RdbLoad>,
     reload: Option<reload::Reload>,
+    load_aof: Option<load_aof::LoadAof>,
     /// There is more of it to read at once.
     rdb_goes_on: bool,
     /// Connections of this core's own.
@@ -135,6 +137,7 @@ impl Control {
             saver: saving::Saver::default(),
             rdb_load: None,
             reload: None,
+            load_aof: None,
             rdb_goes_on: false,
             sockets: sockets::Sockets::default(),
             replication,
@@ -190,6 +193,7 @@ impl Control {
             }
             ControlRequest::Failover(words) => self.on_failover(asker, &words),
             ControlRequest::Reload(options) => self.on_reload(asker, options),
+            ControlRequest::LoadAof => self.on_load_aof(asker),
             ControlRequest::RewriteAof { must_wait } => self.on_rewrite_aof(asker, must_wait),
             ControlRequest::Flushed { waits } => self.on_flushed(asker, waits),
         }
@@ -370,6 +374,9 @@ impl Service for Control {
                     Message::AwaitNoDisk(number) => self.on_await_no_disk(number),
                     Message::StandingNoted => self.on_standing_noted(),
                     Message::LoadingNoted if self.loading.is_some() => self.on_loading_noted(),
+                    Message::LoadingNoted if self.load_aof.is_some() => {
+                        self.on_noted_for_load_aof();
+                    }
                     Message::LoadingNoted => self.on_loading_from_master_noted(),
                     Message::Fed(fed) if self.loading.is_some() => self.on_fed(*fed),
                     Message::Fed(fed) => self.on_fed_from_master(*fed),
@@ -398,6 +405,7 @@ impl Service for Control {
         self.go_on_with_pause(now);
         self.go_on_with_aof(now);
         self.look_at_disk_waits();
+        self.go_on_with_load_aof();
         self.go_on_ending(now);
         if let Some(signal) = self.signals.received()
             && !self.saver.is_stopping()

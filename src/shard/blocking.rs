@@ -15,7 +15,9 @@
 //! So that nothing is lost between an attempt and the waiting, the attempt holds all keys, and it is the
 //! conclusion of its transaction that puts the client into the queues.
 
-use super::message::{DiskWanted, Ending, Message, Origin, OwnedCommand, Schedule, Unblock, Wanted};
+use super::message::{
+    DiskWanted, Ending, Message, Origin, OwnedCommand, Schedule, Unblock, Wanted,
+};
 use super::transactions::{Granted, Transaction, Work, awaited_of};
 use super::{Shard, Waiting, aftermath::Ready, job::Job};
 use crate::admin::stats::Outcome;

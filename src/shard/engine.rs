@@ -151,10 +151,15 @@ impl Engine {
 
     /// Effects are recorded for these from now on, or not any more.
     pub fn set_recording(&mut self, reader: Reader, on: bool) {
-        self.publish_notes();
         self.readers[reader as usize] = on;
-        self.journal.set_on(self.readers.contains(&true));
+        self.settle_recording();
         self.settings_changed();
+    }
+
+    /// What is loaded is no effect: whoever reads effects has it, or is given it in another way.
+    pub(super) fn settle_recording(&mut self) {
+        self.publish_notes();
+        self.journal.set_on(self.readers.contains(&true) && !self.refusals.is_loading());
     }
 
     /// Whether effects are recorded for this reader.

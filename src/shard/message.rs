@@ -269,6 +269,8 @@ pub enum ControlRequest {
     },
     /// DEBUG RELOAD.
     Reload(ReloadOptions),
+    /// DEBUG LOADAOF.
+    LoadAof,
     /// BGREWRITEAOF.
     RewriteAof {
         /// It must not begin now: a block is at work.

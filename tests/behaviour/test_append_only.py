@@ -195,3 +195,28 @@ def test_who_waits_for_files_that_are_switched_off_is_told(private_server):
         assert c.read() in (NO_FILE, [1, 0])
         assert c("WAITAOF", 1, 0, 0) == NO_FILE
         assert c("WAITAOF", 0, 0, 0) == [0, 0]
+
+
+def test_debug_loadaof_drops_what_there_is_and_loads_the_files(private_server):
+    server = private_server(*ON)
+    with server.client() as c, server.client() as other:
+        assert c("FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('f', function() return 1 end)") == b"lib"
+        for number in range(200):
+            c("SELECT", number % 3)
+            c("RPUSH", f"list{number}", number, "b")
+            c("SET", f"k{number}", number, "PX", 1_000_000)
+        digest = c("DEBUG", "DIGEST")
+        for _ in range(3):
+            assert c("DEBUG", "LOADAOF") == OK
+            assert c("DEBUG", "DIGEST") == digest
+            assert c("FCALL", "f", 0) == 1
+            # What is written next goes to the same file.
+            other("INCR", "after")
+            digest = c("DEBUG", "DIGEST")
+        assert int(other("GET", "after")) == 3
+        eventually(lambda: last_file(server).read_bytes().endswith(b"INCR\r\n$5\r\nafter\r\n"))
+    assert is_sound(server)
+    server.kill()
+    server.start()
+    with server.client() as c:
+        assert c("DEBUG", "DIGEST") == digest

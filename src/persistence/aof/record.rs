@@ -301,7 +301,8 @@ mod tests {
             let value = vec![b'\n'; number % 40];
             let set = command(&[b"SET", number.to_string().as_bytes(), &value]);
             match number % 3 {
-                0 => file.extend([command(&[b"MULTI"]), set.clone(), set, command(&[b"EXEC"])].concat()),
+                0 => file
+                    .extend([command(&[b"MULTI"]), set.clone(), set, command(&[b"EXEC"])].concat()),
                 _ => file.extend(set),
             }
             borders.push(file.len());
