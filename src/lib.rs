@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod boot;
 pub mod clock;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod control;

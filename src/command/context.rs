@@ -156,12 +156,21 @@ impl Ctx<'_> {
         self.changed_in(self.db, key, class, event);
     }
 
-    /// As [`Ctx::changed`], in another database (MOVE, COPY … DB).
-    pub fn changed_in(&mut self, db: usize, key: &Key<'_>, class: Class, event: &'static str) {
+    /// As [`Ctx::changed`], where that is no event.
+    pub fn changed_silently(&mut self, key: &Key<'_>) {
+        self.note_change(self.db, key);
+    }
+
+    fn note_change(&mut self, db: usize, key: &Key<'_>) {
         self.changes.dirty += 1;
         if self.changes.listening {
             self.changes.note_key(db, key.bytes);
         }
+    }
+
+    /// As [`Ctx::changed`], in another database (MOVE, COPY … DB).
+    pub fn changed_in(&mut self, db: usize, key: &Key<'_>, class: Class, event: &'static str) {
+        self.note_change(db, key);
         self.notify_in(db, key, class, event);
     }
 

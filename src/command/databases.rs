@@ -5,6 +5,7 @@
 
 use super::spec::*;
 use super::{Command, CommandError, CommandResult, Ctx, EveryShard, Part, Request, Run};
+use crate::config::Config;
 use crate::datatypes::number::parse_i64;
 use crate::resp::Reply;
 
@@ -33,6 +34,18 @@ pub fn database_number(text: &[u8], databases: usize) -> CommandResult<usize> {
         ));
     }
     usize::try_from(number).ok().filter(|db| *db < databases).ok_or(NO_SUCH_DATABASE)
+}
+
+/// The database that SELECT goes to. In cluster mode there is the first one only.
+pub fn selected_database(text: &[u8], config: &Config) -> CommandResult<usize> {
+    const NOT_IN_CLUSTER: CommandError =
+        CommandError::text("ERR SELECT is not allowed in cluster mode");
+    match database_number(text, config.databases) {
+        Ok(0) => Ok(0),
+        Ok(_) if config.cluster_enabled => Err(NOT_IN_CLUSTER),
+        Err(error) if config.cluster_enabled && error == NO_SUCH_DATABASE => Err(NOT_IN_CLUSTER),
+        result => result,
+    }
 }
 
 /// Merges parts that have nothing to say.

@@ -16,6 +16,7 @@ mod bitfield;
 mod bits;
 mod blocking;
 mod byte_range;
+mod cluster;
 mod collection;
 mod connection;
 mod counters;
@@ -26,6 +27,7 @@ mod hashes;
 mod keys;
 mod lists;
 mod lists_blocking;
+mod migrate;
 mod object;
 mod pubsub;
 mod random;
@@ -36,6 +38,7 @@ mod scripts;
 mod server;
 mod sets;
 mod sets_algebra;
+mod slots;
 mod sort;
 mod streams;
 mod streams_claim;
@@ -55,12 +58,14 @@ mod zsets_range;
 
 pub use blocking::WAITAOF_WITHOUT_FILE;
 pub use context::{Changes, Class, Ctx, Reach, removal};
-pub use databases::database_number;
+pub use databases::{database_number, selected_database};
 pub use error::{CommandError, CommandResult};
+pub use migrate::MigrateRequest;
 pub use part::{Part, Stretch};
 pub use request::Request;
 pub use scripts::{ScriptBy, ScriptCommand};
 pub use server::{debug_is_allowed, entry_bytes};
+pub use slots::NO_CLUSTER;
 pub use table::{
     Attempt, Awaits, Blocking, Command, CommandId, CommandTable, EveryShard, Handler, KeyShape,
     Run, SessionCommand, Walk,
@@ -71,6 +76,7 @@ static FAMILIES: &[&[Command]] = &[
     bitfield::COMMANDS,
     bits::COMMANDS,
     blocking::COMMANDS,
+    cluster::COMMANDS,
     connection::COMMANDS,
     counters::COMMANDS,
     databases::COMMANDS,
@@ -80,6 +86,7 @@ static FAMILIES: &[&[Command]] = &[
     keys::COMMANDS,
     lists::COMMANDS,
     lists_blocking::COMMANDS,
+    migrate::COMMANDS,
     object::COMMANDS,
     pubsub::COMMANDS,
     relocate::COMMANDS,
@@ -89,6 +96,7 @@ static FAMILIES: &[&[Command]] = &[
     server::COMMANDS,
     sets::COMMANDS,
     sets_algebra::COMMANDS,
+    slots::COMMANDS,
     sort::COMMANDS,
     streams::COMMANDS,
     strings::COMMANDS,

@@ -59,14 +59,26 @@ const HELP: [&str; 10] = [
 
 /// PUBLISH channel message
 fn publish(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    let receivers = ctx.pubsub.publish(Kind::Channel, request.arg(1), request.arg(2));
-    reply.integer(receivers as i64);
-    Ok(())
+    publish_as(Kind::Channel, ctx, request, reply)
 }
 
 /// SPUBLISH shardchannel message
 fn spublish(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {
-    let receivers = ctx.pubsub.publish(Kind::Shard, request.arg(1), request.arg(2));
+    publish_as(Kind::Shard, ctx, request, reply)
+}
+
+fn publish_as(
+    kind: Kind,
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> CommandResult {
+    let (channel, message) = (request.arg(1), request.arg(2));
+    let receivers = if ctx.config.cluster_enabled {
+        ctx.pubsub.publish_to_cluster(kind, channel, message)
+    } else {
+        ctx.pubsub.publish(kind, channel, message)
+    };
     reply.integer(receivers as i64);
     Ok(())
 }

@@ -53,9 +53,9 @@ pub(super) static COMMANDS: &[Command] = &[
 const NOT_A_WEIGHT: CommandError =
     CommandError::text("ERR One or more scores can't be converted into double");
 const BY_IN_CLUSTER: CommandError =
-    CommandError::text("ERR BY option of SORT denied in cluster mode.");
+    CommandError::text("ERR BY option of SORT denied in Cluster mode.");
 const GET_IN_CLUSTER: CommandError =
-    CommandError::text("ERR GET option of SORT denied in cluster mode.");
+    CommandError::text("ERR GET option of SORT denied in Cluster mode.");
 
 /// SORT key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC|DESC] [ALPHA] [STORE destination]
 fn sort(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> CommandResult {

@@ -121,6 +121,8 @@ pub enum Group {
     Hash,
     Stream,
     Bitmap,
+    /// Only single commands of it have a category.
+    Cluster,
     Connection,
     Pubsub,
     Server,
@@ -142,6 +144,7 @@ impl Group {
             Group::Hash => "hash",
             Group::Stream => "stream",
             Group::Bitmap => "bitmap",
+            Group::Cluster => "cluster",
             Group::Connection => "connection",
             Group::Pubsub => "pubsub",
             Group::Server => "server",
@@ -164,7 +167,7 @@ impl Group {
             Group::Connection => Some("@connection"),
             Group::Transactions => Some("@transaction"),
             Group::Scripting => Some("@scripting"),
-            Group::Pubsub | Group::Server | Group::Other => None,
+            Group::Cluster | Group::Pubsub | Group::Server | Group::Other => None,
         }
     }
 }
@@ -201,6 +204,10 @@ pub enum Begin {
         /// Why, as COMMAND INFO shows it.
         notes: &'static str,
     },
+    /// At the key of MIGRATE, unless that is empty and a list follows.
+    MigrateKey,
+    /// At the list of MIGRATE, if there is one.
+    MigrateKeys,
     /// After the word STREAMS that ends the options of XREAD and XREADGROUP. As a keyword it would be found
     /// too early where a group or a consumer has that name, so the options are walked over.
     Streams {
@@ -307,6 +314,9 @@ impl KeySpec {
                 Some(usize::from(from) + found + 1)
             }
             Begin::Unknown { .. } => None,
+            Begin::MigrateKey if super::migrate::listed_keys_in(args).is_some() => None,
+            Begin::MigrateKey => Some(super::migrate::KEY_AT),
+            Begin::MigrateKeys => super::migrate::listed_keys_in(args),
             Begin::Streams { from } => Some(streams_word(args, usize::from(from))? + 1),
         }
     }

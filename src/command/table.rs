@@ -118,6 +118,10 @@ pub enum Attempt {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)] // the names of the commands
 pub enum SessionCommand {
+    Asking,
+    Migrate,
+    Readonly,
+    Readwrite,
     Auth,
     Hello,
     Select,
@@ -145,6 +149,7 @@ pub enum SessionCommand {
     Save,
     BackgroundSave,
     RewriteAof,
+    Cluster,
     Multi,
     Exec,
     Discard,
@@ -176,6 +181,7 @@ impl SessionCommand {
         matches!(
             self,
             C::ClientList
+                | C::Migrate
                 | C::ClientKill
                 | C::ClientUnblock
                 | C::ClientPause
@@ -187,6 +193,7 @@ impl SessionCommand {
                 | C::Save
                 | C::BackgroundSave
                 | C::RewriteAof
+                | C::Cluster
                 | C::ScriptKill
                 | C::FunctionStats
                 | C::FunctionKill
@@ -406,6 +413,16 @@ impl Command {
         }
     }
 
+    /// Calls `visit` with the place of each key and each shard channel in `args`: all that is in a slot.
+    pub fn for_each_name(&self, args: &[&[u8]], mut visit: impl FnMut(usize)) {
+        self.keys.iter().for_each(|spec| spec.for_each(args, &mut visit));
+    }
+
+    /// Whether all that it names are shard channels, which are in slots but hold nothing.
+    pub fn is_about_channels(&self) -> bool {
+        !self.keys.is_empty() && self.keys.iter().all(|spec| spec.access == Access::NotKey)
+    }
+
     /// Calls `visit` with each key in `args` and its database: the selected one, unless the destination
     /// of COPY or MOVE has one of its own. Who locks or lends keys asks this; there are `databases` in all.
     pub fn for_each_db_key<'a>(
@@ -485,7 +502,8 @@ mod tests {
             if shape_of(command.keys) != KeyShape::None {
                 let by_data =
                     matches!(command.run, Run::Data(_) | Run::Blocking(_) | Run::Script(_));
-                assert!(by_data || name == "watch", "{name}: keys need a data handler");
+                let by_session = matches!(name, "watch" | "migrate");
+                assert!(by_data || by_session, "{name}: keys need a data handler");
             }
         }
     }

@@ -32,6 +32,8 @@ const BIND_REFUSED: Refusal =
 #[derive(Default)]
 pub struct Listeners {
     tcp: Vec<TcpListener>,
+    /// Those of the cluster's bus, which stay where they are.
+    bus: Vec<TcpListener>,
     untold: Vec<OwnedFd>,
 }
 
@@ -39,6 +41,7 @@ impl Listeners {
     /// Opens what a starting server listens on.
     pub fn open(config: &Config) -> Result<Self, Box<dyn Error>> {
         let mut listeners = Self::open_tcp(config)?;
+        listeners.open_bus(config)?;
         if !config.unixsocket.is_empty() {
             let socket =
                 listen_unix(&config.unixsocket, config.unixsocketperm, config.tcp_backlog)?;
@@ -50,6 +53,25 @@ impl Listeners {
         Ok(listeners)
     }
 
+    /// Listens for other nodes of the cluster.
+    fn open_bus(&mut self, config: &Config) -> Result<(), Box<dyn Error>> {
+        if let Some(port) = config.bus_port().filter(|_| config.cluster_enabled) {
+            let options =
+                ListenOptions { backlog: config.tcp_backlog, mark: config.socket_mark_id };
+            self.bus = listen_tcp(&config.bind, port, options)?;
+            self.untell_bus()?;
+        }
+        Ok(())
+    }
+
+    /// The reactor is to be told of the bus, for the first time or again.
+    fn untell_bus(&mut self) -> std::io::Result<()> {
+        for socket in &self.bus {
+            self.untold.push(socket.try_clone()?.into());
+        }
+        Ok(())
+    }
+
     fn open_tcp(config: &Config) -> Result<Self, Box<dyn Error>> {
         if config.port == 0 {
             return Ok(Self::default());
@@ -57,7 +79,7 @@ impl Listeners {
         let options = ListenOptions { backlog: config.tcp_backlog, mark: config.socket_mark_id };
         let tcp = listen_tcp(&config.bind, config.port, options)?;
         let second = tcp.iter().map(|socket| socket.try_clone().map(OwnedFd::from));
-        Ok(Self { untold: second.collect::<Result<_, _>>()?, tcp })
+        Ok(Self { untold: second.collect::<Result<_, _>>()?, tcp, bus: Vec::new() })
     }
 
     fn open_tcp_or_log(config: &Config) -> Option<Self> {
@@ -97,9 +119,13 @@ impl Listeners {
         }
     }
 
-    fn switch_to(&mut self, opened: Self, actions: &mut Vec<Action>) {
+    fn switch_to(&mut self, mut opened: Self, actions: &mut Vec<Action>) {
         actions.push(Action::StopListening);
+        opened.bus = std::mem::take(&mut self.bus);
         *self = opened;
+        if let Err(error) = self.untell_bus() {
+            tracing::error!("the cluster bus is not listened to any more: {error}");
+        }
         self.start(actions);
     }
 }

@@ -6,6 +6,10 @@
 
 mod admission;
 mod aof;
+mod cluster;
+mod cluster_bus;
+mod cluster_conf;
+mod cluster_upstream;
 mod disk_waits;
 mod ending;
 mod journal;
@@ -40,6 +44,7 @@ use crate::process::Process;
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
 use crate::shard::message::{ControlAnswer, ControlCall, ControlRequest, Message, Reader, Ticket};
 use crate::shard_map::{ShardId, ShardMap};
+
 use sockets::Owner;
 
 /// A change of the settings that waits for the shards.
@@ -90,6 +95,8 @@ pub struct Control {
     follows_at_start: bool,
     pausing: pausing::Pausing,
     stopping: bool,
+    /// In cluster mode.
+    cluster: Option<Box<cluster::ClusterDriver>>,
 }
 
 impl Control {
@@ -106,6 +113,10 @@ impl Control {
         listeners.start(&mut actions);
         let aof = aof::Aof::open(&config).unwrap_or_else(|error| {
             tracing::error!("Bad append-only directory: {error}");
+            std::process::exit(1);
+        });
+        let cluster = cluster::ClusterDriver::open(&config).unwrap_or_else(|error| {
+            tracing::error!("{error}");
             std::process::exit(1);
         });
         let replication = replication::Replication::new(&config).unwrap_or_else(|error| {
@@ -144,10 +155,12 @@ impl Control {
             follows_at_start: true,
             pausing: pausing::Pausing::default(),
             stopping: false,
+            cluster,
         };
         control.tell_replication_facts();
         // Before the first connection comes.
         control.settle_standing();
+        control.start_cluster();
         control.start_loading(files);
         control
     }
@@ -196,6 +209,9 @@ impl Control {
             ControlRequest::LoadAof => self.on_load_aof(asker),
             ControlRequest::RewriteAof { must_wait } => self.on_rewrite_aof(asker, must_wait),
             ControlRequest::Flushed { waits } => self.on_flushed(asker, waits),
+            ControlRequest::Cluster { words, resp3 } => {
+                self.on_cluster_call(asker, words, resp3);
+            }
         }
     }
 
@@ -235,6 +251,7 @@ impl Control {
         self.go_on_with_journal();
         self.aof_settings_changed();
         self.replication_settings_changed();
+        self.cluster_settings_changed();
         if !self.is_aof_switching_on() {
             self.end_change();
         }
@@ -325,7 +342,11 @@ fn shutdown_options(words: &[Vec<u8>]) -> Result<Option<ShutdownFlags>, CommandE
 
 impl Service for Control {
     fn accepted(&mut self, socket: OwnedFd, peer: Peer) {
-        self.on_accepted(socket, peer);
+        if self.is_for_bus(&peer) {
+            self.accept_link(socket, peer);
+        } else {
+            self.on_accepted(socket, peer);
+        }
     }
 
     fn opened(&mut self, conn: ConnId, _peer: Peer, token: u64) {
@@ -336,6 +357,7 @@ impl Service for Control {
         match self.sockets.owner(conn) {
             Some((id, Owner::Replica)) => self.on_replica_bytes(id, bytes),
             Some((id, Owner::Master)) => self.on_master_bytes(id, bytes),
+            Some((id, Owner::Bus)) => self.on_bus_bytes(id, bytes),
             None => {}
         }
     }
@@ -349,6 +371,7 @@ impl Service for Control {
         match self.sockets.closed(conn) {
             Some((id, Owner::Replica)) => self.on_replica_closed(id),
             Some((id, Owner::Master)) => self.on_master_closed(id),
+            Some((id, Owner::Bus)) => self.on_bus_lost(id),
             None => {}
         }
     }
@@ -390,6 +413,9 @@ impl Service for Control {
                             load.on_loaded(*loaded);
                         }
                     }
+                    Message::SlotMapNoted(shard) => self.on_slot_map_noted(shard),
+                    Message::SlotsWithKeys(slots) => self.on_slots_with_keys(&slots),
+                    Message::PublishOnBus(publication) => self.publish_on_bus(&publication),
                     _ => unreachable!("meant for a shard"),
                 }
             }
@@ -407,6 +433,7 @@ impl Service for Control {
         self.look_at_disk_waits();
         self.go_on_with_load_aof();
         self.go_on_ending(now);
+        self.go_on_with_cluster(now);
         if let Some(signal) = self.signals.received()
             && !self.saver.is_stopping()
             && !self.pausing.is_saying_goodbye()
@@ -429,6 +456,7 @@ impl Service for Control {
             self.next_end_look(),
             self.next_replication_look(),
             self.next_pause_look(),
+            self.next_cluster_look(),
         ];
         let next = looks.into_iter().flatten().min();
         let reads = self.reads_files() || self.reads_again() || self.reads_from_master();
@@ -454,7 +482,7 @@ impl Service for Control {
         let Some((id, owner)) = self.sockets.owner(conn) else { return Vec::new() };
         match owner {
             Owner::Replica => self.replication.master.take_output(id),
-            Owner::Master => self.sockets.take_output(id),
+            Owner::Master | Owner::Bus => self.sockets.take_output(id),
         }
     }
 

@@ -1,4 +1,5 @@
-//! What wants writers to stand still: FAILOVER, and the end of the process, for replicas that lag behind.
+//! What wants writers to stand still: FAILOVER, a manual failover of the cluster, and the end of the process, for
+//! replicas that lag behind.
 //!
 //! Shards let no command begin that writes; then all of them stand still for a moment, so that what had begun is over.
 //! From there on the stream does not grow but for what this core says itself.
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::Control;
 use super::saving::Asker;
 use super::sockets::SocketId;
+use crate::cluster::Event;
 use crate::command::CommandError;
 use crate::config::values::{ReplicaOf, ShutdownFlags};
 use crate::datatypes::number::parse_i64;
@@ -51,6 +53,8 @@ pub(super) struct Pausing {
     quiet: Quiet,
     failover: Option<Failover>,
     goodbye: Option<Goodbye>,
+    /// A replica is to take over in the cluster: until when at most, and whether the cluster knows that nobody writes.
+    cluster: Option<(Instant, bool)>,
     has_asked: bool,
 }
 
@@ -66,7 +70,8 @@ impl Pausing {
 impl Control {
     /// Whether writers have to wait.
     pub(super) fn pauses_writes(&self) -> bool {
-        self.pausing.failover.is_some() || self.pausing.goodbye.is_some()
+        let Pausing { failover, goodbye, cluster, .. } = &self.pausing;
+        failover.is_some() || goodbye.is_some() || cluster.is_some()
     }
 
     /// Whether FAILOVER is at work.
@@ -190,6 +195,27 @@ impl Control {
         online.count()
     }
 
+    /// A replica is to take over in the cluster.
+    pub(super) fn pause_for_cluster(&mut self, time: Duration) {
+        self.pausing.cluster = Some((Instant::now() + time, false));
+        self.settle_quiet();
+    }
+
+    /// It has, or will not.
+    pub(super) fn resume_for_cluster(&mut self) {
+        self.pausing.cluster = None;
+        self.settle_quiet();
+    }
+
+    fn tell_cluster_of_quiet(&mut self) {
+        if let Some((_, knows)) = &mut self.pausing.cluster
+            && !std::mem::replace(knows, true)
+        {
+            let offset = self.replication.master.history.end;
+            self.cluster_step(Event::WritesPaused { offset });
+        }
+    }
+
     // ---- standing still ----
 
     /// All shards have noted where this server stands.
@@ -236,7 +262,9 @@ impl Control {
                 self.replication.master.ask_for_acks();
             }
             self.look_at_failover(now);
+            self.tell_cluster_of_quiet();
         }
+        self.pausing.cluster.take_if(|(until, _)| now >= *until);
         self.look_at_goodbye(now);
         if !self.pauses_writes() {
             self.pausing.has_asked = false;

@@ -290,7 +290,9 @@ impl Control {
             self.replication.next_look = now + PERIOD;
             if self.replication.is_active() {
                 let is_replica = self.replication.upstream.is_some();
-                self.replication.master.tick(clock::unix_ms(), is_replica);
+                // While a replica is to catch up, nothing moves the end of the stream.
+                let adds_nothing = is_replica || self.pauses_writes();
+                self.replication.master.tick(clock::unix_ms(), adds_nothing);
                 self.record_for_replicas();
             }
             self.settle_standing();

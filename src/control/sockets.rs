@@ -26,6 +26,8 @@ pub(super) enum Owner {
     Replica,
     /// This end has the data of a master.
     Master,
+    /// It is a link of the cluster's bus.
+    Bus,
 }
 
 struct Entry {
@@ -95,6 +97,11 @@ impl Sockets {
     /// The reactor's name of a connection, once it has one.
     pub(super) fn conn(&self, id: SocketId) -> Option<ConnId> {
         self.entries.get(&id)?.conn
+    }
+
+    /// Bytes of [`Sockets::write`] that the reactor has not taken yet.
+    pub(super) fn unsent(&self, id: SocketId) -> usize {
+        self.entries.get(&id).map_or(0, |entry| entry.output.len())
     }
 
     /// Ends a connection now, whatever is under way.

@@ -23,6 +23,8 @@ pub struct Outgoing {
     pub publication: Arc<Publication>,
     /// Where it goes, in the order of the shards.
     pub to: Vec<ShardId>,
+    /// Whether the other nodes of the cluster are to have it, too.
+    pub is_for_bus: bool,
 }
 
 /// See the module.
@@ -72,6 +74,15 @@ impl Directory {
 
     /// Publishes `message`; returns how many times it will be received. `kind` is that of the channel.
     pub fn publish(&mut self, kind: Kind, channel: &[u8], message: &[u8]) -> u64 {
+        self.publish_to(kind, channel, message, false)
+    }
+
+    /// The same, and on the other nodes of the cluster, whose receivers are not counted.
+    pub fn publish_to_cluster(&mut self, kind: Kind, channel: &[u8], message: &[u8]) -> u64 {
+        self.publish_to(kind, channel, message, true)
+    }
+
+    fn publish_to(&mut self, kind: Kind, channel: &[u8], message: &[u8], is_for_bus: bool) -> u64 {
         self.receivers.clear();
         self.receivers.resize(self.shards.len(), 0);
         if let Some(counts) = self.topics[kind].get(channel) {
@@ -85,12 +96,12 @@ impl Directory {
             }
         }
         let count = self.receivers.iter().map(|count| u64::from(*count)).sum();
-        if count > 0 {
+        if count > 0 || is_for_bus {
             let (channel, message) = (channel.to_vec(), message.to_vec());
             let publication = Publication { from: self.me, kind, channel, message };
             let to = self.shards.iter().filter(|shard| self.receivers[shard.index()] > 0);
             let to = to.collect();
-            self.outgoing.push(Outgoing { publication: Arc::new(publication), to });
+            self.outgoing.push(Outgoing { publication: Arc::new(publication), to, is_for_bus });
         }
         count
     }

@@ -6,7 +6,7 @@
 pub mod multi;
 pub mod replies;
 
-pub use multi::{Block, Multi, Spread};
+pub use multi::{Block, Multi, SlotsNamed, Spread};
 pub use replies::{Place, ReplyQueue};
 
 use crate::command::CommandId;
@@ -91,6 +91,30 @@ pub struct FedState {
     pub first_error: Option<Vec<u8>>,
 }
 
+/// On what terms a command was let through to the keys of this node. It goes with the command wherever that
+/// goes, for who runs it later has to ask again if the map of slots is another one by then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pass {
+    /// Which map of slots was asked; 0 without cluster mode.
+    pub version: u32,
+    /// The client has said ASKING.
+    pub asking: bool,
+    /// The client has said READONLY.
+    pub readonly: bool,
+    /// It was let through as far as that can be said without looking for its keys.
+    pub looks: bool,
+    /// Nobody asks: it comes from where the data comes from.
+    pub is_exempt: bool,
+}
+
+impl Pass {
+    /// Whether nothing has to be asked again where the map has this version.
+    #[inline]
+    pub fn holds(&self, version: u32) -> bool {
+        self.version == version && !self.looks
+    }
+}
+
 /// See the module.
 pub struct Session {
     /// The number that CLIENT ID shows: unique in the process, greater for later connections.
@@ -113,6 +137,14 @@ pub struct Session {
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// ASKING: its next command, or block, may use slots that are on their way to here.
+    pub asking: bool,
+    /// READONLY: it reads from a replica.
+    pub readonly: bool,
+    /// Its command is let through, but who owns the keys has to look whether they are there.
+    pub looks: bool,
+    /// So many keys of its next command are there, as their owner has said.
+    pub keys_found: Option<u64>,
     /// How many subscriptions it has.
     pub subscribed: Counts,
     /// Which replies it wants.
@@ -195,6 +227,10 @@ impl Session {
             authenticated,
             no_evict: false,
             no_touch: false,
+            asking: false,
+            readonly: false,
+            looks: false,
+            keys_found: None,
             subscribed: Counts::default(),
             reply_mode: ReplyMode::On,
             parser: Parser::default(),
@@ -239,6 +275,8 @@ impl Session {
         self.authenticated = authenticated;
         self.no_evict = false;
         self.no_touch = false;
+        self.asking = false;
+        self.readonly = false;
         self.reply_mode = ReplyMode::On;
     }
 
@@ -254,6 +292,13 @@ impl Session {
             *sigil = b'>';
         }
         self.replies.end_local(before);
+    }
+
+    /// On what terms its command goes on, with the map of this version.
+    #[inline]
+    pub fn pass(&self, version: u32) -> Pass {
+        let is_exempt = self.fed.is_some();
+        Pass { version, asking: self.asking, readonly: self.readonly, looks: self.looks, is_exempt }
     }
 
     /// Keeps a place for a reply that is made elsewhere or later.

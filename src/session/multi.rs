@@ -3,6 +3,7 @@
 //! They are kept as in a batch: the bytes of all arguments in one buffer, so that queueing a command
 //! allocates nothing once the buffers have grown, and a block crosses a lane as one pointer.
 
+use super::Pass;
 use crate::command::spec::{DENYOOM, WRITE};
 use crate::command::{CommandId, CommandTable, Run};
 use crate::keyspace::Key;
@@ -33,6 +34,28 @@ impl Spread {
     }
 }
 
+/// In which slots the keys and shard channels of a block are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SlotsNamed {
+    /// There are none.
+    #[default]
+    None,
+    /// All in this one.
+    One(Slot),
+    /// In several.
+    Several,
+}
+
+impl SlotsNamed {
+    fn and(self, slot: Slot) -> Self {
+        match self {
+            Self::None => Self::One(slot),
+            Self::One(known) if known == slot => self,
+            Self::One(_) | Self::Several => Self::Several,
+        }
+    }
+}
+
 /// One queued command.
 #[derive(Clone, Copy, Debug)]
 pub struct Queued {
@@ -51,6 +74,8 @@ pub struct Block {
     pub db: usize,
     /// Whether replies are in RESP3 when the block begins.
     pub resp3: bool,
+    /// On what terms it was let through.
+    pub pass: Pass,
     /// Who watches keys and wants nothing done if one of them has changed.
     pub watcher: Option<Watcher>,
     /// The shards that know of those watches.
@@ -63,6 +88,8 @@ pub struct Block {
     ends: Vec<usize>,
     /// Where the keys live.
     pub spread: Spread,
+    /// In which slots they are.
+    pub slots: SlotsNamed,
     /// A command may need memory.
     pub denies_oom: bool,
     /// Some command writes.
@@ -88,6 +115,12 @@ impl Block {
         shards: ShardMap,
     ) {
         let command = CommandTable::get().command(id);
+        match key {
+            Some((_, key)) => self.slots = self.slots.and(key.slot),
+            None => command.for_each_name(words, |at| {
+                self.slots = self.slots.and(slot_of(words[at]));
+            }),
+        }
         match (key, command.run) {
             (Some((_, key)), _) => self.spread = self.spread.and(shards.owner(key.slot)),
             (None, Run::Data(_) | Run::Blocking(_) | Run::Script(_)) => {
@@ -122,6 +155,19 @@ impl Block {
             args.push(&self.bytes[start..*end]);
             start = *end;
         }
+    }
+
+    /// Its keys and shard channels, in their order.
+    pub fn names(&self) -> Vec<&[u8]> {
+        let (mut names, mut first) = (Vec::new(), 0);
+        for queued in &self.commands {
+            let words = self.words(first, queued.arg_count as usize);
+            first += queued.arg_count as usize;
+            CommandTable::get()
+                .command(queued.id)
+                .for_each_name(&words, |at| names.push(words[at]));
+        }
+        names
     }
 
     /// The `count` arguments from number `first` of all on.

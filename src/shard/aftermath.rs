@@ -88,6 +88,10 @@ impl Shard {
     fn send_publications(&mut self) {
         let me = self.id();
         for outgoing in self.engine.pubsub.take_outgoing() {
+            if outgoing.is_for_bus {
+                let publication = std::sync::Arc::clone(&outgoing.publication);
+                self.send(self.control_core(), Message::PublishOnBus(publication));
+            }
             for shard in outgoing.to {
                 let publication = std::sync::Arc::clone(&outgoing.publication);
                 if shard == me {

@@ -28,6 +28,7 @@ impl Shard {
     /// One slice of everything; true if more is to be done at once.
     pub(super) fn background_slice(&mut self) -> bool {
         let mut more = self.save_slice() | self.load_slice();
+        more |= self.lost_slots_slice(Budget::new(SLICE_TIME));
         if !self.engine.keyspace.has_slices() {
             return more | self.engine.eviction.goes_on();
         }

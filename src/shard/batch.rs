@@ -7,7 +7,7 @@ use super::engine::SlowCommand;
 use super::room::Room;
 use crate::command::CommandId;
 use crate::reactor::ConnId;
-use crate::session::Place;
+use crate::session::{Pass, Place};
 use crate::shard_map::ShardId;
 use crate::slot::Slot;
 
@@ -30,6 +30,8 @@ pub struct Item {
     pub slot: Slot,
     /// The hash of the key.
     pub hash: u64,
+    /// On what terms it was let through.
+    pub pass: Pass,
     /// Number of arguments.
     pub arg_count: u32,
     /// Where its reply ends in `replies`; `None` if the command had to wait and answers later.

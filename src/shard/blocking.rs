@@ -21,6 +21,7 @@ use super::message::{
 use super::transactions::{Granted, Transaction, Work, awaited_of};
 use super::{Shard, Waiting, aftermath::Ready, job::Job};
 use crate::admin::stats::Outcome;
+use crate::command::spec::WRITE;
 use crate::command::{
     Awaits, Blocking, CommandError, CommandId, CommandTable, Request, Run, WAITAOF_WITHOUT_FILE,
 };
@@ -29,6 +30,7 @@ use crate::keyspace::{DbKey, Key};
 use crate::resp::Reply;
 use crate::session::Hold;
 use crate::shard_map::ShardId;
+use crate::slot::slot_of;
 use crate::transaction::{KeyLock, TxId};
 
 const UNBLOCKED: CommandError = CommandError::text("UNBLOCKED client unblocked via CLIENT UNBLOCK");
@@ -485,14 +487,7 @@ impl Shard {
 
     /// The client that waits under `number` is answered without being served, or not at all.
     pub(super) fn unblock(&mut self, number: TxId, why: Unblock) {
-        if let Some(Waiter::Here(_)) = self.waits.get(number) {
-            let Some(Waiter::Here(blocked)) = self.waits.remove(number) else { return };
-            self.listen();
-            self.count_unblocked(number, &blocked);
-            if let Some(Waiting::Serve(key)) = self.waiting.remove(&number) {
-                self.release(number);
-                self.settle(Vec::new(), vec![(key, None)], None);
-            }
+        if let Some(blocked) = self.end_waiting(number) {
             let message = match blocking(blocked.command.id).awaits {
                 _ if matches!(why, Unblock::Acknowledged | Unblock::NoFile) => None,
                 Awaits::Keys => None,
@@ -502,14 +497,8 @@ impl Shard {
             if let Some(message) = message {
                 self.send(self.control_core(), message);
             }
-            let Blocked { origin, command, acknowledged, .. } = *blocked;
+            let Blocked { origin, command, acknowledged, .. } = blocked;
             self.deliver(origin, unblocked_reply(&command, why, acknowledged));
-        } else if let Some(blocked) = self.blocked.remove(&number) {
-            self.leave_queues(number, &blocked, &[]);
-            self.count_unblocked(number, &blocked);
-            // If this shard was about to offer it a key of its own, somebody else may have it.
-            self.on_forget(number);
-            self.deliver(blocked.origin, unblocked_reply(&blocked.command, why, 0));
         } else if let Some(transaction) = self.transactions.get_mut(&number) {
             transaction.cancelled = Some(why);
         } else if let Some(Waiting::Job(request)) = self.waiting.remove(&number) {
@@ -517,6 +506,55 @@ impl Shard {
             let reply = self.cancelled_reply(&request.job, why);
             self.deliver(request.origin, reply);
         }
+    }
+
+    /// The client that waits under `number`, and is answered from here and not being served, waits no more.
+    fn end_waiting(&mut self, number: TxId) -> Option<Blocked> {
+        if let Some(Waiter::Here(_)) = self.waits.get(number) {
+            let Some(Waiter::Here(blocked)) = self.waits.remove(number) else { return None };
+            self.listen();
+            self.count_unblocked(number, &blocked);
+            if let Some(Waiting::Serve(key)) = self.waiting.remove(&number) {
+                self.release(number);
+                self.settle(Vec::new(), vec![(key, None)], None);
+            }
+            return Some(*blocked);
+        }
+        let blocked = self.blocked.remove(&number)?;
+        self.leave_queues(number, &blocked, &[]);
+        self.count_unblocked(number, &blocked);
+        // If this shard was about to offer it a key of its own, somebody else may have it.
+        self.on_forget(number);
+        Some(blocked)
+    }
+
+    /// Clients wait in vain whose slots are another node's now: they are told. (Redis 7.0 finds out within a second.)
+    pub(super) fn redirect_blocked(&mut self) {
+        let here = self.waits.numbers().filter_map(|number| match self.waits.get(number) {
+            Some(Waiter::Here(blocked)) => Some((number, &**blocked)),
+            _ => None,
+        });
+        let everybody = here.chain(self.blocked.iter().map(|(number, blocked)| (*number, blocked)));
+        let refused = everybody.filter_map(|(number, blocked)| {
+            self.refusal_of_waiting(&blocked.command).map(|error| (number, error))
+        });
+        let mut refused: Vec<_> = refused.collect();
+        refused.sort_unstable_by_key(|(number, _)| *number);
+        for (number, error) in refused {
+            let Some(blocked) = self.end_waiting(number) else { continue };
+            self.engine.rejected(None, &error);
+            let mut reply = Vec::new();
+            Reply::new(&mut reply, blocked.command.resp3).error(error);
+            self.deliver(blocked.origin, reply);
+        }
+    }
+
+    fn refusal_of_waiting(&self, command: &OwnedCommand) -> Option<CommandError> {
+        let territory = self.engine.territory.as_ref().filter(|_| !command.pass.is_exempt)?;
+        let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
+        let (row, mut slot) = (CommandTable::get().command(command.id), None);
+        row.for_each_awaited_key(&words, |key| slot = slot.or(Some(slot_of(key))));
+        territory.refusal_of_waiting(slot?, command.pass.readonly && !row.flags.has(WRITE))
     }
 
     /// The reply to a blocking job that ends before it ran.

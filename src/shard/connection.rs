@@ -4,7 +4,10 @@ use super::Shard;
 use super::clients::{self, ClientFilter};
 use super::message::{PartWork, Unblock};
 use super::script_commands::is_about_scripts;
-use crate::command::{CommandError, CommandResult, Part, SessionCommand, database_number};
+use crate::command::{
+    CommandError, CommandResult, NO_CLUSTER, Part, SessionCommand, selected_database,
+};
+use crate::config::Config;
 use crate::datatypes::number::parse_i64;
 use crate::pubsub::Kind;
 use crate::reactor::{Action, ConnId};
@@ -77,6 +80,7 @@ impl Shard {
         use SessionCommand as C;
         Some(match which {
             C::ClientList => Shard::client_list,
+            C::Migrate => Shard::migrate,
             C::ClientKill => Shard::client_kill,
             C::ClientUnblock => Shard::client_unblock,
             C::ClientPause => Shard::client_pause,
@@ -88,6 +92,7 @@ impl Shard {
             C::Save => Shard::save,
             C::BackgroundSave => Shard::background_save,
             C::RewriteAof => Shard::rewrite_aof,
+            C::Cluster => Shard::cluster_call,
             C::ScriptKill => Shard::script_kill,
             C::FunctionKill => Shard::function_kill,
             C::FunctionStats => Shard::function_stats,
@@ -129,8 +134,11 @@ impl Shard {
         let mut reply = Reply::new(&mut made, session.resp3);
         let result = match which {
             C::Auth => auth(session, &config.requirepass, words, &mut reply),
-            C::Hello => hello(session, &config.requirepass, words, &mut reply),
-            C::Select => select(session, config.databases, words, &mut reply),
+            C::Asking | C::Readonly | C::Readwrite => {
+                set_cluster_mode(session, config.cluster_enabled, which, &mut reply)
+            }
+            C::Hello => hello(session, &config, words, &mut reply),
+            C::Select => select(session, &config, words, &mut reply),
             C::Reset => {
                 session.reset(config.requirepass.is_empty());
                 reply.simple("RESET");
@@ -155,6 +163,10 @@ impl Shard {
             C::Quit | C::Unwatch => {
                 reply.ok();
                 Ok(())
+            }
+            // Only a script gets here, which cannot wait for the control core.
+            C::Cluster => {
+                Err(CommandError::text("ERR This Redis command is not allowed from script"))
             }
             _ => client(session, which, words, &mut reply),
         };
@@ -347,11 +359,30 @@ fn auth(
 /// SELECT index
 fn select(
     session: &mut Session,
-    databases: usize,
+    config: &Config,
     words: &[&[u8]],
     reply: &mut Reply<'_>,
 ) -> CommandResult {
-    session.db = database_number(words[1], databases)?;
+    session.db = selected_database(words[1], config)?;
+    reply.ok();
+    Ok(())
+}
+
+/// ASKING, READONLY, READWRITE: what a client of a cluster wants of its next command, or of all.
+fn set_cluster_mode(
+    session: &mut Session,
+    is_cluster: bool,
+    which: SessionCommand,
+    reply: &mut Reply<'_>,
+) -> CommandResult {
+    if !is_cluster {
+        return Err(NO_CLUSTER);
+    }
+    match which {
+        SessionCommand::Asking => session.asking = true,
+        SessionCommand::Readonly => session.readonly = true,
+        _ => session.readonly = false,
+    }
     reply.ok();
     Ok(())
 }
@@ -359,7 +390,7 @@ fn select(
 /// HELLO [protover [AUTH username password] [SETNAME clientname]]
 fn hello(
     session: &mut Session,
-    password: &[u8],
+    config: &Config,
     words: &[&[u8]],
     reply: &mut Reply<'_>,
 ) -> CommandResult {
@@ -388,7 +419,7 @@ fn hello(
         }
     }
     if let Some((user, given)) = login {
-        check_password(password, user, given)?;
+        check_password(&config.requirepass, user, given)?;
         session.authenticated = true;
     }
     if !session.authenticated {
@@ -413,7 +444,7 @@ fn hello(
     reply.bulk(b"id");
     reply.integer(session.id as i64);
     reply.bulk(b"mode");
-    reply.bulk(b"standalone");
+    reply.bulk(if config.cluster_enabled { b"cluster" } else { b"standalone" });
     reply.bulk(b"role");
     reply.bulk(b"master");
     reply.bulk(b"modules");

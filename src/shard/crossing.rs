@@ -87,6 +87,7 @@ impl Shard {
             key_at,
             slot: key.slot,
             hash: key.hash,
+            pass: session.pass(self.engine.map_version),
             arg_count: words.len() as u32,
             reply_end: None,
         };
@@ -327,12 +328,20 @@ impl Shard {
         let (db, resp3) = (usize::from(item.db), item.resp3);
         let owned = || {
             let args = words.iter().map(|word| word.to_vec()).collect();
-            let job = Job::Command(OwnedCommand { id: item.id, db, resp3, args });
+            let job = Job::Command(OwnedCommand { id: item.id, db, resp3, pass: item.pass, args });
             let origin = Origin { shard: home, conn: item.conn, place: item.place };
             JobRequest { job, origin, number: None }
         };
         if !self.engine.locks.is_idle() && self.engine.locks.is_wanted(lock) {
             return self.on_job(owned());
+        }
+        if !item.pass.holds(self.engine.map_version)
+            && let Some(error) = self.refusal_of_command(item.id, words, &item.pass)
+        {
+            self.engine.rejected(Some(item.id), &error);
+            Reply::new(replies, resp3).error(error);
+            item.reply_end = Some(replies.len() as u32);
+            return;
         }
         let Run::Data(handler) = CommandTable::get().command(item.id).run else {
             unreachable!("only data commands cross in batches")

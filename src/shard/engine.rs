@@ -9,9 +9,10 @@ use super::refusal::Refusals;
 use crate::admin::latency::LatencyEvent;
 use crate::admin::stats::{Outcome, ShardStats};
 use crate::clock::{self, Ticks};
+use crate::cluster::redirect::Territory;
 use crate::command::spec::{FAST, SKIP_SLOWLOG, WRITE};
 use crate::command::{
-    Attempt, Blocking, Changes, CommandError, CommandId, CommandResult, CommandTable, Ctx,
+    Attempt, Blocking, Changes, Class, CommandError, CommandId, CommandResult, CommandTable, Ctx,
     EveryShard, Part, Reach, Request,
 };
 use crate::config::Config;
@@ -50,6 +51,15 @@ struct BriefRun {
     len: u64,
 }
 
+/// How keys are removed that no command names.
+#[derive(Clone, Copy)]
+pub struct Removal {
+    /// The command that it is recorded as.
+    pub word: &'static [u8],
+    /// Whether it is a keyspace event.
+    pub is_event: bool,
+}
+
 /// What became of a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "a command out of reach has to be run again"]
@@ -86,6 +96,10 @@ pub struct Engine {
     readers: [bool; 2],
     /// What is refused for a while.
     pub refusals: Refusals,
+    /// Which slots this node serves, in cluster mode.
+    pub territory: Option<Box<Territory>>,
+    /// How many maps of slots there were; the same number on all shards names the same map. 0 without cluster mode.
+    pub map_version: u32,
     /// What this shard counts.
     pub stats: ShardStats,
     /// Slow commands on their way to the slow log.
@@ -131,6 +145,8 @@ impl Engine {
             journal: Recorder::default(),
             readers: [false; 2],
             refusals: Refusals::default(),
+            territory: None,
+            map_version: 0,
             stats: ShardStats::default(),
             slow: Vec::new(),
             eviction: Eviction::default(),
@@ -142,11 +158,20 @@ impl Engine {
             spike_nanos: u64::MAX,
             nanos_per_tick: (1000.0 / clock::ticks_per_us() * (1_u64 << 32) as f64) as u64,
         };
+        if engine.config.cluster_enabled {
+            engine.set_territory(Territory::new(None));
+        }
         // From the first command on; what is loaded before is not recorded, see Message::Record.
         engine.readers[Reader::File as usize] = engine.config.appendonly;
         engine.journal.set_on(engine.config.appendonly);
         engine.settings_changed();
         engine
+    }
+
+    /// The map of slots is another one from now on.
+    pub fn set_territory(&mut self, territory: Territory) {
+        self.territory = Some(Box::new(territory));
+        self.map_version += 1;
     }
 
     /// Effects are recorded for these from now on, or not any more.
@@ -250,6 +275,26 @@ impl Engine {
             self.account(id, args, Outcome::Ok);
         }
         Ran::Done
+    }
+
+    /// Removes those of `keys` that there are, because they are elsewhere now; recorded as one command.
+    pub fn remove_keys(&mut self, db: usize, keys: &[&[u8]], removal: Removal) {
+        let dirty = self.changes.dirty;
+        let mut ctx = self.ctx(db);
+        for bytes in keys {
+            let key = Key::new(bytes);
+            if !ctx.keyspace[db].remove(&key) {
+                continue;
+            }
+            if removal.is_event {
+                ctx.changed(&key, Class::Generic, "del");
+            } else {
+                ctx.changed_silently(&key);
+            }
+        }
+        self.take_notes();
+        let words: Vec<&[u8]> = std::iter::once(removal.word).chain(keys.iter().copied()).collect();
+        self.journal.end_command(db, &words, self.changes.dirty != dirty);
     }
 
     /// Publishes what the keyspace has noted itself, as keyspace events, and records it, when no command is at

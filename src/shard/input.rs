@@ -280,7 +280,22 @@ impl Shard {
         }
     }
 
+    #[inline]
     fn run_command(
+        &mut self,
+        conn: ConnId,
+        id: CommandId,
+        words: &[&[u8]],
+        key: Option<(u8, Key<'_>)>,
+    ) -> Next {
+        match &self.engine.territory {
+            None => self.run_admitted(conn, id, words, key),
+            Some(_) => self.run_as_node(conn, id, words, key),
+        }
+    }
+
+    /// Runs a command whose keys, if it has some, are this node's.
+    pub(super) fn run_admitted(
         &mut self,
         conn: ConnId,
         id: CommandId,
@@ -470,6 +485,7 @@ impl Shard {
             id,
             db: session.db,
             resp3: session.resp3,
+            pass: session.pass(self.engine.map_version),
             args: words.iter().map(|word| word.to_vec()).collect(),
         }))
     }

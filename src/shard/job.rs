@@ -16,7 +16,7 @@ use crate::journal::Unit;
 use crate::keyspace::{DbKey, Key};
 use crate::reactor::ConnId;
 use crate::resp::Reply;
-use crate::session::{Block, Hold, ReplyMode, Spread};
+use crate::session::{Block, Hold, Pass, ReplyMode, Spread};
 use crate::shard_map::ShardId;
 use crate::slot::slot_of;
 use crate::transaction::{KeyLock, TxId, Watcher};
@@ -75,6 +75,14 @@ impl Job {
         match self {
             Job::Command(_) => None,
             Job::Block(block) => block.watcher,
+        }
+    }
+
+    /// On what terms it was let through.
+    pub fn pass(&self) -> Pass {
+        match self {
+            Job::Command(command) => command.pass,
+            Job::Block(block) => block.pass,
         }
     }
 
@@ -237,6 +245,11 @@ impl Shard {
     pub(super) fn run_job(&mut self, job: &Job, origin: Origin) -> Outcome {
         // The connection, if it lives on this shard.
         let client = (origin.shard == self.id()).then_some(origin.conn);
+        if !job.pass().holds(self.engine.map_version)
+            && let Some(error) = self.refusal_of_job(job)
+        {
+            return self.refuse_job(job, &error);
+        }
         let outcome = match job {
             Job::Command(command) => self.run_owned(command, client),
             Job::Block(block) => {

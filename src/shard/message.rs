@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::batch::Batch;
 use super::job::Job;
 use super::loading::{LoadBatch, RecordsLoaded};
+use crate::cluster::{SlotMap, SlotSet};
 use crate::command::{CommandError, CommandId, CommandResult, Part};
 use crate::config::Config;
 use crate::journal::{Parcel, Stamp};
@@ -19,7 +20,7 @@ use crate::pubsub::{Change, MoveId, Publication};
 use crate::reactor::{Adoption, ConnId};
 use crate::replication::master::Profile;
 use crate::scripting::Engine;
-use crate::session::Place;
+use crate::session::{Pass, Place};
 use crate::shard_map::ShardId;
 use crate::transaction::{TxId, Watcher};
 
@@ -43,6 +44,8 @@ pub struct OwnedCommand {
     pub db: usize,
     /// Whether the reply is to be in RESP3.
     pub resp3: bool,
+    /// On what terms it was let through.
+    pub pass: Pass,
     /// Its arguments, the name included.
     pub args: Vec<Vec<u8>>,
 }
@@ -176,6 +179,8 @@ pub enum PartWork {
     ClientList(Arc<super::clients::ClientFilter>),
     /// Note that these keys are watched.
     Watch(Watcher, Vec<DbKey>),
+    /// Count those of these keys that are there.
+    CountPresent(Vec<DbKey>),
     /// End the busy script, if it is one of this engine.
     KillScript(Engine),
     /// Tell which script is busy.
@@ -289,6 +294,13 @@ pub enum ControlRequest {
     Flushed {
         /// Answer when the empty data set is saved, if it is to be; not in a block, which holds all shards.
         waits: bool,
+    },
+    /// CLUSTER. Answered by [`Message::ClusterDone`].
+    Cluster {
+        /// The words after it.
+        words: Vec<Vec<u8>>,
+        /// Whether the reply is to be in RESP3.
+        resp3: bool,
     },
 }
 
@@ -475,6 +487,23 @@ pub enum Message {
     LoadRecords(Box<LoadBatch>),
     /// Shard to control core: what became of them.
     RecordsLoaded(Box<RecordsLoaded>),
+    /// Control core to shard: who owns which slots from now on. Answered by [`Message::SlotMapNoted`]; when all
+    /// shards have, no command runs by an older map.
+    SlotMap(Arc<SlotMap>),
+    /// Shard to control core: the newest map is in force here.
+    SlotMapNoted(ShardId),
+    /// Control core to shard: which of these slots hold keys of yours? Answered by [`Message::SlotsWithKeys`].
+    WhichHoldKeys(SlotSet),
+    /// Control core to shard: other nodes have these slots, so their keys are to go.
+    SlotsLost(SlotSet),
+    /// Shard to control core: those.
+    SlotsWithKeys(SlotSet),
+    /// Control core to shard: the reply to a CLUSTER command.
+    ClusterDone(Box<(Ticket, CommandResult<Vec<u8>>)>),
+    /// Shard to control core: a client published this, and other nodes may have subscribers.
+    PublishOnBus(Arc<Publication>),
+    /// Control core to shard: a client of another node published this.
+    PublishHere(Box<Publication>),
     /// Control core to shard: end.
     Stop,
 }

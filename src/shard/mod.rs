@@ -15,7 +15,9 @@ pub mod batch;
 mod blocking;
 mod busy;
 pub mod clients;
+mod cluster_calls;
 mod connection;
+mod courier;
 mod crossing;
 pub mod engine;
 mod eviction;
@@ -27,11 +29,14 @@ mod inspect;
 pub mod job;
 mod journal;
 pub mod loading;
+mod lost_slots;
 pub mod message;
+mod migrate;
 mod multi;
 mod output;
 mod parts;
 pub mod pause;
+mod redirects;
 pub mod refusal;
 mod replication;
 pub mod room;
@@ -146,6 +151,10 @@ pub struct Shard {
     registry: Registry,
     /// Who is told when all shards have noted a change of subscriptions.
     awaited: HashMap<MoveId, subscriptions::Awaited, ahash::RandomState>,
+    /// Slots whose keys are to go.
+    lost_slots: lost_slots::LostSlots,
+    /// Who carries keys to other servers.
+    couriers: migrate::Couriers,
     /// What waits for the subscribers here, in order.
     incoming: VecDeque<fanout::Incoming>,
     /// Deliveries that this turn may still make.
@@ -184,6 +193,8 @@ impl Shard {
             engine: Engine::new(id, shards, config, Arc::clone(&process), seed),
             sessions: Sessions::default(),
             crossings: (0..shards.len()).map(|_| crossing::Crossing::default()).collect(),
+            lost_slots: lost_slots::LostSlots::default(),
+            couriers: migrate::Couriers::new(Arc::clone(&ports.doorbells[id.index()])),
             ports,
             process,
             actions: Vec::new(),

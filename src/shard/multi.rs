@@ -218,6 +218,7 @@ impl Shard {
         let Some(multi) = session.multi.take() else { return };
         let mut block = Box::new(multi.block);
         (block.db, block.resp3) = (session.db, session.resp3);
+        block.pass = session.pass(self.engine.map_version);
         if let Some((watcher, owners)) = watched {
             (block.watcher, block.watched_on) = (Some(watcher), owners);
         }

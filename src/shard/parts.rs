@@ -14,7 +14,7 @@ use crate::command::spec::WRITE;
 use crate::command::{
     CommandError, CommandId, CommandResult, CommandTable, Part, Request, Run, Stretch,
 };
-use crate::keyspace::ScanCursor;
+use crate::keyspace::{DbKey, ScanCursor};
 use crate::reactor::ConnId;
 use crate::resp::Reply;
 use crate::shard_map::ShardId;
@@ -41,6 +41,8 @@ pub(super) enum Operation {
     Walk { conn: ConnId, command: Arc<OwnedCommand>, found: Option<Stretch>, under: Under },
     /// The control core's word.
     Control { conn: ConnId },
+    /// How many keys of its next command there are.
+    Presence { conn: ConnId },
 }
 
 impl Shard {
@@ -51,6 +53,7 @@ impl Shard {
             id,
             db: session.db,
             resp3: session.resp3,
+            pass: session.pass(self.engine.map_version),
             args: words.iter().map(|word| word.to_vec()).collect(),
         };
         match CommandTable::get().command(id).run {
@@ -139,6 +142,13 @@ impl Shard {
         works.into_iter().for_each(|(shard, work)| self.ask(shard, ticket, work, None));
     }
 
+    /// Asks the owner of these keys how many of them there are, for the next command of `conn`.
+    pub(super) fn ask_for_presence(&mut self, conn: ConnId, owner: ShardId, keys: Vec<DbKey>) {
+        let ticket = self.ticket();
+        self.operations.insert(ticket, Operation::Presence { conn });
+        self.ask(owner, ticket, PartWork::CountPresent(keys), None);
+    }
+
     fn ask(&mut self, shard: ShardId, ticket: Ticket, work: PartWork, tx: Under) {
         let request = Box::new(PartRequest { coordinator: self.id(), ticket, work, tx });
         if shard == self.id() {
@@ -160,7 +170,7 @@ impl Shard {
         }
         let locks = match &request.work {
             PartWork::Command(_) | PartWork::Stretch(..) => None,
-            PartWork::Watch(_, keys) => Some(key_locks(keys)),
+            PartWork::Watch(_, keys) | PartWork::CountPresent(keys) => Some(key_locks(keys)),
             _ => {
                 return self.run_part(&request);
             }
@@ -198,6 +208,10 @@ impl Shard {
             }
             PartWork::Unblock(id, why) => {
                 Ok(Part::Count(u64::from(self.unblock_client(*id, *why))))
+            }
+            PartWork::CountPresent(keys) => {
+                let present = keys.iter().filter(|key| self.is_there(key)).count();
+                Ok(Part::Count(present as u64))
             }
             PartWork::KillScript(engine) => Ok(self.kill_script(*engine)),
             PartWork::BusyScript => Ok(self.busy_script()),
@@ -264,6 +278,11 @@ impl Shard {
                 }
             }
             Some(Operation::Walk { .. }) => return self.on_stretch_done(done),
+            Some(Operation::Presence { conn }) => {
+                let (conn, parts) = (*conn, done.result.map_or(0, |part| Part::sum(&[part])));
+                self.operations.remove(&done.ticket);
+                return self.note_presence(conn, parts);
+            }
             Some(Operation::Control { .. }) => unreachable!("the control core sends no parts"),
         }
         self.finish_parts(done.ticket);

@@ -29,7 +29,7 @@ use crate::clock::Ticks;
 use crate::command::spec::{DENYOOM, MAY_REPLICATE, NOSCRIPT, WRITE};
 use crate::command::{
     Attempt, Command, CommandError, CommandId, CommandResult, CommandTable, Ctx, Request, Run,
-    ScriptCommand, SessionCommand, database_number,
+    ScriptCommand, SessionCommand, selected_database,
 };
 use crate::journal::{Audience, Unit};
 use crate::keyspace::{DbKey, Key};
@@ -41,6 +41,7 @@ use crate::scripting::{
     Abort, Answer, Ask, Ended, Engine, Fiber, Outcome as Ending, Program, Turn, Words,
 };
 use crate::shard_map::ShardId;
+use crate::slot::{Slot, slot_of};
 use crate::transaction::TxId;
 
 const KILLED: Abort = Abort::Killed("Script killed by user with SCRIPT KILL...");
@@ -62,6 +63,10 @@ pub(super) struct Running {
     client: Option<ConnId>,
     read_only: bool,
     allows_oom: bool,
+    /// All its keys have to be in one slot.
+    pub(super) keeps_to_slot: bool,
+    /// That slot, as soon as it has named a key.
+    pub(super) slot: Option<Slot>,
     /// The database that it has selected.
     db: usize,
     scope: Scope,
@@ -281,7 +286,9 @@ impl Shard {
             args: args.to_vec(),
             resp3: command.resp3,
         };
+        let is_declared = flags.is_some();
         let flags = flags.unwrap_or_default();
+        let slot = keys.first().map(|key| slot_of(key));
         Box::new(Running {
             fiber: Fiber::new(program, self.scripts.spare.take()),
             command: command.clone(),
@@ -291,6 +298,8 @@ impl Shard {
             client: None,
             read_only: script.read_only || flags.has(ScriptFlags::NO_WRITES),
             allows_oom: flags.has(ScriptFlags::ALLOW_OOM),
+            keeps_to_slot: is_declared && !flags.has(ScriptFlags::ALLOW_CROSS_SLOT_KEYS),
+            slot,
             db: command.db,
             scope: Scope::Keys,
             borrows: self.borrowing,
@@ -510,7 +519,8 @@ impl Shard {
                 match run.scope {
                     Scope::Keys => Called::NeedsAll,
                     Scope::Whole { .. } => {
-                        Called::Parts(OwnedCommand { id, db: run.db, resp3, args })
+                        let pass = run.command.pass;
+                        Called::Parts(OwnedCommand { id, db: run.db, resp3, pass, args })
                     }
                 }
             }
@@ -555,6 +565,10 @@ impl Shard {
         out: &mut Vec<u8>,
     ) -> Called {
         let command = CommandTable::get().command(id);
+        let looks = match self.route_of_call(run, command, words) {
+            Ok(looks) => looks,
+            Err(error) => return self.refuse_call(Some(id), error, resp3, out),
+        };
         if self.engine.shards.len() > 1 || !self.engine.locks.is_idle() {
             let lacking = self.out_of_reach(command, words, run.db);
             if !lacking.is_empty() {
@@ -564,6 +578,11 @@ impl Shard {
             if may_have_to_undo && !self.save_for_undo(run, command, words) {
                 return Called::TooBig;
             }
+        }
+        if let Some(slot) = looks
+            && let Err(error) = self.check_presence_for_script(slot, command, words)
+        {
+            return self.refuse_call(Some(id), error, resp3, out);
         }
         let (request, state) = (Request::new(words), (run.db, resp3));
         match command.run {
@@ -691,9 +710,8 @@ impl Shard {
         resp3: bool,
         out: &mut Vec<u8>,
     ) {
-        let databases = self.engine.keyspace.database_count();
-        let select = |_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>| {
-            run.db = database_number(words[1], databases)?;
+        let select = |ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>| {
+            run.db = selected_database(words[1], ctx.config)?;
             reply.ok();
             Ok(())
         };
@@ -858,6 +876,10 @@ impl Shard {
     /// All shards stand still for a script.
     pub(super) fn run_script_with_all(&mut self, tx: TxId, job: Job, origin: Origin) {
         let Job::Command(command) = &job else { unreachable!("a script is one command") };
+        if let Some(error) = self.refusal_of_whole_script(command) {
+            let outcome = self.refuse_script(command, &error, Ticks::now());
+            return self.end_whole_script(tx, origin, outcome);
+        }
         let scope = Scope::Whole { tx, conn: origin.conn, borrowed: Vec::new() };
         match self.begin_script_of(command, (Some(origin.conn), scope)) {
             Outcome::RunsOn => self.then(Then::Whole(tx, origin)),
@@ -908,7 +930,9 @@ impl Shard {
 impl Running {
     /// Whether the script may run this command (Redis 7.0 `script.c`, scriptCall).
     fn may_run(&self, command: &Command, has_room: bool) -> CommandResult {
-        if command.flags.has(NOSCRIPT) {
+        // What MIGRATE waits for takes longer than a script may.
+        let waits = matches!(command.run, Run::Session(SessionCommand::Migrate));
+        if command.flags.has(NOSCRIPT) || waits {
             return Err(CommandError::text("ERR This Redis command is not allowed from script"));
         }
         let writes = command.flags.has(WRITE) || command.flags.has(MAY_REPLICATE);

@@ -100,6 +100,7 @@ impl Service for Shard {
         self.go_on_looking_for_closed();
         self.go_on_with_slow_readers(now);
         self.take_messages();
+        self.take_reports();
         if !self.ports.is_congested() {
             self.end_slowness();
         }
@@ -141,7 +142,7 @@ impl Service for Shard {
     }
 
     fn has_incoming(&self) -> bool {
-        self.ports.has_incoming()
+        self.ports.has_incoming() || self.couriers.desk.has_reports()
     }
 
     fn drain_actions(&mut self, actions: &mut Vec<Action>) {
@@ -242,6 +243,13 @@ impl Shard {
                 let (ticket, result) = *done;
                 self.on_control_done(ticket, result);
             }
+            Message::ClusterDone(done) => {
+                let (ticket, result) = *done;
+                self.on_cluster_done(ticket, result);
+            }
+            Message::SlotsLost(slots) => self.on_slots_lost(&slots),
+            Message::WhichHoldKeys(slots) => self.tell_slots_with_keys(&slots),
+            Message::PublishHere(publication) => self.publish_here(&publication),
             Message::Settings(config) => {
                 self.engine.config = config;
                 self.engine.settings_changed();
@@ -278,9 +286,13 @@ impl Shard {
             }
             Message::AofStatus(error) => self.engine.set_aof_status(error),
             Message::SaveStatus(good) => self.engine.set_save_status(good),
+            Message::SlotMap(map) => self.on_slot_map(map),
             Message::Clear => self.clear_all(),
             Message::LoadRecords(batch) => self.on_load_records(*batch),
             Message::Control(_)
+            | Message::SlotMapNoted(_)
+            | Message::SlotsWithKeys(_)
+            | Message::PublishOnBus(_)
             | Message::RecordsLoaded(_)
             | Message::SettingsDone(_)
             | Message::LookedForClosed

@@ -39,6 +39,8 @@ pub(super) enum Work {
     Script(Job, Origin),
     /// Has all shards stand still until the control core lets them go on.
     Hold(HoldNumber),
+    /// Moves keys to another server.
+    Migrate(Box<super::migrate::Migration>),
     /// Runs a block with commands that concern all shards, while all stand still.
     Whole(Box<Block>, Origin),
 }
@@ -132,11 +134,21 @@ impl Shard {
         self.schedule_transaction(tx, work, participants);
     }
 
+    /// Starts what needs these keys and nothing of the shards besides.
+    pub(super) fn start_transaction(&mut self, work: Work, participants: Vec<(ShardId, Wanted)>) {
+        let tx = self.process.tx();
+        self.schedule_transaction(tx, work, participants);
+    }
+
     fn schedule_transaction(&mut self, tx: TxId, work: Work, participants: Vec<(ShardId, Wanted)>) {
         let watcher = match &work {
             Work::Job(job, _) => job.watcher(),
             Work::Whole(block, _) => block.watcher,
-            Work::Parts(..) | Work::Serve(_) | Work::Script(..) | Work::Hold(_) => None,
+            Work::Parts(..)
+            | Work::Serve(_)
+            | Work::Script(..)
+            | Work::Migrate(_)
+            | Work::Hold(_) => None,
         };
         let wanted = participants.clone();
         self.transactions.insert(tx, Transaction::new(work, participants));
@@ -404,6 +416,7 @@ impl Shard {
         match work {
             Work::Hold(number) => self.held(tx, number),
             Work::Parts(conn, command) => self.run_exclusive_parts(conn, command, tx),
+            Work::Migrate(migration) => self.run_migration(tx, *migration, participants),
             Work::Whole(block, origin) => self.run_whole(tx, block, origin, is_broken),
             Work::Script(job, origin) => self.run_script_with_all(tx, job, origin),
             Work::Serve(offer) => self.serve_offer(tx, *offer, participants, cancelled),

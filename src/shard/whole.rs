@@ -43,6 +43,13 @@ pub(super) struct WholeRun {
     answered: bool,
 }
 
+impl WholeRun {
+    /// The database that is selected.
+    pub(super) fn db(&self) -> usize {
+        self.db
+    }
+}
+
 /// How a command of the block goes on.
 enum Step {
     /// It ran.
@@ -64,6 +71,13 @@ impl Shard {
     ) {
         let is_broken = self.end_of_watch(block.watcher) || is_broken;
         let (db, resp3, mut out) = (block.db, block.resp3, Vec::new());
+        if let Some(error) = self.refusal_of_whole_block(&block) {
+            self.engine.rejected(None, &error);
+            Reply::new(&mut out, resp3).error(error);
+            self.end_stand_still(tx);
+            self.deliver(origin, out);
+            return self.release(tx);
+        }
         if is_broken {
             Reply::new(&mut out, resp3).null_array();
         } else {
@@ -124,8 +138,19 @@ impl Shard {
         let count = queued.arg_count as usize;
         let args: Vec<Vec<u8>> =
             run.block.words(first, count).into_iter().map(<[u8]>::to_vec).collect();
-        let command = OwnedCommand { id: queued.id, db: run.db, resp3: run.resp3, args };
+        let command = OwnedCommand {
+            id: queued.id,
+            db: run.db,
+            resp3: run.resp3,
+            pass: run.block.pass,
+            args,
+        };
         let kind = CommandTable::get().command(queued.id).run;
+        if let Run::Session(SessionCommand::Migrate) = kind
+            && self.fetch_lacking(conn, &command)
+        {
+            return Step::Waits;
+        }
         if matches!(kind, Run::Data(_) | Run::Publish(_) | Run::Blocking(_) | Run::ContainerOr(_))
             && !self.run_borrowing(conn, &command)
         {
@@ -184,26 +209,10 @@ impl Shard {
 
     /// Runs a command that works on keys; false if keys of other shards have to be fetched first.
     fn run_borrowing(&mut self, conn: ConnId, command: &OwnedCommand) -> bool {
-        let Some(run) = self.runs.get(&conn) else { return true };
-        let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
-        let mut lacking: Vec<DbKey> = Vec::new();
-        let databases = self.engine.keyspace.database_count();
-        let me = self.id();
-        CommandTable::get().command(command.id).for_each_db_key(
-            &words,
-            command.db,
-            databases,
-            |db, key| {
-                let key = (db, key.to_vec());
-                if self.owner_of(&key) != me && !run.borrowed.contains(&key) {
-                    lacking.push(key);
-                }
-            },
-        );
-        if !lacking.is_empty() {
-            self.fetch(conn, lacking);
+        if self.fetch_lacking(conn, command) {
             return false;
         }
+        let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
         let Some(run) = self.runs.get_mut(&conn) else { return true };
         let (borrowed, mut out) = (std::mem::take(&mut run.borrowed), std::mem::take(&mut run.out));
         self.engine.reach.whole = true;
@@ -228,14 +237,51 @@ impl Shard {
         true
     }
 
+    /// Asks for the keys of a command that are on other shards; whether there are some.
+    fn fetch_lacking(&mut self, conn: ConnId, command: &OwnedCommand) -> bool {
+        let Some(run) = self.runs.get(&conn) else { return false };
+        let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
+        let mut lacking: Vec<DbKey> = Vec::new();
+        let databases = self.engine.keyspace.database_count();
+        let me = self.id();
+        CommandTable::get().command(command.id).for_each_db_key(
+            &words,
+            command.db,
+            databases,
+            |db, key| {
+                let key = (db, key.to_vec());
+                if self.owner_of(&key) != me && !run.borrowed.contains(&key) {
+                    lacking.push(key);
+                }
+            },
+        );
+        if lacking.is_empty() {
+            return false;
+        }
+        self.fetch(conn, lacking);
+        true
+    }
+
+    /// What the next command of the block of `conn` has borrowed; whoever asks gives it back.
+    pub(super) fn take_borrowed(&mut self, conn: ConnId) -> Vec<DbKey> {
+        self.runs.get_mut(&conn).map(|run| std::mem::take(&mut run.borrowed)).unwrap_or_default()
+    }
+
+    /// What a command of the block of `conn` had borrowed goes home.
+    pub(super) fn give_back_borrowed_of(&mut self, conn: ConnId, borrowed: Vec<DbKey>) {
+        if let Some(tx) = self.runs.get(&conn).map(|run| run.tx) {
+            self.give_back_borrowed(tx, borrowed);
+        }
+    }
+
     /// A command of the block of `conn` is at work.
-    fn open_unit_of(&mut self, conn: ConnId) {
+    pub(super) fn open_unit_of(&mut self, conn: ConnId) {
         let unit = self.runs.get_mut(&conn).map(|run| std::mem::take(&mut run.unit));
         self.engine.journal.open(unit.unwrap_or_default());
     }
 
     /// It is over, or waits.
-    fn suspend_unit_of(&mut self, conn: ConnId) {
+    pub(super) fn suspend_unit_of(&mut self, conn: ConnId) {
         let unit = self.engine.journal.suspend();
         if let Some(run) = self.runs.get_mut(&conn) {
             run.unit = unit;

@@ -137,7 +137,14 @@ fn legacy_range(keys: &[KeySpec]) -> (i64, i64, i64) {
             let (first, last) = (i64::from(first), i64::from(last));
             Some((first, if last < 0 { last } else { first + last }, i64::from(step)))
         }
-        (Begin::Keyword { .. } | Begin::Streams { .. } | Begin::Unknown { .. }, _)
+        (Begin::MigrateKey, _) => Some((3, 3, 1)),
+        (
+            Begin::Keyword { .. }
+            | Begin::MigrateKeys
+            | Begin::Streams { .. }
+            | Begin::Unknown { .. },
+            _,
+        )
         | (_, Find::Keynum { .. } | Find::HalfOfRest | Find::Unknown | Find::SortDestination) => {
             None
         }
@@ -167,8 +174,10 @@ fn write_key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
     reply.bulk(b"begin_search");
     match spec.begin {
         Begin::Index(at) => write_search("index", &[("index", i64::from(at))], reply),
-        Begin::Keyword { word, from } => write_keyword(word, from, reply),
-        Begin::Streams { from } => write_keyword("STREAMS", from, reply),
+        Begin::MigrateKey => write_search("index", &[("index", 3)], reply),
+        Begin::MigrateKeys => write_keyword("KEYS", -2, reply),
+        Begin::Keyword { word, from } => write_keyword(word, i64::from(from), reply),
+        Begin::Streams { from } => write_keyword("STREAMS", i64::from(from), reply),
         Begin::Unknown { .. } => write_search("unknown", &[], reply),
     }
     reply.bulk(b"find_keys");
@@ -190,12 +199,12 @@ fn write_key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
     }
 }
 
-fn write_keyword(word: &str, from: u8, reply: &mut Reply<'_>) {
+fn write_keyword(word: &str, from: i64, reply: &mut Reply<'_>) {
     write_search_header("keyword", 2, reply);
     reply.bulk(b"keyword");
     reply.bulk(word.as_bytes());
     reply.bulk(b"startfrom");
-    reply.integer(i64::from(from));
+    reply.integer(from);
 }
 
 fn write_search(kind: &str, fields: &[(&str, i64)], reply: &mut Reply<'_>) {

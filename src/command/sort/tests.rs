@@ -158,8 +158,8 @@ fn what_is_wrong_is_said_in_the_words_of_redis() {
     }
     shard.config.cluster_enabled = true;
     for (command, reply) in [
-        ("SORT n BY w*", "-ERR BY option of SORT denied in cluster mode.\r\n"),
-        ("SORT n GET #", "-ERR GET option of SORT denied in cluster mode.\r\n"),
+        ("SORT n BY w*", "-ERR BY option of SORT denied in Cluster mode.\r\n"),
+        ("SORT n GET #", "-ERR GET option of SORT denied in Cluster mode.\r\n"),
         ("SORT n BY nosort", "*2\r\n$1\r\n1\r\n$1\r\n2\r\n"),
     ] {
         assert_eq!(shard.run(command), reply, "{command}");

@@ -22,6 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 START_SECONDS_MAX = 20.0
 LOG_TAIL_BYTES = 6000
 PR_SET_PDEATHSIG = 1
+BUS_PORT_OFFSET = 10000
 _libc = ctypes.CDLL(None, use_errno=True)
 _ports_given = set()
 
@@ -50,20 +51,26 @@ def chosen_targets():
     return names or list(TARGETS)
 
 
+def _is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def free_port():
-    """A port above 20000 on which nothing listens, and whose bus port (+10000) exists."""
+    """A port above 20000 on which nothing listens, nor on its bus port."""
     for _ in range(1000):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = 20000 + probe.getsockname()[1] % 30000
         if port in _ports_given:
             continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if not (_is_free(port) and _is_free(port + BUS_PORT_OFFSET)):
+            continue
         _ports_given.add(port)
         return port
     raise AssertionError("no free port found")

@@ -1,0 +1,126 @@
+//! Single steps of a node, seen from outside.
+
+use std::net::IpAddr;
+
+use super::bus::{self, Body, FRAME_HEAD_BYTES, Header, Kind, MessageFlags, NodeFlags, Packet};
+use super::*;
+use crate::cluster::address::Address;
+
+const ME: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+const REPLICA: &str = "cccccccccccccccccccccccccccccccccccccccc";
+const NOW: u64 = 1_700_000_000_000;
+
+/// A master of half the slots beside another with one replica; an inbound link, number 0, is there.
+fn master() -> Cluster {
+    let text = format!(
+        "{ME} 10.0.0.1:7001@17001 myself,master - 0 0 1 connected 0-8191\n\
+         {OTHER} 10.0.0.2:7001@17001 master,fail - 0 0 2 connected 8192-16383\n\
+         {REPLICA} 10.0.0.3:7001@17001 slave {OTHER} 0 0 2 connected\n\
+         vars currentEpoch 2 lastVoteEpoch 0\n"
+    );
+    let conf = NodesConf::parse(&text).unwrap().unwrap();
+    let mut cluster = Cluster::restore(&conf, Settings::default(), [7; 4], NOW).unwrap();
+    let ip = |last| IpAddr::from([10, 0, 0, last]);
+    let (peer, local) = (ip(3), ip(1));
+    step(&mut cluster, Event::Tick);
+    step(&mut cluster, Event::Accepted { link: LinkId::From(0), peer, local });
+    cluster
+}
+
+fn step(cluster: &mut Cluster, event: Event<'_>) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    cluster.step(NOW, event, &mut effects);
+    effects
+}
+
+/// What the replica says in every packet.
+fn header_of_replica(epoch: u64) -> Header {
+    let id = |text: &str| NodeId::parse(text.as_bytes()).unwrap();
+    Header {
+        current_epoch: epoch,
+        config_epoch: 2,
+        offset: 5,
+        sender: id(REPLICA),
+        slots: SlotSet::all().iter().filter(|slot| slot.get() >= 8192).collect(),
+        master: Some(id(OTHER)),
+        address: Address { port: 7001, bus_port: 17001, ..Address::default() },
+        flags: NodeFlags::REPLICA,
+        cluster_is_down: false,
+        message_flags: MessageFlags::default(),
+    }
+}
+
+fn hear(cluster: &mut Cluster, header: Header, body: Body<'_>) -> Vec<Effect> {
+    let bytes = Packet { header, body }.encode();
+    step(cluster, Event::Packet { link: LinkId::From(0), bytes: &bytes })
+}
+
+fn place_of_vote(effects: &[Effect]) -> Option<usize> {
+    effects.iter().position(|effect| match effect {
+        Effect::Send { bytes, .. } => bus::decode(bytes).unwrap().body == Body::FailoverAuthAck,
+        _ => false,
+    })
+}
+
+#[test]
+fn a_vote_is_on_disk_before_it_is_sent_and_there_is_one_per_epoch() {
+    let mut cluster = master();
+    let effects = hear(&mut cluster, header_of_replica(3), Body::FailoverAuthRequest);
+    let vote = place_of_vote(&effects).expect("the vote is given");
+    let saved = effects[..vote].iter().any(|effect| match effect {
+        Effect::Persist { nodes_conf, sync } => {
+            *sync && nodes_conf.ends_with("vars currentEpoch 3 lastVoteEpoch 3\n")
+        }
+        _ => false,
+    });
+    assert!(saved, "{effects:?}");
+    let effects = hear(&mut cluster, header_of_replica(3), Body::FailoverAuthRequest);
+    assert_eq!(place_of_vote(&effects), None);
+}
+
+#[test]
+fn a_vote_is_refused_for_each_reason_alone() {
+    type Spoil = fn(&mut Header);
+    let rows: &[(&str, Spoil)] = &[
+        ("an old epoch", |header| header.current_epoch = 1),
+        ("slots that others own with a newer epoch", |header| {
+            header.config_epoch = 0;
+            header.slots = SlotSet::all();
+        }),
+    ];
+    for (reason, spoil) in rows {
+        let mut cluster = master();
+        let mut header = header_of_replica(3);
+        spoil(&mut header);
+        let effects = hear(&mut cluster, header, Body::FailoverAuthRequest);
+        assert_eq!(place_of_vote(&effects), None, "{reason}");
+    }
+    // The master lives: only a forced request gets a vote.
+    for forced in [false, true] {
+        let mut cluster = master();
+        let other = cluster.nodes().find(&NodeId::parse(OTHER.as_bytes()).unwrap()).unwrap();
+        cluster.nodes[other].health = node::Health::Fine;
+        let mut header = header_of_replica(3);
+        header.message_flags = MessageFlags::FORCE_ACK.when(forced);
+        let effects = hear(&mut cluster, header, Body::FailoverAuthRequest);
+        assert_eq!(place_of_vote(&effects).is_some(), forced);
+    }
+}
+
+#[test]
+fn a_broken_packet_ends_its_link_and_an_unknown_one_is_skipped() {
+    let mut cluster = master();
+    let good = Packet { header: header_of_replica(2), body: Body::MfStart }.encode();
+    let mut unknown = good.clone();
+    unknown[13] = 99;
+    let link = LinkId::From(0);
+    assert!(step(&mut cluster, Event::Packet { link, bytes: &unknown }).is_empty());
+    let mut broken = good.clone();
+    broken[FRAME_HEAD_BYTES + 1] = 9;
+    let effects = step(&mut cluster, Event::Packet { link, bytes: &broken });
+    assert!(matches!(effects.as_slice(), [Effect::Close { link: LinkId::From(0) }]), "{effects:?}");
+    // What was on its way on that link is not heard any more.
+    assert!(step(&mut cluster, Event::Packet { link, bytes: &good }).is_empty());
+    assert_eq!(cluster.packets(Kind::MfStart), (0, 0));
+}

@@ -1,0 +1,400 @@
+//! Whether a command runs on this node, and where it has to go if not.
+//!
+//! [`Territory`] is what a data core keeps of the cluster: the finished [`SlotMap`], and a bit for each slot
+//! that needs no further thought. Nearly all commands are let through by one look at such a bit; only for the
+//! others [`Territory::route`] decides, in the order and in the words of Redis 7.0 (`cluster.c`, getNodeByQuery).
+//!
+//! Promise: nothing here looks at a key's value. Where it matters whether keys are there (slots on their way),
+//! the answer is [`Route::Look`], and who owns the keys asks [`Territory::after_look`].
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::slot_map::{SlotMap, SlotOwner, Tenure};
+use crate::command::CommandError;
+use crate::slot::{SLOT_COUNT, Slot, slot_of};
+
+const CROSS_SLOT: CommandError =
+    CommandError::text("CROSSSLOT Keys in request don't hash to the same slot");
+const TRY_AGAIN: CommandError =
+    CommandError::text("TRYAGAIN Multiple keys request during rehashing of slot");
+const NOT_SERVED: CommandError = CommandError::text("CLUSTERDOWN Hash slot not served");
+/// The cluster is down, and so is what needs keys.
+pub const DOWN: CommandError = CommandError::text("CLUSTERDOWN The cluster is down");
+/// The cluster is down, but for those who read.
+pub const DOWN_FOR_WRITES: CommandError =
+    CommandError::text("CLUSTERDOWN The cluster is down and only accepts read commands");
+
+const WORDS: usize = SLOT_COUNT as usize / 64;
+
+/// A set of slots, to be asked in one step.
+struct Bits([u64; WORDS]);
+
+impl Bits {
+    fn of(is_in: impl Fn(Slot) -> bool) -> Self {
+        let mut bits = [0; WORDS];
+        let slots = (0..SLOT_COUNT).filter_map(Slot::new);
+        slots.filter(|slot| is_in(*slot)).for_each(|slot| bits[slot.index() / 64] |= bit(slot));
+        Self(bits)
+    }
+
+    #[inline]
+    fn has(&self, slot: Slot) -> bool {
+        self.0[slot.index() / 64] & bit(slot) != 0
+    }
+}
+
+const fn bit(slot: Slot) -> u64 {
+    1 << (slot.index() % 64)
+}
+
+/// See the module.
+pub struct Territory {
+    /// `None` until the control core has told.
+    map: Option<Arc<SlotMap>>,
+    served: Bits,
+    mirrored: Bits,
+}
+
+/// What decides besides the keys.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Terms {
+    /// The command may write.
+    pub writes: bool,
+    /// It is EXEC, and a command of its block may write.
+    pub block_writes: bool,
+    /// It is about shard channels, which are in a slot as keys are, but are nowhere stored.
+    pub is_channel: bool,
+    /// The client has said ASKING, or the command implies it.
+    pub asking: bool,
+    /// The client has said READONLY.
+    pub readonly: bool,
+    /// It is MIGRATE, which moves the keys of slots on their way.
+    pub is_migrate: bool,
+    /// `cluster-allow-reads-when-down`
+    pub reads_when_down: bool,
+    /// `cluster-allow-pubsubshard-when-down`
+    pub channels_when_down: bool,
+}
+
+/// What [`Territory::route`] decides.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// It runs here.
+    Here,
+    /// That depends on which of its keys are here; all are in this slot.
+    Look(Slot),
+    /// It does not; the client is told why, or where it does.
+    Elsewhere(CommandError),
+}
+
+/// Which keys of a command are here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Found {
+    /// So many are.
+    pub present: usize,
+    /// So many are not.
+    pub missing: usize,
+    /// They are not all the same key.
+    pub several: bool,
+}
+
+impl Found {
+    /// Which of `keys` are here, as `is_present` says.
+    pub fn among(keys: &[&[u8]], is_present: impl Fn(&[u8]) -> bool) -> Self {
+        let present = keys.iter().filter(|key| is_present(key)).count();
+        Self::counted(keys, present)
+    }
+
+    /// So many of `keys` are here.
+    pub fn counted(keys: &[&[u8]], present: usize) -> Self {
+        let several = keys.windows(2).any(|pair| pair[0] != pair[1]);
+        Self { present, missing: keys.len() - present, several }
+    }
+}
+
+impl Territory {
+    /// That of a node which has this map.
+    pub fn new(map: Option<Arc<SlotMap>>) -> Self {
+        let is_up = map.as_ref().is_some_and(|map| !map.is_down);
+        let tenure_is = |wanted: fn(&Tenure<'_>) -> bool| {
+            Bits::of(|slot| is_up && map.as_ref().is_some_and(|map| wanted(&map.tenure(slot))))
+        };
+        let served = tenure_is(|tenure| matches!(tenure, Tenure::Owned));
+        let mirrored = tenure_is(|tenure| matches!(tenure, Tenure::OfMaster { .. }));
+        Self { map, served, mirrored }
+    }
+
+    /// Whether any command for one key of `slot` runs here, whatever the key.
+    #[inline]
+    pub fn serves(&self, slot: Slot) -> bool {
+        self.served.has(slot)
+    }
+
+    /// Whether a command that reads one key of `slot` runs here if its client has said READONLY.
+    #[inline]
+    pub fn mirrors(&self, slot: Slot) -> bool {
+        self.mirrored.has(slot)
+    }
+
+    /// The id of the node that owns `slot`, to compare.
+    pub fn owner(&self, slot: Slot) -> Option<&SlotOwner> {
+        self.map.as_ref().and_then(|map| map.owner(slot))
+    }
+
+    /// Whether this node has the keys of `slot`, or is getting them, by right.
+    pub fn keeps(&self, slot: Slot) -> bool {
+        let elsewhere = |tenure| matches!(tenure, Tenure::Elsewhere { .. } | Tenure::Unassigned);
+        self.map.as_ref().is_some_and(|map| !elsewhere(map.tenure(slot)))
+    }
+
+    /// Where a command with these keys runs, in the order in which it names them.
+    pub fn route(&self, terms: &Terms, keys: &[&[u8]]) -> Route {
+        let Some((first, others)) = keys.split_first() else { return Route::Here };
+        let slot = slot_of(first);
+        let Some(map) = self.map.as_ref().filter(|map| map.owner(slot).is_some()) else {
+            return Route::Elsewhere(NOT_SERVED);
+        };
+        if others.iter().any(|key| key != first && slot_of(key) != slot) {
+            return Route::Elsewhere(CROSS_SLOT);
+        }
+        if map.is_down
+            && let Some(error) = terms.refusal_while_down()
+        {
+            return Route::Elsewhere(error);
+        }
+        let several = others.iter().any(|key| key != first);
+        route_in(map, slot, terms, several)
+    }
+
+    /// What follows from which keys are here, where [`Territory::route`] has said that one has to look.
+    pub fn after_look(&self, slot: Slot, found: Found) -> Result<(), CommandError> {
+        let Some(map) = &self.map else { return Ok(()) };
+        match map.tenure(slot) {
+            Tenure::Migrating { .. } if found.missing > 0 && found.present > 0 => Err(TRY_AGAIN),
+            Tenure::Migrating { to } if found.missing > 0 => Err(redirect("ASK", slot, to)),
+            Tenure::Importing { .. } if found.several && found.missing > 0 => Err(TRY_AGAIN),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a client that waits for keys of `slot` waits in vain, if it does (Redis 7.0 `cluster.c`,
+    /// clusterRedirectBlockedClientIfNeeded).
+    pub fn refusal_of_waiting(&self, slot: Slot, readonly: bool) -> Option<CommandError> {
+        let map = self.map.as_ref()?;
+        if map.is_down {
+            return Some(DOWN);
+        }
+        match map.tenure(slot) {
+            Tenure::Owned | Tenure::Migrating { .. } | Tenure::Importing { .. } => None,
+            Tenure::OfMaster { .. } if readonly => None,
+            Tenure::OfMaster { owner } | Tenure::Elsewhere { owner } => {
+                Some(redirect("MOVED", slot, owner))
+            }
+            Tenure::Unassigned => Some(NOT_SERVED),
+        }
+    }
+}
+
+fn route_in(map: &SlotMap, slot: Slot, terms: &Terms, several: bool) -> Route {
+    let moved = |owner: &SlotOwner| Route::Elsewhere(redirect("MOVED", slot, owner));
+    match map.tenure(slot) {
+        Tenure::Owned => Route::Here,
+        Tenure::Migrating { .. } | Tenure::Importing { .. } if terms.is_migrate => Route::Here,
+        // Subscribers stay until the slot has left.
+        Tenure::Migrating { .. } if terms.is_channel => Route::Here,
+        Tenure::Migrating { .. } => Route::Look(slot),
+        Tenure::Importing { .. } if terms.asking && several && !terms.is_channel => {
+            Route::Look(slot)
+        }
+        Tenure::Importing { .. } if terms.asking => Route::Here,
+        Tenure::Importing { owner: Some(owner) } => moved(owner),
+        Tenure::OfMaster { .. } if terms.may_run_on_replica() => Route::Here,
+        Tenure::OfMaster { owner } | Tenure::Elsewhere { owner } => moved(owner),
+        Tenure::Importing { owner: None } | Tenure::Unassigned => Route::Elsewhere(NOT_SERVED),
+    }
+}
+
+impl Terms {
+    fn refusal_while_down(&self) -> Option<CommandError> {
+        match (self.is_channel, self.writes) {
+            (true, _) => (!self.channels_when_down).then_some(DOWN),
+            (false, _) if !self.reads_when_down => Some(DOWN),
+            (false, true) => Some(DOWN_FOR_WRITES),
+            (false, false) => None,
+        }
+    }
+
+    fn may_run_on_replica(&self) -> bool {
+        (self.readonly || self.is_channel) && !self.writes && !self.block_writes
+    }
+}
+
+fn redirect(word: &str, slot: Slot, to: &SlotOwner) -> CommandError {
+    let endpoint = to.endpoint.as_ref().map_or("?", |host| host.as_str());
+    let port = if to.plain_port != 0 { to.plain_port } else { to.port };
+    CommandError::Text(Cow::Owned(format!("{word} {} {endpoint}:{port}", slot.get())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::address::Host;
+    use super::super::node_id::NodeId;
+    use super::super::slot_map::Move;
+    use super::*;
+
+    fn owner(number: u8, port: u16) -> SlotOwner {
+        let host = Host::parse(b"127.0.0.1", 45).expect("a host");
+        let id = NodeId::new([b'0' + number; 40]).expect("an id");
+        SlotOwner { id, endpoint: Some(host.clone()), ip: host, port, plain_port: 0 }
+    }
+
+    const OURS: &[u8] = b"ours";
+    const LEAVING: &[u8] = b"leaving";
+    const COMING: &[u8] = b"coming";
+    const THEIRS: &[u8] = b"theirs";
+    const NOBODYS: &[u8] = b"nobodys";
+
+    fn map(is_down: bool, is_replica: bool) -> SlotMap {
+        let mut map = SlotMap::new(owner(0, 7000));
+        map.nodes.push(owner(1, 7001));
+        (map.is_down, map.is_replica) = (is_down, is_replica);
+        map.serving = is_replica.then_some(1);
+        map.set_owner(slot_of(OURS), 0);
+        map.set_owner(slot_of(LEAVING), 0);
+        map.set_move(slot_of(LEAVING), Move::To(1));
+        map.set_owner(slot_of(COMING), 1);
+        map.set_move(slot_of(COMING), Move::From(1));
+        map.set_owner(slot_of(THEIRS), 1);
+        map
+    }
+
+    fn moved(word: &str, key: &[u8]) -> String {
+        format!("{word} {} 127.0.0.1:7001", slot_of(key).get())
+    }
+
+    fn said(route: Route) -> String {
+        match route {
+            Route::Here => "here".to_owned(),
+            Route::Look(_) => "look".to_owned(),
+            Route::Elsewhere(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_command_goes_where_its_slot_is() {
+        let territory = Territory::new(Some(Arc::new(map(false, false))));
+        let (asking, channel) = (
+            Terms { asking: true, ..Terms::default() },
+            Terms { is_channel: true, ..Terms::default() },
+        );
+        let migrate = Terms { is_migrate: true, ..Terms::default() };
+        let plain = Terms::default();
+        let down = "CLUSTERDOWN Hash slot not served";
+        let cross = "CROSSSLOT Keys in request don't hash to the same slot";
+        let two: &[&[u8]] = &[b"{coming}a", b"{coming}b"];
+        for (terms, keys, expected) in [
+            (plain, &[] as &[&[u8]], "here"),
+            (plain, &[OURS], "here"),
+            (plain, &[OURS, OURS], "here"),
+            (plain, &[OURS, THEIRS], cross),
+            (plain, &[THEIRS, OURS], cross),
+            (plain, &[NOBODYS, OURS], down),
+            (plain, &[OURS, NOBODYS], cross),
+            (plain, &[LEAVING], "look"),
+            (channel, &[LEAVING], "here"),
+            (migrate, &[LEAVING], "here"),
+            (migrate, &[COMING], "here"),
+            (migrate, &[THEIRS], &moved("MOVED", THEIRS)),
+            (plain, &[COMING], &moved("MOVED", COMING)),
+            (asking, &[COMING], "here"),
+            (asking, &[COMING, COMING], "here"),
+            (asking, two, "look"),
+            (asking, &[THEIRS], &moved("MOVED", THEIRS)),
+            (plain, &[THEIRS], &moved("MOVED", THEIRS)),
+        ] {
+            assert_eq!(said(territory.route(&terms, keys)), expected, "{terms:?} {keys:?}");
+        }
+    }
+
+    #[test]
+    fn a_replica_serves_readers_of_its_master() {
+        let territory = Territory::new(Some(Arc::new(map(false, true))));
+        let reader = Terms { readonly: true, ..Terms::default() };
+        let moved = moved("MOVED", THEIRS);
+        for (terms, expected) in [
+            (Terms::default(), moved.as_str()),
+            (reader, "here"),
+            (Terms { writes: true, ..reader }, &moved),
+            (Terms { block_writes: true, ..reader }, &moved),
+            (Terms { is_channel: true, ..Terms::default() }, "here"),
+        ] {
+            assert_eq!(said(territory.route(&terms, &[THEIRS])), expected, "{terms:?}");
+        }
+        assert!(territory.mirrors(slot_of(THEIRS)) && !territory.serves(slot_of(THEIRS)));
+    }
+
+    #[test]
+    fn while_the_cluster_is_down_only_the_settings_let_somebody_through() {
+        let territory = Territory::new(Some(Arc::new(map(true, false))));
+        let reads = Terms { reads_when_down: true, ..Terms::default() };
+        let channel = Terms { is_channel: true, ..Terms::default() };
+        for (terms, expected) in [
+            (Terms::default(), "CLUSTERDOWN The cluster is down"),
+            (reads, "here"),
+            (
+                Terms { writes: true, ..reads },
+                "CLUSTERDOWN The cluster is down and only accepts read commands",
+            ),
+            (channel, "CLUSTERDOWN The cluster is down"),
+            (Terms { channels_when_down: true, ..channel }, "here"),
+        ] {
+            assert_eq!(said(territory.route(&terms, &[OURS])), expected, "{terms:?}");
+        }
+        assert!(!territory.serves(slot_of(OURS)));
+        let unknown = Territory::new(None).route(&Terms::default(), &[OURS]);
+        assert_eq!(said(unknown), "CLUSTERDOWN Hash slot not served");
+    }
+
+    #[test]
+    fn in_slots_on_their_way_it_counts_which_keys_are_here() {
+        let territory = Territory::new(Some(Arc::new(map(false, false))));
+        let found = |present, missing, several| Found { present, missing, several };
+        let ask = moved("ASK", LEAVING);
+        let again = "TRYAGAIN Multiple keys request during rehashing of slot";
+        for (key, found, expected) in [
+            (LEAVING, found(1, 0, false), None),
+            (LEAVING, found(2, 0, true), None),
+            (LEAVING, found(0, 2, true), Some(ask.as_str())),
+            (LEAVING, found(1, 1, true), Some(again)),
+            (COMING, found(2, 0, true), None),
+            (COMING, found(1, 1, true), Some(again)),
+            (COMING, found(0, 2, true), Some(again)),
+            (OURS, found(0, 1, false), None),
+        ] {
+            let refused = territory.after_look(slot_of(key), found).err();
+            assert_eq!(refused.map(|error| error.to_string()).as_deref(), expected, "{found:?}");
+        }
+        let keys: [&[u8]; 3] = [b"a", b"a", b"b"];
+        assert_eq!(Found::among(&keys, |key| key == b"a"), found(2, 1, true));
+        assert_eq!(Found::counted(&keys[..2], 0), found(0, 2, false));
+    }
+
+    #[test]
+    fn who_waits_for_a_slot_that_left_is_told() {
+        let up = Territory::new(Some(Arc::new(map(false, false))));
+        let said = |territory: &Territory, key: &[u8], readonly| {
+            territory.refusal_of_waiting(slot_of(key), readonly).map(|error| error.to_string())
+        };
+        for key in [OURS, LEAVING, COMING] {
+            assert_eq!(said(&up, key, false), None);
+        }
+        assert_eq!(said(&up, THEIRS, false), Some(moved("MOVED", THEIRS)));
+        assert_eq!(said(&up, NOBODYS, false).as_deref(), Some("CLUSTERDOWN Hash slot not served"));
+        let replica = Territory::new(Some(Arc::new(map(false, true))));
+        assert_eq!(said(&replica, THEIRS, true), None);
+        assert_eq!(said(&replica, THEIRS, false), Some(moved("MOVED", THEIRS)));
+        let down = Territory::new(Some(Arc::new(map(true, false))));
+        assert_eq!(said(&down, OURS, false).as_deref(), Some("CLUSTERDOWN The cluster is down"));
+    }
+}

@@ -1,0 +1,231 @@
+//! What a node tells about the cluster: the CLUSTER subcommands that change nothing.
+
+use std::fmt::Write;
+
+use super::bus::Kind;
+use super::command::{LinkQueue, Surroundings};
+use super::event::LinkId;
+use super::machine::Cluster;
+use super::node::{Health, Node};
+use super::refusal::Refusal;
+use super::settings::Endpoint;
+use super::table::NodeKey;
+use crate::resp::Reply;
+use crate::slot::{SLOT_COUNT, Slot};
+
+impl Cluster {
+    /// Runs a subcommand that only tells something; false if it is none.
+    pub(super) fn report(
+        &self,
+        name: &[u8],
+        rest: &[Vec<u8>],
+        around: &Surroundings<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<bool, Refusal> {
+        match (name, rest) {
+            (b"myid", []) => reply.bulk(self.my_id().as_bytes()),
+            (b"nodes", []) => reply.verbatim(*b"txt", self.node_lines().as_bytes()),
+            (b"info", []) => reply.verbatim(*b"txt", self.info().as_bytes()),
+            (b"slots", []) => self.write_slots_reply(reply),
+            (b"shards", []) => self.write_shards(reply),
+            (b"links", []) => self.write_links(around.queue_of, reply),
+            (b"replicas" | b"slaves", [node]) => self.write_replicas(node, reply)?,
+            (b"count-failure-reports", [node]) => {
+                let reports = self.fresh_reports(self.named(node)?);
+                reply.integer(reports as i64);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn info(&self) -> String {
+        let slots_of = |wanted: fn(&Node) -> bool| -> u64 {
+            let nodes = self.nodes.iter().filter(|(_, node)| wanted(node));
+            nodes.map(|(_, node)| u64::from(node.slots.len())).sum()
+        };
+        let lines: [(&str, u64); 8] = [
+            ("slots_assigned", slots_of(|_| true)),
+            ("slots_ok", slots_of(|node| node.health == Health::Fine)),
+            ("slots_pfail", slots_of(|node| node.health == Health::Suspect)),
+            ("slots_fail", slots_of(Node::has_failed)),
+            ("known_nodes", self.nodes.len() as u64),
+            ("size", self.verdict.size as u64),
+            ("current_epoch", self.current_epoch),
+            ("my_epoch", self.my_epoch()),
+        ];
+        let state = if self.verdict.is_down { "fail" } else { "ok" };
+        let mut text = format!("cluster_state:{state}\r\n");
+        for (name, value) in lines {
+            _ = write!(text, "cluster_{name}:{value}\r\n"); // Strings take all that is written.
+        }
+        write_packets("sent", |kind| self.stats.sent(kind), &mut text);
+        write_packets("received", |kind| self.stats.received(kind), &mut text);
+        let overflowed = self.stats.links_overflowed;
+        _ = write!(text, "total_cluster_links_buffer_limit_exceeded:{overflowed}\r\n");
+        text
+    }
+
+    /// Ranges of slots with the nodes that serve them.
+    fn write_slots_reply(&self, reply: &mut Reply<'_>) {
+        let array = reply.deferred();
+        let mut count = 0;
+        let mut next = Some(0);
+        while let Some((first, last, owner)) = next.and_then(|from| self.next_run(from)) {
+            let replicas = self.nodes[owner].replicas.iter().filter(|key| self.is_available(**key));
+            let nodes: Vec<NodeKey> = std::iter::once(owner).chain(replicas.copied()).collect();
+            reply.array(2 + nodes.len());
+            reply.integer(i64::from(first));
+            reply.integer(i64::from(last));
+            nodes.iter().for_each(|key| self.write_slot_node(*key, reply));
+            count += 1;
+            next = last.checked_add(1);
+        }
+        reply.set_array_len(array, count);
+    }
+
+    /// The next slots with one owner, from that slot on: first, last and owner.
+    fn next_run(&self, from: u16) -> Option<(u16, u16, NodeKey)> {
+        let owner_of = |number: u16| Slot::new(number).and_then(|slot| self.slots.owner(slot));
+        let (first, owner) =
+            (from..SLOT_COUNT).find_map(|slot| owner_of(slot).map(|owner| (slot, owner)))?;
+        let end = (first..SLOT_COUNT).find(|slot| owner_of(*slot) != Some(owner));
+        Some((first, end.unwrap_or(SLOT_COUNT) - 1, owner))
+    }
+
+    /// Whether clients should be sent to a replica: it has data.
+    fn is_available(&self, replica: NodeKey) -> bool {
+        let node = &self.nodes[replica];
+        !node.has_failed() && node.offset != 0
+    }
+
+    fn write_slot_node(&self, key: NodeKey, reply: &mut Reply<'_>) {
+        let node = &self.nodes[key];
+        reply.array(4);
+        self.write_endpoint(node, reply);
+        reply.integer(i64::from(node.address.port));
+        reply.bulk(node.id.as_bytes());
+        let names_ip = self.settings.endpoint != Endpoint::Ip;
+        let names_host = self.settings.endpoint != Endpoint::Hostname && !node.hostname.is_empty();
+        reply.map(usize::from(names_ip) + usize::from(names_host));
+        if names_ip {
+            reply.bulk(b"ip");
+            reply.bulk(node.address.ip.as_str().as_bytes());
+        }
+        if names_host {
+            reply.bulk(b"hostname");
+            reply.bulk(node.hostname.as_str().as_bytes());
+        }
+    }
+
+    /// Where clients are told that a node is.
+    fn write_endpoint(&self, node: &Node, reply: &mut Reply<'_>) {
+        match self.settings.endpoint {
+            Endpoint::Ip => reply.bulk(node.address.ip.as_str().as_bytes()),
+            Endpoint::Hostname if node.hostname.is_empty() => reply.bulk(b"?"),
+            Endpoint::Hostname => reply.bulk(node.hostname.as_str().as_bytes()),
+            Endpoint::Unknown => reply.null(),
+        }
+    }
+
+    /// Every master with its slots and its replicas.
+    fn write_shards(&self, reply: &mut Reply<'_>) {
+        let masters: Vec<_> = self.nodes.iter().filter(|(_, node)| node.is_master()).collect();
+        reply.array(masters.len());
+        for (key, master) in masters {
+            let ranges: Vec<(Slot, Slot)> = master.slots.ranges().collect();
+            reply.map(2);
+            reply.bulk(b"slots");
+            reply.array(ranges.len() * 2);
+            for (first, last) in ranges {
+                reply.integer(i64::from(first.get()));
+                reply.integer(i64::from(last.get()));
+            }
+            reply.bulk(b"nodes");
+            reply.array(1 + master.replicas.len());
+            self.write_shard_node(key, reply);
+            master.replicas.iter().for_each(|replica| self.write_shard_node(*replica, reply));
+        }
+    }
+
+    fn write_shard_node(&self, key: NodeKey, reply: &mut Reply<'_>) {
+        let node = &self.nodes[key];
+        let names_host = !node.hostname.is_empty();
+        reply.map(7 + usize::from(names_host));
+        reply.bulk(b"id");
+        reply.bulk(node.id.as_bytes());
+        reply.bulk(b"port");
+        reply.integer(i64::from(node.address.port));
+        reply.bulk(b"ip");
+        reply.bulk(node.address.ip.as_str().as_bytes());
+        reply.bulk(b"endpoint");
+        self.write_endpoint(node, reply);
+        if names_host {
+            reply.bulk(b"hostname");
+            reply.bulk(node.hostname.as_str().as_bytes());
+        }
+        reply.bulk(b"role");
+        reply.bulk(if node.is_replica() { b"replica" } else { b"master" });
+        reply.bulk(b"replication-offset");
+        reply.integer(i64::try_from(node.offset).unwrap_or(i64::MAX));
+        reply.bulk(b"health");
+        reply.bulk(match () {
+            () if node.has_failed() => b"fail",
+            () if node.is_replica() && node.offset == 0 => b"loading",
+            () => b"online",
+        });
+    }
+
+    fn write_links(&self, queue_of: &dyn Fn(LinkId) -> LinkQueue, reply: &mut Reply<'_>) {
+        let links = self.link_list();
+        reply.array(links.len());
+        for info in links {
+            let queue = queue_of(info.link);
+            reply.map(6);
+            reply.bulk(b"direction");
+            reply.bulk(if let LinkId::To(_) = info.link { b"to" } else { b"from" });
+            reply.bulk(b"node");
+            reply.bulk(info.node.as_bytes());
+            reply.bulk(b"create-time");
+            reply.integer(info.created_ms as i64);
+            reply.bulk(b"events");
+            reply.bulk(if queue.used_bytes > 0 { b"rw" } else { b"r" });
+            reply.bulk(b"send-buffer-allocated");
+            reply.integer(queue.allocated_bytes as i64);
+            reply.bulk(b"send-buffer-used");
+            reply.integer(queue.used_bytes as i64);
+        }
+    }
+
+    fn write_replicas(&self, word: &[u8], reply: &mut Reply<'_>) -> Result<(), Refusal> {
+        let key = self.named(word)?;
+        if self.nodes[key].is_replica() {
+            return Err(Refusal::NotMaster);
+        }
+        let replicas = &self.nodes[key].replicas;
+        reply.array(replicas.len());
+        for replica in replicas {
+            let mut line = String::new();
+            self.write_node_line(*replica, &mut line);
+            reply.bulk(line.as_bytes());
+        }
+        Ok(())
+    }
+
+    /// How many say of a node that it has failed, and not too long ago.
+    fn fresh_reports(&self, key: NodeKey) -> usize {
+        self.nodes[key].reports.iter().filter(|report| self.is_fresh(report)).count()
+    }
+}
+
+/// How many packets came or went, by type and in all.
+fn write_packets(direction: &str, count_of: impl Fn(Kind) -> u64, text: &mut String) {
+    for kind in Kind::ALL {
+        let (name, count) = (kind.name(), count_of(kind));
+        if count > 0 {
+            _ = write!(text, "cluster_stats_messages_{name}_{direction}:{count}\r\n");
+        }
+    }
+    let sum: u64 = Kind::ALL.into_iter().map(count_of).sum();
+    _ = write!(text, "cluster_stats_messages_{direction}:{sum}\r\n");
+}

@@ -1,0 +1,133 @@
+//! What a data core must know of the cluster to answer or redirect a command: one immutable snapshot.
+
+use std::collections::BTreeMap;
+
+use super::address::Host;
+use super::node_id::NodeId;
+use crate::slot::{SLOT_COUNT, Slot};
+
+/// Who serves which slot, as this node sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SlotMap {
+    /// Whether this node must refuse commands with keys.
+    pub is_down: bool,
+    /// The node whose data this node has: itself, or its master. An index of `nodes`.
+    pub serving: Option<u16>,
+    /// Whether this node is a replica.
+    pub is_replica: bool,
+    /// The owners of slots, and the nodes that slots are moving to or from; the first is this node.
+    pub nodes: Vec<SlotOwner>,
+    /// For each slot the index of its owner in `nodes`.
+    owners: Box<[u16; SLOT_COUNT as usize]>,
+    open: BTreeMap<Slot, Move>,
+}
+
+/// A node that slots belong to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SlotOwner {
+    /// Its id.
+    pub id: NodeId,
+    /// Where clients are told that it is, after `cluster-preferred-endpoint-type`: empty for "where you found
+    /// me", `None` (which MOVED writes as `?`) for a host name that is not known.
+    pub endpoint: Option<Host>,
+    /// Its address.
+    pub ip: Host,
+    /// Its port for clients; the TLS port if the bus uses TLS.
+    pub port: u16,
+    /// Its port without TLS if `port` is for TLS, else 0.
+    pub plain_port: u16,
+}
+
+/// A slot on its way; the node is an index of [`SlotMap::nodes`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Move {
+    /// From here to that node.
+    To(u16),
+    /// To here from that node.
+    From(u16),
+}
+
+/// What this node is to a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tenure<'a> {
+    /// Nobody owns it.
+    Unassigned,
+    /// It is ours.
+    Owned,
+    /// It is ours, and its keys are on their way to another node.
+    Migrating {
+        /// Where to.
+        to: &'a SlotOwner,
+    },
+    /// It belongs to another node (or to nobody, any more), and its keys are on their way to here.
+    Importing {
+        /// Whose it is.
+        owner: Option<&'a SlotOwner>,
+    },
+    /// It belongs to our master.
+    OfMaster {
+        /// The master.
+        owner: &'a SlotOwner,
+    },
+    /// It belongs to another node.
+    Elsewhere {
+        /// Whose it is.
+        owner: &'a SlotOwner,
+    },
+}
+
+/// What stands for no owner in the table of owners.
+const NOBODY: u16 = u16::MAX;
+
+impl SlotMap {
+    /// A map without owners, of a node in a cluster that is down.
+    pub fn new(me: SlotOwner) -> Self {
+        Self {
+            is_down: true,
+            serving: None,
+            is_replica: false,
+            nodes: vec![me],
+            owners: Box::new([NOBODY; SLOT_COUNT as usize]),
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// `slot` belongs to this one of [`SlotMap::nodes`].
+    pub fn set_owner(&mut self, slot: Slot, node: u16) {
+        self.owners[slot.index()] = node;
+    }
+
+    /// `slot` is on its way.
+    pub fn set_move(&mut self, slot: Slot, way: Move) {
+        self.open.insert(slot, way);
+    }
+
+    /// The owner of `slot`.
+    pub fn owner(&self, slot: Slot) -> Option<&SlotOwner> {
+        self.nodes.get(usize::from(self.owners[slot.index()]))
+    }
+
+    /// What this node is to `slot`.
+    pub fn tenure(&self, slot: Slot) -> Tenure<'_> {
+        let index = self.owners[slot.index()];
+        let owner = self.nodes.get(usize::from(index));
+        match (self.open.get(&slot), owner) {
+            (Some(Move::From(_)), owner) => Tenure::Importing { owner },
+            (Some(Move::To(to)), Some(owner)) => match self.nodes.get(usize::from(*to)) {
+                Some(to) => Tenure::Migrating { to },
+                None => Tenure::Elsewhere { owner },
+            },
+            (None, Some(_)) if index == 0 => Tenure::Owned,
+            (None, Some(owner)) if self.is_replica && self.serving == Some(index) => {
+                Tenure::OfMaster { owner }
+            }
+            (None, Some(owner)) => Tenure::Elsewhere { owner },
+            (_, None) => Tenure::Unassigned,
+        }
+    }
+
+    /// Whether this node owns `slot`, whatever is on its way.
+    pub fn owns(&self, slot: Slot) -> bool {
+        self.owners[slot.index()] == 0
+    }
+}
