@@ -155,7 +155,7 @@ impl Cluster {
     }
 
     /// Whether this node is a replica in a manual failover.
-    fn takes_over_by_hand(&self) -> bool {
+    pub fn takes_over_by_hand(&self) -> bool {
         matches!(self.manual, ManualFailover::Taking { .. })
     }
 

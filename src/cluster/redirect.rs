@@ -114,6 +114,11 @@ impl Found {
 }
 
 impl Territory {
+    /// Whether this node is a master.
+    pub fn is_masters(&self) -> bool {
+        self.map.as_ref().is_some_and(|map| !map.is_replica)
+    }
+
     /// That of a node which has this map.
     pub fn new(map: Option<Arc<SlotMap>>) -> Self {
         let is_up = map.as_ref().is_some_and(|map| !map.is_down);

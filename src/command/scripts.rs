@@ -68,11 +68,11 @@ const fn runs(by: ScriptBy, read_only: bool) -> Run {
 /// The rows of this family.
 #[rustfmt::skip] // a table: one row is one command
 pub(super) static COMMANDS: &[Command] = &[
-    Command { name: "eval", arity: Arity::AtLeast(3), flags: RUNS, group: Group::Scripting, keys: KEYS, categories: &[], run: runs(ScriptBy::Text, false) },
-    Command { name: "evalsha", arity: Arity::AtLeast(3), flags: RUNS, group: Group::Scripting, keys: KEYS, categories: &[], run: runs(ScriptBy::Digest, false) },
+    Command { name: "eval", arity: Arity::AtLeast(3), flags: RUNS.with(MAY_REPLICATE), group: Group::Scripting, keys: KEYS, categories: &[], run: runs(ScriptBy::Text, false) },
+    Command { name: "evalsha", arity: Arity::AtLeast(3), flags: RUNS.with(MAY_REPLICATE), group: Group::Scripting, keys: KEYS, categories: &[], run: runs(ScriptBy::Digest, false) },
     Command { name: "eval_ro", arity: Arity::AtLeast(3), flags: READS, group: Group::Scripting, keys: KEYS_RO, categories: &[], run: runs(ScriptBy::Text, true) },
     Command { name: "evalsha_ro", arity: Arity::AtLeast(3), flags: READS, group: Group::Scripting, keys: KEYS_RO, categories: &[], run: runs(ScriptBy::Digest, true) },
-    Command { name: "fcall", arity: Arity::AtLeast(3), flags: RUNS, group: Group::Scripting, keys: KEYS, categories: &[], run: runs(ScriptBy::Function, false) },
+    Command { name: "fcall", arity: Arity::AtLeast(3), flags: RUNS.with(MAY_REPLICATE), group: Group::Scripting, keys: KEYS, categories: &[], run: runs(ScriptBy::Function, false) },
     Command { name: "fcall_ro", arity: Arity::AtLeast(3), flags: READS, group: Group::Scripting, keys: KEYS_RO, categories: &[], run: runs(ScriptBy::Function, true) },
     Command { name: "script", arity: Arity::AtLeast(2), flags: NO_FLAGS, group: Group::Scripting, keys: NO_KEYS, categories: &[], run: Run::Container },
     Command { name: "script|load", arity: Arity::Exactly(3), flags: NOSCRIPT.with(STALE), group: Group::Scripting, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::ScriptLoad) },

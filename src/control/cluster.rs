@@ -56,6 +56,8 @@ pub(super) struct ClusterDriver {
     pub(super) bus: Bus,
     /// Whose data this process is to copy, if it does not yet.
     pub(super) wanted: Option<Upstream>,
+    /// The master that is followed has been a source of data, so that this node may take its place.
+    pub(super) has_data: bool,
     conf: ConfFile,
     settings: Settings,
     /// When the next tick is due; nothing before the data is loaded.
@@ -106,6 +108,7 @@ impl ClusterDriver {
             node,
             bus: Bus::default(),
             wanted: None,
+            has_data: false,
             conf,
             settings,
             next_tick: None,
@@ -156,7 +159,11 @@ impl Control {
                 Effect::ResumeWrites => self.resume_writes(),
                 Effect::SlotMap(map) => self.send_slot_map(&map),
                 Effect::DeleteKeys(slots) => self.tell_all(|| Message::SlotsLost(slots.clone())),
-                Effect::FlushAll => self.tell_all(|| Message::Clear),
+                Effect::FlushAll => {
+                    // What is being saved is of the past.
+                    self.abandon_snapshot();
+                    self.tell_all(|| Message::Clear);
+                }
                 Effect::Deliver { channel, message, sharded } => {
                     self.deliver(channel, message, sharded);
                 }
@@ -295,6 +302,7 @@ impl Control {
         };
         self.look_at_connecting_links(now);
         self.follow_as_wanted();
+        self.go_on_with_takeover();
         if now < due {
             return;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Control;
 use crate::clock;
+use crate::cluster::Event;
 use crate::cluster::event::{MasterLink, Replication, Upstream};
 
 impl Control {
@@ -25,6 +26,9 @@ impl Control {
         let Some(wanted) = self.cluster.as_mut().and_then(|cluster| cluster.wanted.take()) else {
             return;
         };
+        if let Some(cluster) = &mut self.cluster {
+            cluster.has_data = false;
+        }
         match wanted {
             Upstream::None => self.follow_nobody(None),
             Upstream::Node { id, ip, port } => {
@@ -37,20 +41,36 @@ impl Control {
     }
 
     /// How replication stands.
-    pub(super) fn replication_facts(&self) -> Replication {
+    pub(super) fn replication_facts(&mut self) -> Replication {
         let Some(upstream) = &self.replication.upstream else {
             let offset = self.replication.master.history.end;
             return Replication { offset, master_link: MasterLink::Never };
         };
         let link = &upstream.link;
         let (heard_ms, down_since_ms) = link.times();
+        let Some(cluster) = &mut self.cluster else { return Replication::default() };
+        cluster.has_data |= link.is_up();
         let master_link = match down_since_ms {
             _ if link.is_up() => MasterLink::Up { heard_ms: heard_ms.max(0) as u64 },
-            Some(since_ms) => MasterLink::Down { since_ms: since_ms.max(0) as u64 },
-            None => MasterLink::Never,
+            Some(since_ms) if cluster.has_data => {
+                MasterLink::Down { since_ms: since_ms.max(0) as u64 }
+            }
+            _ => MasterLink::Never,
         };
-        Replication { offset: link.position(), master_link }
+        let offset = if cluster.has_data { link.position() } else { 0 };
+        Replication { offset, master_link }
     }
+
+    /// A replica that takes over by hand waits for a position: it is told of each step.
+    pub(super) fn go_on_with_takeover(&mut self) {
+        let Some(cluster) = &self.cluster else { return };
+        if cluster.node.takes_over_by_hand() {
+            let facts = self.replication_facts();
+            self.cluster_step(Event::Replication(facts));
+        }
+    }
+
+    // ---- writes stand still ----
 
     /// Lets no client write until this time, for a manual failover.
     pub(super) fn pause_writes(&mut self, until_ms: u64) {
@@ -59,7 +79,7 @@ impl Control {
         self.pause_for_cluster(Duration::from_millis(ms));
     }
 
-    /// Lets clients write again.
+    /// Lets clients write again, or be sent to whom they may.
     pub(super) fn resume_writes(&mut self) {
         self.resume_for_cluster();
     }

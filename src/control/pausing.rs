@@ -204,6 +204,7 @@ impl Control {
     /// It has, or will not.
     pub(super) fn resume_for_cluster(&mut self) {
         self.pausing.cluster = None;
+        self.pausing.has_asked = self.pauses_writes() && self.pausing.has_asked;
         self.settle_quiet();
     }
 

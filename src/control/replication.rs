@@ -453,8 +453,9 @@ impl Control {
             }
             !is_enough
         });
-        if std::mem::take(asks_for_acks) && !waits.is_empty() && self.replication.upstream.is_none()
-        {
+        let may_ask = self.replication.upstream.is_none() && !self.pauses_writes();
+        let has_waits = !self.replication.waits.is_empty();
+        if may_ask && std::mem::take(&mut self.replication.asks_for_acks) && has_waits {
             self.replication.master.ask_for_acks();
         }
         for (shard, message) in told {
@@ -486,8 +487,8 @@ impl Control {
                 || must_record
                 || self.has_yet_to_follow(),
             has_link: upstream.as_ref().is_some_and(|upstream| upstream.link.is_up()),
-            pauses_writes: self.pauses_writes(),
             lacks_replicas: upstream.is_none() && wanted > 0 && lag_ms > 0 && good() < wanted,
+            pauses_writes: self.pauses_writes(),
         }
     }
 

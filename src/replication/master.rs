@@ -9,7 +9,6 @@
 //! until the slowest of them has read it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::backlog::Backlog;
@@ -633,53 +632,6 @@ impl Said {
         }
         Said::Other
     }
-}
-
-/// The lines of INFO replication from `connected_slaves` on.
-pub fn write_info<K: Copy + Ord>(
-    master: &Master<K>,
-    now_ms: i64,
-    min_good: Option<i64>,
-    failover_state: &str,
-    out: &mut String,
-) {
-    let replicas = master.replicas.values();
-    _ = write!(out, "connected_slaves:{}\r\n", replicas.len());
-    if let Some(lag_ms) = min_good {
-        _ = write!(out, "min_slaves_good_slaves:{}\r\n", master.good_replicas(now_ms, lag_ms));
-    }
-    for (number, replica) in replicas.enumerate() {
-        let state = match replica.stage {
-            Stage::Waits => "wait_bgsave",
-            Stage::Snapshot => "send_bulk",
-            Stage::Confirms | Stage::Online | Stage::Leaves => "online",
-        };
-        let lag = match replica.stage {
-            Stage::Online => (now_ms - replica.heard_ms).max(0) / 1000,
-            _ => 0,
-        };
-        _ = write!(
-            out,
-            "slave{number}:ip={},port={},state={state},offset={},lag={lag}\r\n",
-            replica.profile.shown_address(),
-            replica.profile.port,
-            replica.acked,
-        );
-    }
-    let history = &master.history;
-    let former = history.former.map_or(ReplId::NONE, |(id, _)| id);
-    let backlog = master.backlog.as_ref();
-    _ = write!(
-        out,
-        "master_failover_state:{failover_state}\r\nmaster_replid:{}\r\nmaster_replid2:{former}\r\nmaster_repl_offset:{}\r\nsecond_repl_offset:{}\r\nrepl_backlog_active:{}\r\nrepl_backlog_size:{}\r\nrepl_backlog_first_byte_offset:{}\r\nrepl_backlog_histlen:{}\r\n",
-        history.id,
-        history.end,
-        history.second_offset(),
-        u8::from(backlog.is_some()),
-        master.settings.backlog_bytes,
-        backlog.map_or(0, |backlog| backlog.first() + 1),
-        backlog.map_or(0, Backlog::len),
-    );
 }
 
 #[cfg(test)]

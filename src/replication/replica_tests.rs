@@ -29,16 +29,21 @@ fn written(link: &mut Link) -> String {
 /// A link that has asked for data.
 fn asking(known: Option<(ReplId, u64)>) -> (Link, String) {
     let mut link = Link::new(introduction(), known);
+    let asked = asks(&mut link);
+    (link, asked)
+}
+
+/// The words with which a fresh link asks for data.
+fn asks(link: &mut Link) -> String {
     link.tick(0);
     assert_eq!(link.take_doings(), [Doing::Connect]);
     link.connected(0);
-    assert_eq!(written(&mut link), "PING");
+    assert_eq!(written(link), "PING");
     link.received(1, b"+PO");
     link.received(1, b"NG\r\n");
-    assert_eq!(written(&mut link), "REPLCONF listening-port 7001 REPLCONF capa eof capa psync2");
+    assert_eq!(written(link), "REPLCONF listening-port 7001 REPLCONF capa eof capa psync2");
     link.received(2, b"+OK\r\n+OK\r\n");
-    let asked = written(&mut link);
-    (link, asked)
+    written(link)
 }
 
 #[test]
@@ -237,10 +242,7 @@ fn a_master_that_is_lost_while_its_snapshot_is_loaded_is_asked_for_the_rest() {
 fn a_master_that_does_not_take_over_is_not_asked_for_its_data() {
     let mut link = Link::new(introduction(), Some((id(ID), 7)));
     link.set_failover();
-    link.tick(0);
-    link.connected(0);
-    link.received(1, b"+PONG\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n");
-    assert!(written(&mut link).ends_with("8 FAILOVER"));
+    assert_eq!(asks(&mut link), format!("PSYNC {ID} 8 FAILOVER"));
     link.received(2, b"-ERR PSYNC FAILOVER replid must match my replid.\r\n");
     assert_eq!(link.take_doings(), [Doing::Disconnect, Doing::Refused]);
 }

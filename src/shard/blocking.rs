@@ -92,6 +92,10 @@ impl Shard {
 
     /// A client all of whose keys are here begins to wait.
     pub(super) fn begin_to_wait(&mut self, number: TxId, blocked: Blocked) {
+        if let Some(error) = self.refusal_of_waiting(&blocked.command) {
+            // It was let through because it might have had its answer at once.
+            return self.refuse_waiting(&blocked, error);
+        }
         let OwnedCommand { id, db, args, .. } = &blocked.command;
         let words: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
         let mut keys = Vec::new();
@@ -542,11 +546,15 @@ impl Shard {
         refused.sort_unstable_by_key(|(number, _)| *number);
         for (number, error) in refused {
             let Some(blocked) = self.end_waiting(number) else { continue };
-            self.engine.rejected(None, &error);
-            let mut reply = Vec::new();
-            Reply::new(&mut reply, blocked.command.resp3).error(error);
-            self.deliver(blocked.origin, reply);
+            self.refuse_waiting(&blocked, error);
         }
+    }
+
+    fn refuse_waiting(&mut self, blocked: &Blocked, error: CommandError) {
+        self.engine.count_error(&error);
+        let mut reply = Vec::new();
+        Reply::new(&mut reply, blocked.command.resp3).error(error);
+        self.deliver(blocked.origin, reply);
     }
 
     fn refusal_of_waiting(&self, command: &OwnedCommand) -> Option<CommandError> {

@@ -147,6 +147,7 @@ pub fn line(conn: ConnId, session: &Session, now_ms: i64) -> String {
         (session.watch_broken, 'd'),
         (session.closing, 'c'),
         (session.endpoint.unix, 'U'),
+        (session.readonly, 'r'),
         (session.no_evict, 'e'),
         (session.no_touch, 'T'),
     ] {

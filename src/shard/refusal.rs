@@ -164,6 +164,13 @@ impl Engine {
         });
     }
 
+    /// Whether the cluster knows this node as a master, and replication has not yet made it one. No client may see
+    /// that: they were sent here, and wait.
+    fn is_being_promoted(&self) -> bool {
+        let is_master = self.territory.as_ref().is_some_and(|territory| territory.is_masters());
+        is_master && self.refusals.is_replica()
+    }
+
     /// Decides what is refused, by what has happened and by the settings.
     pub fn settle_refusals(&mut self) {
         let matters = self.config.stop_writes_on_bgsave_error && !self.config.save.is_empty();
@@ -194,6 +201,9 @@ impl Shard {
         let multi = session.and_then(|session| session.multi.as_ref());
         let block_writes = is_exec && multi.is_some_and(|multi| multi.block.writes);
         let writes = command.flags.has(WRITE) || block_writes;
+        if self.engine.is_being_promoted() && (writes || command.flags.has(MAY_REPLICATE)) {
+            return Some(self.hold_for_pause(conn));
+        }
         let refusals = &self.engine.refusals;
         let Some(error) = refusals.of_command(command, writes).cloned() else {
             let has_effects = writes || command.flags.has(MAY_REPLICATE);

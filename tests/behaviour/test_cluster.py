@@ -22,7 +22,7 @@ from harness.cluster import (
     table,
 )
 from harness.resp import OK, Error
-from harness.server import TARGETS
+from harness.server import TARGETS, Server
 from harness.waiting import eventually
 
 ALONE = ("corelane-1", "corelane-3", "corelane-3")
@@ -196,3 +196,83 @@ def test_everything_is_remembered_over_a_restart_of_all(kinds):
             server.start()
         await_agreement(servers)
         assert all(ownership(server) == before for server in servers)
+
+
+@pytest.mark.parametrize("kinds", [("corelane-1", "corelane-3") * 3, ("redis", "corelane-3", "redis", "corelane-1", "redis", "corelane-1")])
+def test_redis_cli_creates_a_cluster_with_replicas(kinds):
+    with nodes(*kinds, arguments=("--repl-diskless-sync-delay", "0")) as servers:
+        create(servers, replicas=1)
+        for server in servers:
+            assert COVERED in cli("check", address(server))
+        rows = table(servers[0])
+        masters = [name for name, row in rows.items() if "master" in row["flags"]]
+        assert len(masters) == 3
+        assert sorted(row["master"] for row in rows.values() if "slave" in row["flags"]) == sorted(masters)
+        replicas = [server for server in servers if my_id(server) not in masters]
+        eventually(
+            lambda: all(one.info("replication").get("master_link_status") == "up" for one in replicas), FAIL_SECONDS_MAX * 4
+        )
+        eventually(lambda: all(len(row[2:]) == 2 for row in ask(servers[0], "CLUSTER", "SLOTS")), FAIL_SECONDS_MAX)
+
+
+@KINDS
+def test_slots_move_with_their_keys(kinds):
+    with nodes(*kinds) as servers:
+        create(servers)
+        with Router(servers) as router:
+            for number in range(300):
+                assert router("SET", f"k{number}", number, "PX", 1000000) == OK
+            for target in servers:
+                others = ",".join(my_id(server) for server in servers if server is not target)
+                cli(
+                    "reshard", address(servers[0]), "--cluster-from", others, "--cluster-to", my_id(target),
+                    "--cluster-slots", "1200", "--cluster-yes",
+                )  # fmt: skip
+                await_agreement(servers)
+                assert all(router("GET", f"k{number}") == str(number).encode() for number in range(300))
+        assert sum(ask(server, "DBSIZE") for server in servers) == 300
+
+
+@KINDS
+def test_redis_cli_mends_what_is_open_or_lost(kinds):
+    with nodes(*kinds) as servers:
+        create(servers)
+        first, second = servers[0], servers[1]
+        with Router(servers) as router:
+            for number in range(100):
+                assert router("SET", f"k{number}", number) == OK
+        key = next(f"k{n}" for n in range(100) if isinstance(ask(first, "GET", f"k{n}"), bytes))
+        slot = ask(first, "CLUSTER", "KEYSLOT", key)
+        assert ask(first, "CLUSTER", "SETSLOT", slot, "MIGRATING", my_id(second)) == OK
+        assert ask(second, "CLUSTER", "SETSLOT", slot, "IMPORTING", my_id(first)) == OK
+        assert "[WARNING]" in cli("check", address(first), accepted=(0, 1))
+        cli("fix", address(servers[2]))
+        await_agreement(servers)
+        assert COVERED in cli("check", address(first))
+        for server in servers:
+            for lost in (16000, slot):
+                assert ask(server, "CLUSTER", "DELSLOTS", lost) == OK
+        cli("fix", address(second))
+        await_agreement(servers)
+        with Router(servers) as router:
+            assert all(router("GET", f"k{number}") == str(number).encode() for number in range(100))
+
+
+@KINDS
+def test_redis_cli_imports_and_calls(kinds):
+    with nodes(*kinds) as servers:
+        create(servers)
+        source = Server("redis").start()
+        try:
+            with source.client() as client:
+                for number in range(100):
+                    assert client("SET", f"k{number}", number) == OK
+            cli("import", address(servers[1]), "--cluster-from", address(source), "--cluster-copy")
+            with Router(servers) as router:
+                assert all(router("GET", f"k{number}") == str(number).encode() for number in range(100))
+            assert ask(source, "DBSIZE") == 100
+        finally:
+            source.stop()
+        assert cli("call", address(servers[0]), "PING").count("PONG") == len(servers)
+        cli("set-timeout", address(servers[0]), "3000")
+        assert all(ask(server, "CONFIG", "GET", "cluster-node-timeout")[1] == b"3000" for server in servers)

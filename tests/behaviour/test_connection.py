@@ -463,3 +463,49 @@ def test_shutdown_nosave_closes_the_connection_and_ends_with_zero(private_server
 
 
 covers("SHUTDOWN", "INFO", "SUBSCRIBE", "PUBLISH")
+
+
+@covers("CLIENT|PAUSE", "CLIENT|UNPAUSE")
+def test_client_pause_write_holds_writes_and_lets_reads_pass(c, connect):
+    writer, reader = connect(), connect()
+    c("SET k old")
+    assert c("CLIENT PAUSE 60000 WRITE") == OK
+    writer.send("SET k new")
+    assert reader("GET k") == b"old"
+    assert writer.silent()
+    assert c("CLIENT UNPAUSE") == OK
+    assert writer.read() == OK
+    assert reader("GET k") == b"new"
+
+
+def test_client_pause_all_ends_by_itself(c, connect):
+    reader = connect()
+    assert c("CLIENT PAUSE 200") == OK
+    reader.send("GET k")
+    assert reader.silent(0.05)
+    assert reader.read() == NIL
+
+
+def test_a_pause_holds_blocks_and_scripts_that_write_and_nothing_expires(c, connect):
+    writer, script, reader = connect(), connect(), connect()
+    c("SET", "k", "v", "PX", 80)
+    assert writer.pipeline("MULTI", "GET k") == [OK, Simple("QUEUED")]
+    assert c("CLIENT", "PAUSE", 60000, "WRITE") == OK
+    assert writer("GET k") == Simple("QUEUED")
+    script.send("EVAL", "return redis.call('GET', KEYS[1])", 1, "other")
+    assert script.silent()
+    # Its time is over, but it may not go before the pause does.
+    eventually(lambda: reader("GET k") == NIL)
+    assert reader("DBSIZE") == 1
+    assert writer("EXEC") == [NIL, NIL]
+    assert c("CLIENT", "UNPAUSE") == OK
+    assert script.read() == NIL
+    eventually(lambda: reader("DBSIZE") == 0)
+
+
+test_client_pause_errors = table(
+    ("CLIENT PAUSE x", Error("ERR timeout is not an integer or out of range")),
+    ("CLIENT PAUSE -1", Error("ERR timeout is negative")),
+    ("CLIENT PAUSE 1 maybe", Error("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+    ("CLIENT UNPAUSE", OK),
+)

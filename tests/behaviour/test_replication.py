@@ -4,14 +4,15 @@ A pair is a master and a replica of it; redis-server on both ends shows that a t
 """
 
 import random
+import subprocess
 import time
 
 import pytest
 
 from harness import *
-from harness import NIL, OK, Error, Server, Simple, covers
+from harness import NIL, NOT_AN_INTEGER, OK, SYNTAX_ERROR, Error, Server, Simple, covers, encode
 from harness.replicas import Proxy, assert_same, follow, has_link, in_step, offset, values, write_anything, writers
-from harness.server import chosen_targets
+from harness.server import chosen_targets, free_port
 
 PAIRS = [
     ("redis", "redis"), ("redis", "corelane-1"), ("redis", "corelane-3"), ("corelane-1", "redis"), ("corelane-3", "redis"),
@@ -356,3 +357,96 @@ def test_values_tells_what_differs(nodes):
             client(*command.split())
             seen.append(values(client))
     assert len({str(found) for found in seen}) == len(seen) - 2
+
+
+@among_chosen([("redis", "redis"), ("redis", "corelane-3"), ("corelane-3", "redis")])
+def test_a_sentinel_promotes_a_replica(nodes, kinds, tmp_path):
+    master, replica = nodes(*kinds)
+    follow(replica, master.port)
+    with master.client() as client:
+        assert client("SET", "k", "v") == OK
+    port = free_port()
+    conf = tmp_path / "sentinel.conf"
+    conf.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor m 127.0.0.1 {master.port} 1\n"
+        "sentinel down-after-milliseconds m 500\nsentinel failover-timeout m 3000\n"
+    )
+    with open(tmp_path / "log", "wb") as log:
+        sentinel = subprocess.Popen(["redis-server", conf, "--sentinel"], stdout=log, stderr=log)
+    try:
+        # Sentinels ask a master for its replicas every ten seconds.
+        eventually(lambda: f"+slave slave 127.0.0.1:{replica.port}" in (tmp_path / "log").read_text(), 20)
+        master.kill()
+        eventually(lambda: replica.info("replication")["role"] == "master", 20)
+        with replica.client() as client:
+            assert client("GET", "k") == b"v" and client("SET", "k", "w") == OK
+    finally:
+        sentinel.kill()
+        sentinel.wait()
+
+
+def handshake(client):
+    """What a replica says first."""
+    assert client("REPLCONF", "listening-port", 7777) == OK
+    assert client("REPLCONF", "ip-address", "10.1.2.3") == OK
+    assert client("REPLCONF", "capa", "eof", "capa", "psync2", "capa", "unheard-of") == OK
+
+
+@covers("REPLCONF", "PSYNC", "SYNC")
+def test_a_replica_by_hand(private_server):
+    server = private_server(*AT_ONCE)
+    with server.client() as client, server.client() as replica, server.client() as old, server.client() as late:
+        assert client("REPLCONF", "listening-port") == SYNTAX_ERROR
+        assert client("REPLCONF", "listening-port", "x") == NOT_AN_INTEGER
+        assert client("REPLCONF", "colour", "red") == Error("ERR Unrecognized REPLCONF option: colour")
+        assert client("PSYNC", "?", "x") == NOT_AN_INTEGER
+        assert client("SET", "k", "v") == OK
+        handshake(replica)
+        replica.send("PSYNC", "?", "-1")
+        word, history, at = replica.read().split(" ")
+        assert (word, len(history)) == ("FULLRESYNC", 40)
+        data = take_snapshot(replica)
+        assert data.startswith(b"REDIS00") and b"repl-id" in data and history.encode() in data and b"\x01k\x01v" in data
+        assert client("SET", "k", "w") == OK
+        while replica.silent(0.2):
+            # Not heard before redis-server has seen the end of the child that sent the snapshot.
+            replica.send("REPLCONF", "ACK", at)
+        expected = encode("SELECT", "0") + encode("SET", "k", "w")
+        assert replica.exactly(len(expected)) == expected
+        line = server.info("replication")["slave0"]
+        assert line.startswith("ip=10.1.2.3,port=7777,state=online,offset="), line
+        # One who was away for a moment gets what it lacks, and nothing else.
+        replica.close()
+        end = int(server.info("replication")["master_repl_offset"])
+        assert client("SET", "k", "x") == OK
+        eventually(lambda: offset(server) > end)
+        handshake(late)
+        late.send("PSYNC", history, end + 1)
+        assert late.read() == Simple(f"CONTINUE {history}")
+        expected = encode("SET", "k", "x")
+        assert late.exactly(len(expected)) == expected
+        # SYNC gets the bare snapshot.
+        old.send("SYNC")
+        assert take_snapshot(old).startswith(b"REDIS00")
+        assert client("ROLE")[2][0][:2] == [b"10.1.2.3", b"7777"]
+
+
+def take_line(client):
+    while True:
+        line = b""
+        while not line.endswith(b"\n"):
+            line += client.exactly(1)
+        if line != b"\n":  # that keeps the link alive
+            return line.rstrip()
+
+
+def take_snapshot(client):
+    """The payload behind `$<length>` or between `$EOF:<mark>` and the mark."""
+    line = take_line(client)
+    assert line.startswith(b"$"), line
+    if not line.startswith(b"$EOF:"):
+        return client.exactly(int(line[1:]))
+    data, mark = b"", line[5:]
+    while not data.endswith(mark):
+        data += client.exactly(1)
+    return data[:-40]

@@ -44,6 +44,8 @@ def cli(*words, accepted=(0,)):
     """What `redis-cli --cluster` answers to these words."""
     done = subprocess.run(
         ["redis-cli", "--cluster", *map(str, words)],
+        # Whatever it asks, the answer is yes.
+        input="yes\n" * 4,
         capture_output=True,
         text=True,
         timeout=CLI_SECONDS_MAX,

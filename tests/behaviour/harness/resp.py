@@ -307,6 +307,13 @@ class Client:
                 self.at = len(self.buffer)
                 return left
 
+    def exactly(self, count):
+        """So many bytes, undecoded."""
+        while len(self.buffer) - self.at < count:
+            self._receive()
+        self.at += count
+        return bytes(self.buffer[self.at - count : self.at])
+
     def closed(self):
         """True once the server has closed the connection without a further byte."""
         return self.rest() == b""
