@@ -34,6 +34,8 @@ pub struct Process {
     next_tx: AtomicU64,
     /// The stamp that was given last.
     last_stamp: CachePadded<AtomicU64>,
+    /// The stamp behind the last one that is on the disk; 0 if there is no file to be there.
+    durable: AtomicU64,
     /// Bytes of effects that have left their shard and are not where they belong.
     pub effects_under_way: CachePadded<AtomicUsize>,
     /// A shard waits for those bytes to become fewer.
@@ -77,6 +79,7 @@ impl Process {
             next_client: AtomicU64::new(1),
             next_tx: AtomicU64::new(1),
             last_stamp: CachePadded::new(AtomicU64::new(0)),
+            durable: AtomicU64::new(0),
             effects_under_way: CachePadded::new(AtomicUsize::new(0)),
             awaits_effects: AtomicBool::new(false),
             clients: AtomicUsize::new(0),
@@ -151,6 +154,17 @@ impl Process {
     /// is for, which has to be sent to the control core soon.
     pub fn stamp(&self) -> Stamp {
         Stamp(self.last_stamp.fetch_add(1, Ordering::AcqRel) + 1)
+    }
+
+    /// Everything up to this stamp is in an append-only file on the disk, of which that can be said.
+    pub fn note_durable(&self, stamp: Option<Stamp>) {
+        self.durable.store(stamp.map_or(0, |stamp| stamp.0 + 1), Ordering::Release);
+    }
+
+    /// Whether everything that was stamped is in an append-only file on the disk.
+    pub fn is_durable(&self) -> bool {
+        let last = self.last_stamp();
+        self.durable.load(Ordering::Acquire) > last.0
     }
 
     /// The stamp that was given last, by whichever core.

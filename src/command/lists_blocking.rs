@@ -3,7 +3,7 @@
 use super::blocking::seconds;
 use super::lists::*;
 use super::spec::*;
-use super::{Attempt, Blocking, Command, CommandResult, Ctx, Request, Run};
+use super::{Attempt, Awaits, Blocking, Command, CommandResult, Ctx, Request, Run};
 use crate::datatypes::list::{End, List};
 use crate::keyspace::{Key, TypeName};
 use crate::resp::Reply;
@@ -35,7 +35,7 @@ const POP: Blocking = Blocking {
     wants: |found| found == Some(TypeName::List),
     nothing: |_, reply| reply.null_array(),
     timed_out: |_, reply| reply.null_array(),
-    awaits_replicas: false,
+    awaits: Awaits::Keys,
     keep: None,
 };
 const BLPOP: Blocking = POP;

@@ -56,6 +56,7 @@ mod zsets_algebra;
 mod zsets_blocking;
 mod zsets_range;
 
+pub use blocking::WAITAOF_WITHOUT_FILE;
 pub use context::{Changes, Class, Ctx, Reach, removal};
 pub use databases::{database_number, selected_database};
 pub use error::{CommandError, CommandResult};
@@ -66,8 +67,8 @@ pub use scripts::{ScriptBy, ScriptCommand};
 pub use server::{debug_is_allowed, entry_bytes};
 pub use slots::NO_CLUSTER;
 pub use table::{
-    Attempt, Blocking, Command, CommandId, CommandTable, EveryShard, Handler, KeyShape, Run,
-    SessionCommand, Walk,
+    Attempt, Awaits, Blocking, Command, CommandId, CommandTable, EveryShard, Handler, KeyShape,
+    Run, SessionCommand, Walk,
 };
 
 /// The rows of all families.

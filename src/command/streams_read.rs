@@ -7,7 +7,7 @@ use super::blocking::milliseconds;
 use super::collection::integer;
 use super::streams::{bulk_id, group_changed, id_argument, no_key_or_group, write_entry};
 use super::streams_effects::GroupEffects;
-use super::{Attempt, Blocking, CommandError, CommandResult, Ctx, Request};
+use super::{Attempt, Awaits, Blocking, CommandError, CommandResult, Ctx, Request};
 use crate::datatypes::stream::{Delivery, Entry, Pending, Stream, StreamId};
 use crate::keyspace::{Key, TypeName, ValueRef};
 use crate::resp::Reply;
@@ -22,7 +22,7 @@ pub(super) const XREAD: Blocking = Blocking {
     wants: |found| found == Some(TypeName::Stream),
     nothing: |_, reply| reply.null_array(),
     timed_out: |_, reply| reply.null_array(),
-    awaits_replicas: false,
+    awaits: Awaits::Keys,
     keep: Some(keep),
 };
 

@@ -73,6 +73,17 @@ pub struct Walk {
 /// Makes the arguments that a command waits with.
 pub type Keep = fn(&mut Ctx<'_>, &Request<'_>) -> Vec<Vec<u8>>;
 
+/// What a [`Blocking`] command waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Awaits {
+    /// One of its keys.
+    Keys,
+    /// Replicas, as many as its first argument says.
+    Replicas,
+    /// Disks: of this server, if its first argument is 1, and of as many replicas as its second one says.
+    Disks,
+}
+
 /// A command that may wait until others make one of its keys.
 #[derive(Clone, Copy)]
 pub struct Blocking {
@@ -85,10 +96,10 @@ pub struct Blocking {
     pub wants: fn(Option<TypeName>) -> bool,
     /// What it answers where nothing may wait (within MULTI) and it would have to.
     pub nothing: fn(&Process, &mut Reply<'_>),
-    /// What it answers when its time is over; so many replicas have what was written before it.
+    /// What it answers when its time is over; so many replicas, or disks, have what was written before it.
     pub timed_out: fn(usize, &mut Reply<'_>),
-    /// It waits for replicas, and for no key.
-    pub awaits_replicas: bool,
+    /// What it waits for.
+    pub awaits: Awaits,
     /// The arguments to wait with, if they mean something else by the time it is served
     /// (`$` of XREAD: what was the last entry when it began to wait).
     pub keep: Option<Keep>,

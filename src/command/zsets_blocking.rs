@@ -3,7 +3,7 @@
 use super::blocking::seconds;
 use super::spec::*;
 use super::zsets::{Pops, members_popped, pop, pop_word};
-use super::{Attempt, Blocking, Command, CommandResult, Ctx, Request, Run};
+use super::{Attempt, Awaits, Blocking, Command, CommandResult, Ctx, Request, Run};
 use crate::datatypes::zset::Order;
 use crate::keyspace::{Key, TypeName};
 use crate::resp::Reply;
@@ -32,7 +32,7 @@ const BZPOPMIN: Blocking = Blocking {
     wants: |found| found == Some(TypeName::ZSet),
     nothing: |_, reply| reply.null_array(),
     timed_out: |_, reply| reply.null_array(),
-    awaits_replicas: false,
+    awaits: Awaits::Keys,
     keep: None,
 };
 const BZPOPMAX: Blocking = Blocking {

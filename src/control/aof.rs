@@ -44,6 +44,7 @@ const DELAY_MIN: Duration = Duration::from_secs(2);
 /// What a change of the directory is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Reason {
+    Begin,
     SwitchOn,
     SwitchOff,
     RewriteBegins,
@@ -189,7 +190,7 @@ impl Control {
         let base = self.aof.directory.to_load().find(is_base).map(|file| self.aof.path_of(file));
         let base = base.and_then(|path| path.metadata().ok()).map_or(0, |data| data.len());
         self.aof.trigger = Trigger::new(base);
-        self.give_turn(Reason::SwitchOn, Turn::Begin(format, empty));
+        self.give_turn(Reason::Begin, Turn::Begin(format, empty));
         self.aof.is_on = true;
     }
 
@@ -284,9 +285,12 @@ impl Control {
             self.on_aof_event(event);
         }
         self.tell_of_room();
+        self.append_for_waits();
         if now >= self.aof.next_sync {
             self.aof.next_sync = now + SYNC_PERIOD;
-            let syncs = self.config.appendfsync != AppendFsync::No && self.may_synchronise();
+            let waits =
+                self.config.appendfsync != AppendFsync::No || self.disk_waits.last().is_some();
+            let syncs = waits && self.may_synchronise();
             if (self.aof.is_dirty && syncs) || self.aof.is_failing {
                 self.aof.is_dirty = false;
                 self.aof_writer().give(Job::Synchronise);
@@ -297,6 +301,42 @@ impl Control {
         if self.aof.wants_snapshot() {
             self.begin_rewrite_when_idle();
         }
+    }
+
+    /// A stamp that stands for no effects is not worth telling the writer, unless somebody waits for it.
+    fn append_for_waits(&mut self) {
+        let merged = self.last_stamp();
+        let Some(wanted) = self.disk_waits.last().filter(|wanted| *wanted <= merged) else {
+            return;
+        };
+        let aof = &mut self.aof;
+        let Some(writer) = aof.writer.as_ref().filter(|_| aof.is_on && aof.told < wanted) else {
+            return;
+        };
+        aof.told = merged;
+        aof.is_dirty = true;
+        writer.give(Job::Append { bytes: Vec::new(), stamp: merged, counted: 0 });
+    }
+
+    /// The append-only files that there are, in order.
+    pub(super) fn aof_files(&self) -> Vec<PathBuf> {
+        self.aof.files_to_load()
+    }
+
+    /// What was loaded is in the files: the next effect selects its database.
+    pub(super) fn go_on_behind_loaded(&mut self) {
+        self.aof.stream.begin_anew();
+    }
+
+    /// Whether effects go to append-only files.
+    pub(super) fn writes_aof(&self) -> bool {
+        self.aof.is_on
+    }
+
+    /// Up to which stamp everything is in the files and on the disk, if they are whole.
+    pub(super) fn aof_durable(&self) -> Option<Stamp> {
+        let is_whole = self.aof.is_on && !self.aof.directory.awaits_base();
+        is_whole.then_some(self.aof.durable)
     }
 
     /// When to look again.
@@ -316,6 +356,7 @@ impl Control {
             }
             Event::Durable(stamp) => {
                 self.aof.durable = stamp;
+                self.process.note_durable(self.aof_durable());
                 if self.config.appendfsync == AppendFsync::Always {
                     self.tell_all(|| Message::Durable(stamp));
                 }
@@ -357,16 +398,25 @@ impl Control {
             unreachable!("changes are made in order")
         };
         (self.aof.directory, self.aof.open_bytes) = (directory, end);
+        self.process.note_durable(self.aof_durable());
         self.aof.sizes_changed();
         let is_done = result.is_ok();
         if let Err(error) = result {
             tracing::warn!("Changing the append-only directory failed: {error}");
         }
         match reason {
-            Reason::SwitchOn if is_done => {}
+            Reason::Begin if is_done => {}
+            Reason::Begin => {
+                tracing::error!("There is nowhere to write what clients change. Exiting...");
+                std::process::exit(1);
+            }
             Reason::SwitchOn => {
-                self.aof.is_on = false;
-                self.aof.is_scheduled = false;
+                if !is_done {
+                    self.aof.is_on = false;
+                    self.aof.is_scheduled = false;
+                    self.tell_all(|| Message::Record(Audience::FILE, false));
+                }
+                self.aof_was_switched_on(is_done);
             }
             Reason::RewriteBegins if is_done => {}
             Reason::RewriteBegins => self.abandon_rewrite(),
@@ -489,6 +539,12 @@ impl Control {
 
     // ---- CONFIG SET appendonly ----
 
+    /// Whether files are being made because the settings say so now.
+    pub(super) fn is_aof_switching_on(&self) -> bool {
+        let is_switch = |change: &(u64, Reason)| change.1 == Reason::SwitchOn;
+        self.aof.awaits_recording > 0 || self.aof.changes.iter().any(is_switch)
+    }
+
     /// The settings have changed.
     pub(super) fn aof_settings_changed(&mut self) {
         let wanted = self.config.appendonly;
@@ -498,6 +554,7 @@ impl Control {
         } else if !wanted && self.aof.is_on {
             self.aof.is_on = false;
             self.aof.is_scheduled = false;
+            self.process.note_durable(None);
             self.abandon_rewrite();
             self.tell_all(|| Message::Record(Audience::FILE, false));
             self.give_turn(Reason::SwitchOff, Turn::SwitchOff);

@@ -8,7 +8,7 @@ use crate::reactor::Action;
 use crate::shard::message::{HoldNumber, Message};
 use crate::shard_map::ShardId;
 
-/// How long to wait until all shards stand still: one with an endless script never does.
+/// How long to wait until all shards stand still: one with an endless script never does. And for the disk.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// See the module.
@@ -17,6 +17,8 @@ pub(super) enum Ending {
     /// Nobody wants it.
     #[default]
     No,
+    /// A snapshot that nobody wants any more is about to remove its file.
+    Abandoning(Instant),
     /// Shards are about to stand still.
     Holding(HoldNumber, Instant),
     /// Everything up to this stamp is on its way to the disk.
@@ -24,6 +26,23 @@ pub(super) enum Ending {
 }
 
 impl Control {
+    /// Stops when what is being saved, and was abandoned, has left nothing behind.
+    pub(super) fn stop_without_sink(&mut self) {
+        self.ending = Ending::Abandoning(Instant::now() + PATIENCE);
+        self.go_on_abandoning(Instant::now());
+    }
+
+    /// Looks whether it has.
+    pub(super) fn go_on_abandoning(&mut self, now: Instant) {
+        if let Ending::Abandoning(until) = self.ending
+            && (now >= until || !self.is_sink_at_work())
+        {
+            self.ending = Ending::No;
+            self.remove_unfinished();
+            self.stop();
+        }
+    }
+
     /// Everything is done that was to be done before the end.
     pub(super) fn stop(&mut self) {
         if self.stopping {
@@ -43,6 +62,7 @@ impl Control {
         match self.ending {
             Ending::Holding(known, _) if known == number => self.write_last_words(),
             _ if self.is_hold_of_reload(number) => self.begin_reload(),
+            _ if self.is_hold_of_load_aof(number) => self.clear_for_load_aof(),
             _ if self.is_hold_of_quiet(number) => self.is_quiet_now(number),
             _ if self.is_hold_of_role(number) => self.follow(),
             _ if self.is_hold_of_upstream(number) => self.clear_for_master(number),
@@ -74,7 +94,7 @@ impl Control {
     /// When to look again.
     pub(super) fn next_end_look(&self) -> Option<Instant> {
         match self.ending {
-            Ending::Holding(_, until) => Some(until),
+            Ending::Holding(_, until) | Ending::Abandoning(until) => Some(until),
             _ => None,
         }
     }

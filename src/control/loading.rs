@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use super::Control;
 use super::rdb_load::{LoadError, Progress, RdbLoad};
+use super::saving::Asker;
 use crate::admin::facts;
 use crate::clock;
 use crate::command::CommandTable;
@@ -80,6 +81,8 @@ pub(super) struct Loading {
     loaded_bytes: u64,
     started: i64,
     total_bytes: u64,
+    /// Who waits for it; nobody does at the start.
+    asker: Option<Asker>,
 }
 
 impl Control {
@@ -98,10 +101,28 @@ impl Control {
             loaded_bytes: 0,
             started: clock::unix_ms() / 1000,
             total_bytes,
+            asker: None,
         });
         // On each lane this goes before the first connection.
         self.tell_all(|| Message::Record(Audience::FILE, false));
         self.tell_all(|| Message::Loading(true));
+        self.tell_loading_facts();
+    }
+
+    /// Loads the append-only files when all shards know that something is being loaded, and have dropped what they had.
+    pub(super) fn load_again(&mut self, asker: Asker) {
+        let files = self.aof_files();
+        let sizes = files.iter().filter_map(|path| path.metadata().ok());
+        let total_bytes = sizes.map(|data| data.len()).sum();
+        self.loading = Some(Loading {
+            stage: Stage::NextFile,
+            files: files.into(),
+            are_appended: true,
+            loaded_bytes: 0,
+            started: clock::unix_ms() / 1000,
+            total_bytes,
+            asker: Some(asker),
+        });
         self.tell_loading_facts();
     }
 
@@ -129,9 +150,12 @@ impl Control {
             Stage::Ending(missing) => {
                 *missing -= 1;
                 if *missing == 0 {
-                    self.loading = None;
+                    let asker = self.loading.take().and_then(|loading| loading.asker);
                     self.tell_loading_facts();
-                    tracing::info!("{READY}");
+                    match asker {
+                        Some(asker) => self.answer(asker, Ok("OK")),
+                        None => tracing::info!("{READY}"),
+                    }
                 }
             }
             _ => {}
@@ -263,7 +287,9 @@ impl Control {
         let seconds = clock::unix_ms() / 1000 - loading.started;
         let kind = if loading.are_appended { "append only file" } else { "disk" };
         tracing::info!("DB loaded from {kind}: {seconds} seconds");
-        if self.config.appendonly {
+        if loading.asker.is_some() {
+            self.go_on_behind_loaded();
+        } else if self.config.appendonly {
             self.begin_aof();
             self.tell_all(|| Message::Record(Audience::FILE, true));
         }

@@ -10,9 +10,11 @@ mod cluster;
 mod cluster_bus;
 mod cluster_conf;
 mod cluster_upstream;
+mod disk_waits;
 mod ending;
 mod journal;
 mod listeners;
+mod load_aof;
 mod loading;
 mod pausing;
 pub mod rdb_load;
@@ -50,6 +52,14 @@ use sockets::Owner;
 struct Change {
     call: Option<(ShardId, Ticket)>,
     missing: usize,
+    /// What the call is answered.
+    result: ControlAnswer,
+}
+
+impl Change {
+    fn new(call: Option<(ShardId, Ticket)>, missing: usize) -> Self {
+        Self { call, missing, result: Ok("OK") }
+    }
 }
 
 /// See the module.
@@ -67,6 +77,7 @@ pub struct Control {
     queued: VecDeque<ControlCall>,
     journal: journal::Journal,
     aof: aof::Aof,
+    disk_waits: disk_waits::DiskWaits,
     ending: ending::Ending,
     loading: Option<loading::Loading>,
     /// Nothing has been done yet.
@@ -75,6 +86,7 @@ pub struct Control {
     /// The file that is being loaded.
     rdb_load: Option<rdb_load::RdbLoad>,
     reload: Option<reload::Reload>,
+    load_aof: Option<load_aof::LoadAof>,
     /// There is more of it to read at once.
     rdb_goes_on: bool,
     /// Connections of this core's own.
@@ -122,6 +134,7 @@ impl Control {
             starts: true,
             journal: journal::Journal::default(),
             aof,
+            disk_waits: disk_waits::DiskWaits::default(),
             ending: ending::Ending::default(),
             ports,
             shards,
@@ -136,6 +149,7 @@ impl Control {
             saver: saving::Saver::default(),
             rdb_load: None,
             reload: None,
+            load_aof: None,
             rdb_goes_on: false,
             sockets: sockets::Sockets::default(),
             replication,
@@ -164,7 +178,7 @@ impl Control {
         match call.request {
             ControlRequest::ConfigSet(words) => match self.config_set(&words) {
                 Ok(()) => {
-                    self.changing = Some(Change { call: Some(asker), missing: self.shards.len() });
+                    self.changing = Some(Change::new(Some(asker), self.shards.len()));
                 }
                 Err(text) => self.answer(asker, Err(CommandError::owned(text))),
             },
@@ -193,6 +207,7 @@ impl Control {
             }
             ControlRequest::Failover(words) => self.on_failover(asker, &words),
             ControlRequest::Reload(options) => self.on_reload(asker, options),
+            ControlRequest::LoadAof => self.on_load_aof(asker),
             ControlRequest::RewriteAof { must_wait } => self.on_rewrite_aof(asker, must_wait),
             ControlRequest::Flushed { waits } => self.on_flushed(asker, waits),
             ControlRequest::Cluster { words, resp3 } => {
@@ -233,14 +248,38 @@ impl Control {
         if change.missing > 0 {
             return;
         }
-        if let Some(asker) = self.changing.take().and_then(|change| change.call) {
-            self.answer(asker, Ok("OK"));
-        }
         // What was written under the old settings belongs where they say; it has come before the answers.
         self.go_on_with_journal();
         self.aof_settings_changed();
         self.replication_settings_changed();
         self.cluster_settings_changed();
+        if !self.is_aof_switching_on() {
+            self.end_change();
+        }
+    }
+
+    /// Append-only files were switched on, or could not be: who has asked for that is told.
+    fn aof_was_switched_on(&mut self, is_done: bool) {
+        let Some(change) = self.changing.as_mut().filter(|change| change.missing == 0) else {
+            return;
+        };
+        if is_done {
+            return self.end_change();
+        }
+        let words = [b"appendonly".to_vec(), b"no".to_vec()];
+        let Ok(config) = self.config.set(&words, true) else { return self.end_change() };
+        let reason = "Unable to turn on AOF. Check server logs.";
+        change.result = Err(CommandError::owned(failed("appendonly", reason)));
+        change.missing = self.shards.len();
+        self.config = Arc::new(config);
+        let config = Arc::clone(&self.config);
+        self.tell_all(|| Message::Settings(Arc::clone(&config)));
+    }
+
+    fn end_change(&mut self) {
+        if let Some(Change { call: Some(asker), result, .. }) = self.changing.take() {
+            self.answer(asker, result);
+        }
         while self.changing.is_none() {
             let Some(call) = self.queued.pop_front() else { break };
             self.on_call(call);
@@ -355,8 +394,15 @@ impl Service for Control {
                         self.on_await_replicas(shard, number, wanted);
                     }
                     Message::AwaitNoReplicas(number) => self.on_await_no_replicas(number),
+                    Message::AwaitDisk(shard, number, wanted) => {
+                        self.on_await_disk(shard, number, wanted);
+                    }
+                    Message::AwaitNoDisk(number) => self.on_await_no_disk(number),
                     Message::StandingNoted => self.on_standing_noted(),
                     Message::LoadingNoted if self.loading.is_some() => self.on_loading_noted(),
+                    Message::LoadingNoted if self.load_aof.is_some() => {
+                        self.on_noted_for_load_aof();
+                    }
                     Message::LoadingNoted => self.on_loading_from_master_noted(),
                     Message::Fed(fed) if self.loading.is_some() => self.on_fed(*fed),
                     Message::Fed(fed) => self.on_fed_from_master(*fed),
@@ -387,6 +433,8 @@ impl Service for Control {
         self.go_on_with_replication(now);
         self.go_on_with_pause(now);
         self.go_on_with_aof(now);
+        self.look_at_disk_waits();
+        self.go_on_with_load_aof();
         self.go_on_ending(now);
         self.go_on_with_cluster(now);
         if let Some(signal) = self.signals.received()

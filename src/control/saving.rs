@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Control;
+use super::ending::Ending;
 use crate::admin::facts::Status;
 use crate::clock;
 use crate::command::CommandError;
@@ -217,8 +218,12 @@ impl Control {
             tracing::info!("Saving the final RDB snapshot before exiting.");
             return self.begin_when_idle(Purpose::Shutdown { force });
         }
-        self.remove_unfinished();
-        self.stop();
+        self.stop_without_sink();
+    }
+
+    /// Whether a file is being written.
+    pub(super) fn is_sink_at_work(&self) -> bool {
+        self.saver.run.as_ref().is_some_and(|run| run.outcome.is_none())
     }
 
     /// SHUTDOWN ABORT
@@ -238,6 +243,7 @@ impl Control {
 
     fn refuse_to_stop(&mut self) {
         self.saver.is_stopping = false;
+        self.ending = Ending::No;
         self.signals.forget();
         for asker in std::mem::take(&mut self.saver.stoppers) {
             self.answer(asker, Err(CANNOT_STOP));
@@ -464,6 +470,7 @@ impl Control {
             }
         }
         self.end_snapshot_if_over();
+        self.go_on_abandoning(now);
         if now >= self.saver.next_look {
             self.saver.next_look = now + PERIOD;
             self.look_at_save_points();
@@ -599,7 +606,7 @@ impl Control {
     }
 
     /// What a snapshot leaves behind that the server does not wait for.
-    fn remove_unfinished(&self) {
+    pub(super) fn remove_unfinished(&self) {
         if let Some(run) = &self.saver.run {
             let target = self.file_target(run.purpose);
             // It may not have been created yet.

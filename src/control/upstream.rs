@@ -174,7 +174,7 @@ impl Control {
         self.config = Arc::new(Config { replicaof, ..Config::clone(&self.config) });
         let config = Arc::clone(&self.config);
         // Nobody waits for it, but another change has to.
-        self.changing = Some(Change { call: None, missing: self.shards.len() });
+        self.changing = Some(Change::new(None, self.shards.len()));
         self.tell_all(|| Message::Settings(Arc::clone(&config)));
     }
 

@@ -15,12 +15,16 @@
 //! So that nothing is lost between an attempt and the waiting, the attempt holds all keys, and it is the
 //! conclusion of its transaction that puts the client into the queues.
 
-use super::message::{Ending, Message, Origin, OwnedCommand, Schedule, Unblock, Wanted};
+use super::message::{
+    DiskWanted, Ending, Message, Origin, OwnedCommand, Schedule, Unblock, Wanted,
+};
 use super::transactions::{Granted, Transaction, Work, awaited_of};
 use super::{Shard, Waiting, aftermath::Ready, job::Job};
 use crate::admin::stats::Outcome;
 use crate::command::spec::WRITE;
-use crate::command::{Blocking, CommandError, CommandId, CommandTable, Request, Run};
+use crate::command::{
+    Awaits, Blocking, CommandError, CommandId, CommandTable, Request, Run, WAITAOF_WITHOUT_FILE,
+};
 use crate::datatypes::number::parse_i64;
 use crate::keyspace::{DbKey, Key};
 use crate::resp::Reply;
@@ -99,12 +103,19 @@ impl Shard {
             .command(*id)
             .for_each_awaited_key(&words, |key| keys.push((*db, key.to_vec())));
         self.count_blocked(number, &blocked);
-        let wanted = blocking(*id).awaits_replicas.then(|| words.get(1).copied());
-        let wanted = wanted.map(|word| word.and_then(parse_i64).unwrap_or_default());
+        let number_at = |at| words.get(at).copied().and_then(parse_i64).unwrap_or_default();
+        let me = self.id();
+        let message = match blocking(*id).awaits {
+            Awaits::Keys => None,
+            Awaits::Replicas => Some(Message::AwaitReplicas(me, number, number_at(1))),
+            Awaits::Disks => {
+                let wanted = DiskWanted { local: number_at(1) > 0, replicas: number_at(2) > 0 };
+                Some(Message::AwaitDisk(me, number, wanted))
+            }
+        };
         self.waits.insert(number, keys, Waiter::Here(Box::new(blocked)));
         self.listen();
-        if let Some(wanted) = wanted {
-            let message = Message::AwaitReplicas(self.id(), number, wanted);
+        if let Some(message) = message {
             self.send(self.control_core(), message);
         }
     }
@@ -481,8 +492,14 @@ impl Shard {
     /// The client that waits under `number` is answered without being served, or not at all.
     pub(super) fn unblock(&mut self, number: TxId, why: Unblock) {
         if let Some(blocked) = self.end_waiting(number) {
-            if blocking(blocked.command.id).awaits_replicas && why != Unblock::Acknowledged {
-                self.send(self.control_core(), Message::AwaitNoReplicas(number));
+            let message = match blocking(blocked.command.id).awaits {
+                _ if matches!(why, Unblock::Acknowledged | Unblock::NoFile) => None,
+                Awaits::Keys => None,
+                Awaits::Replicas => Some(Message::AwaitNoReplicas(number)),
+                Awaits::Disks => Some(Message::AwaitNoDisk(number)),
+            };
+            if let Some(message) = message {
+                self.send(self.control_core(), message);
             }
             let Blocked { origin, command, acknowledged, .. } = blocked;
             self.deliver(origin, unblocked_reply(&command, why, acknowledged));
@@ -572,7 +589,7 @@ impl Shard {
         }
     }
 
-    /// So many replicas have what was written before a client began to wait for that.
+    /// So many replicas, or disks, have what was written before a client began to wait for that.
     pub(super) fn on_acknowledged(&mut self, number: TxId, count: usize, is_enough: bool) {
         let Some(Waiter::Here(blocked)) = self.waits.get_mut(number) else { return };
         blocked.acknowledged = count;
@@ -637,6 +654,7 @@ fn unblocked_reply(command: &OwnedCommand, why: Unblock, acknowledged: usize) ->
         }
         Unblock::WithError => out.error(&UNBLOCKED),
         Unblock::RoleChanged => out.error(&ROLE_CHANGED),
+        Unblock::NoFile => out.error(&WAITAOF_WITHOUT_FILE),
         Unblock::Gone => {}
     }
     reply

@@ -91,6 +91,8 @@ pub struct Engine {
     pub reach: Reach,
     /// What it records of its writes.
     pub journal: Recorder,
+    /// Who reads that, as soon as nothing is loaded.
+    readers: Audience,
     /// What is refused for a while.
     pub refusals: Refusals,
     /// Which slots this node serves, in cluster mode.
@@ -140,6 +142,7 @@ impl Engine {
             pubsub: Directory::new(id, shards),
             reach: Reach::default(),
             journal: Recorder::default(),
+            readers: Audience::NONE,
             refusals: Refusals::default(),
             territory: None,
             map_version: 0,
@@ -159,6 +162,7 @@ impl Engine {
         }
         // From the first command on; what is loaded before is not recorded, see Message::Record.
         if engine.config.appendonly {
+            engine.readers = Audience::FILE;
             engine.journal.set_readers(Audience::FILE);
         }
         engine.settings_changed();
@@ -173,15 +177,22 @@ impl Engine {
 
     /// Effects are recorded for these from now on, or not any more.
     pub fn set_recording(&mut self, readers: Audience, on: bool) {
-        self.publish_notes();
-        let others = self.journal.readers().without(readers);
-        self.journal.set_readers(if on { others.or(readers) } else { others });
+        let others = self.readers.without(readers);
+        self.readers = if on { others.or(readers) } else { others };
+        self.settle_recording();
         self.settings_changed();
     }
 
-    /// Whether they are.
+    /// What is loaded is no effect: whoever reads effects has it, or is given it in another way.
+    pub(super) fn settle_recording(&mut self) {
+        self.publish_notes();
+        let loads = self.refusals.is_loading();
+        self.journal.set_readers(if loads { Audience::NONE } else { self.readers });
+    }
+
+    /// Whether effects are recorded for these.
     pub fn records_for(&self, readers: Audience) -> bool {
-        self.journal.readers().and(readers) != Audience::NONE
+        self.readers.and(readers) != Audience::NONE
     }
 
     /// Takes over what the settings say; to be called after `config` was replaced.

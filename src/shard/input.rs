@@ -619,11 +619,16 @@ impl Shard {
         if let Err(error) = self.is_debug_allowed(conn, id) {
             return self.refuse(conn, Some(id), &error);
         }
-        let is_reload = words.len() > 1
-            && words[0].eq_ignore_ascii_case(b"debug")
-            && words[1].eq_ignore_ascii_case(b"reload");
-        if is_reload {
+        let is_debug = |word: &[u8]| {
+            words.len() > 1
+                && words[0].eq_ignore_ascii_case(b"debug")
+                && words[1].eq_ignore_ascii_case(word)
+        };
+        if is_debug(b"reload") {
             return self.when_drained(conn, |shard| shard.reload(conn, words));
+        }
+        if is_debug(b"loadaof") && words.len() == 2 {
+            return self.when_drained(conn, |shard| shard.load_aof(conn));
         }
         self.when_drained(conn, |shard| shard.start_parts(conn, id, words))
     }

@@ -151,10 +151,21 @@ pub enum Unblock {
     WithError,
     /// The server becomes a replica: nobody who waits to write can be served any more.
     RoleChanged,
-    /// What it waits for has happened: enough replicas have acknowledged.
+    /// What it waits for has happened: enough replicas have acknowledged, or the disk has.
     Acknowledged,
+    /// It waits for the disk, and append-only files were switched off.
+    NoFile,
     /// The client is gone.
     Gone,
+}
+
+/// Whose disks WAITAOF waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DiskWanted {
+    /// That of this server.
+    pub local: bool,
+    /// Those of replicas.
+    pub replicas: bool,
 }
 
 /// What one shard is to do for a command that concerns all.
@@ -263,6 +274,8 @@ pub enum ControlRequest {
     },
     /// DEBUG RELOAD.
     Reload(ReloadOptions),
+    /// DEBUG LOADAOF.
+    LoadAof,
     /// BGREWRITEAOF.
     RewriteAof {
         /// It must not begin now: a block is at work.
@@ -416,6 +429,11 @@ pub enum Message {
     /// Shard to control core: the client that waits under this number wants so many replicas to have all that was
     /// written before. Answered by [`Message::Acknowledged`], whenever more of them have it.
     AwaitReplicas(ShardId, TxId, i64),
+    /// Shard to control core: the client that waits under this number wants what was written before to be on the disk.
+    /// Answered by [`Message::Acknowledged`], with 1, when it is.
+    AwaitDisk(ShardId, TxId, DiskWanted),
+    /// Shard to control core: nobody waits under this number any more.
+    AwaitNoDisk(TxId),
     /// Control core to shard: so many have it; if they are enough, it waits no more.
     Acknowledged(TxId, usize, bool),
     /// Shard to control core: nobody waits under this number any more.

@@ -128,6 +128,7 @@ impl Engine {
     /// The server loads its data, or has done so.
     pub fn set_loading(&mut self, is_loading: bool) {
         self.refusals.is_loading = is_loading;
+        self.settle_recording();
         self.settle_expiry();
         self.settings_changed();
     }

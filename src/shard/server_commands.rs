@@ -68,6 +68,11 @@ impl Shard {
         self.ask_control(conn, ControlRequest::Reload(options));
     }
 
+    /// DEBUG LOADAOF
+    pub(super) fn load_aof(&mut self, conn: ConnId) {
+        self.ask_control(conn, ControlRequest::LoadAof);
+    }
+
     /// Drops all keys of this shard, for a reload: nothing is recorded.
     pub(super) fn clear_all(&mut self) {
         for db in 0..self.engine.keyspace.database_count() {

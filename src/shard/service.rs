@@ -304,6 +304,8 @@ impl Shard {
             | Message::NewReplica(_)
             | Message::AwaitReplicas(..)
             | Message::AwaitNoReplicas(_)
+            | Message::AwaitDisk(..)
+            | Message::AwaitNoDisk(_)
             | Message::StandingNoted
             | Message::LoadingNoted
             | Message::Fed(_) => {

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from harness import *
-from harness import OK, Server, ServerDied, eventually
+from harness import OK, Error, Server, ServerDied, Simple, eventually
 
 ON = ("--appendonly", "yes")
 # The base is one of commands, so that these tests are about records alone.
@@ -144,3 +144,79 @@ def test_a_bad_manifest_ends_the_start_in_words(target, tmp_path, text, reason):
         server.start()
     assert reason in server.log.read_text()
     assert server.process.wait(5) == 1
+
+
+NO_FILE = Error("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.")
+# WAITAOF is of Redis 7.2.
+newer_than_redis = pytest.mark.only("corelane-1", "corelane-3")
+
+
+@newer_than_redis
+def test_waitaof_answers_when_what_was_written_is_on_the_disk(private_server):
+    server = private_server(*ON)
+    with server.client() as c:
+        for number in range(3):
+            # In one go: the write is not even on its way when WAITAOF is looked at.
+            assert c.pipeline(("SET", f"k{number}", number), ("WAITAOF", 1, 0, 5000)) == [OK, [1, 0]]
+            assert f"k{number}".encode() in last_file(server).read_bytes()
+        assert c("WAITAOF", 0, 0, 0) == [1, 0]
+        # No replica tells what it has on its disk.
+        c("SET", "k", "v")
+        assert c("WAITAOF", 1, 1, 1500) == [1, 0]
+        c("SET", "k", "w")
+        assert c("WAITAOF", 1, 0, 1) in ([0, 0], [1, 0])
+        assert c.pipeline(("MULTI",), ("SET", "k", "x"), ("WAITAOF", 1, 0, 0), ("EXEC",))[-1] in ([OK, [0, 0]], [OK, [1, 0]])
+        assert server.info("clients")["blocked_clients"] == "0"
+    server.kill()
+    server.start()
+    with server.client() as c:
+        assert c("MGET", "k0", "k1", "k2") == [b"0", b"1", b"2"]
+
+
+@newer_than_redis
+@pytest.mark.parametrize("policy", ["always", "no"])
+def test_waitaof_does_not_depend_on_the_policy(private_server, policy):
+    server = private_server(*ON, "--appendfsync", policy)
+    with server.client() as c:
+        assert c.pipeline(("SET", "k", 1), ("WAITAOF", 1, 0, 5000)) == [OK, [1, 0]]
+
+
+@newer_than_redis
+def test_who_waits_for_files_that_are_switched_off_is_told(private_server):
+    server = private_server(*ON, "--appendfsync", "no")
+    with server.client() as c, server.client() as other:
+        assert other("CONFIG", "SET", "no-appendfsync-on-rewrite", "yes") == OK
+        other("DEBUG", "POPULATE", 300_000, "key", 100)
+        assert isinstance(other("BGREWRITEAOF"), Simple)
+        c.send("SET", "k", 1)
+        c.send("WAITAOF", 1, 0, 0)
+        assert c.read() == OK
+        assert other("CONFIG", "SET", "appendonly", "no") == OK
+        assert c.read() in (NO_FILE, [1, 0])
+        assert c("WAITAOF", 1, 0, 0) == NO_FILE
+        assert c("WAITAOF", 0, 0, 0) == [0, 0]
+
+
+def test_debug_loadaof_drops_what_there_is_and_loads_the_files(private_server):
+    server = private_server(*ON)
+    with server.client() as c, server.client() as other:
+        assert c("FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('f', function() return 1 end)") == b"lib"
+        for number in range(200):
+            c("SELECT", number % 3)
+            c("RPUSH", f"list{number}", number, "b")
+            c("SET", f"k{number}", number, "PX", 1_000_000)
+        digest = c("DEBUG", "DIGEST")
+        for _ in range(3):
+            assert c("DEBUG", "LOADAOF") == OK
+            assert c("DEBUG", "DIGEST") == digest
+            assert c("FCALL", "f", 0) == 1
+            # What is written next goes to the same file.
+            other("INCR", "after")
+            digest = c("DEBUG", "DIGEST")
+        assert int(other("GET", "after")) == 3
+        eventually(lambda: last_file(server).read_bytes().endswith(b"INCR\r\n$5\r\nafter\r\n"))
+    assert is_sound(server)
+    server.kill()
+    server.start()
+    with server.client() as c:
+        assert c("DEBUG", "DIGEST") == digest

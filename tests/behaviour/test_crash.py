@@ -1,5 +1,6 @@
 """Killed again and again while clients write: what was acknowledged with appendfsync always is there, and blocks are whole.
 
+With everysec, a kill costs what was written in its last second, at most.
 CORELANE_KILLS=n kills n times; CORELANE_SEED=n draws the same moments again."""
 
 import os
@@ -73,3 +74,51 @@ def test_nothing_that_was_acknowledged_is_lost(private_server):
                 assert writer.blocks <= parts.pop(), f"seed {seed}, cycle {cycle}"
     with server.client() as c:
         assert c("SET", "alive", 1) == OK
+
+
+# Kills with everysec, each after more than the second that may be lost.
+PATIENT_KILLS = 5
+LOSS_SECONDS_MAX = 1.0
+
+
+class Diarist(threading.Thread):
+    """Pushes numbers to a list, and notes when each was acknowledged."""
+
+    def __init__(self, server, number):
+        super().__init__(daemon=True)
+        self.server, self.key, self.times = server, f"diary{number}", []
+
+    def run(self):
+        try:
+            with self.server.client(timeout=10) as c:
+                assert isinstance(c("DEL", self.key), int)
+                while True:
+                    c.pipeline(("MULTI",), ("RPUSH", self.key, len(self.times)), ("INCR", f"{self.key}n"), ("EXEC",))
+                    self.times.append(time.monotonic())
+        except (OSError, ConnectionLost):
+            pass
+
+
+def test_under_everysec_at_most_the_last_second_is_lost(private_server):
+    seed = int(os.environ.get("CORELANE_SEED", time.time_ns()))
+    rng = random.Random(seed)
+    server = private_server("--appendonly", "yes", "--appendfsync", "everysec")
+    for cycle in range(PATIENT_KILLS):
+        diarists = [Diarist(server, f"{cycle}.{number}") for number in range(CLIENTS)]
+        for diarist in diarists:
+            diarist.start()
+        time.sleep(LOSS_SECONDS_MAX + rng.random() / 2)
+        killed_at = time.monotonic()
+        server.kill()
+        for diarist in diarists:
+            diarist.join(20)
+        server.start()
+        with server.client() as c:
+            for diarist in diarists:
+                found = [int(number) for number in c("LRANGE", diarist.key, 0, -1)]
+                where = f"seed {seed}, cycle {cycle}"
+                assert found == list(range(len(found))), f"{where}: a hole"
+                assert int(c("GET", f"{diarist.key}n") or 0) == len(found), f"{where}: half a block"
+                due = sum(at < killed_at - LOSS_SECONDS_MAX for at in diarist.times)
+                assert due > 0
+                assert due <= len(found) <= len(diarist.times) + 1, where

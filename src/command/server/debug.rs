@@ -12,13 +12,15 @@ use crate::datatypes::number::{parse_f64, parse_i64};
 use crate::keyspace::{Entry, Key, NewExpiry, ValueRef};
 use crate::resp::Reply;
 
-const HELP: [&str; 27] = [
+const HELP: [&str; 29] = [
     "DIGEST",
     "    Show one digest of all keys and values.",
     "DIGEST-VALUE <key> [<key> ...]",
     "    Show a digest of each value.",
     "ERROR <string>",
     "    Answer with the error <string>.",
+    "LOADAOF",
+    "    Drop the data and load the append-only files.",
     "LOG <message>",
     "    Write <message> to the log.",
     "OBJECT <key>",
@@ -422,6 +424,6 @@ mod tests {
         assert_eq!(shard.keyspace.switches.list_plain_bytes_min, Some(100));
         shard.run("debug quicklist-packed-threshold 0");
         assert_eq!(shard.keyspace.switches.list_plain_bytes_min, None);
-        assert!(shard.run("debug help").starts_with("*30\r\n"));
+        assert!(shard.run("debug help").starts_with("*32\r\n"));
     }
 }

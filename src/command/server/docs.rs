@@ -94,7 +94,7 @@ const TIPS: &[(&[&str], &[&str])] = &[
      &["request_policy:all_nodes", "nondeterministic_output"]),
     (&["slowlog|len"],
      &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"]),
-    (&["wait"],
+    (&["wait", "waitaof"],
      &["request_policy:all_shards", "response_policy:agg_min"]),
 ];
 
@@ -411,6 +411,7 @@ const DOCS: &[(&str, &str, &str, &str)] = &[
     ("unsubscribe", "2.0.0", "O(N)", "Stops listening to channels"),
     ("unwatch", "2.2.0", "O(1)", "Forgets the watched keys"),
     ("wait", "3.0.0", "O(1)", "Waits until replicas have the writes of this connection"),
+    ("waitaof", "7.2.0", "O(1)", "Waits until the writes of this connection are on the disk"),
     ("watch", "2.2.0", "O(1)", "Makes the next transaction depend on keys not changing"),
     ("xack", "5.0.0", "O(1)", "Marks entries as processed by a group"),
     ("xadd", "5.0.0", "O(1)", "Appends an entry to a stream"),

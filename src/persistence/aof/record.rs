@@ -295,6 +295,40 @@ mod tests {
     }
 
     #[test]
+    fn a_file_cut_at_any_byte_of_its_last_4_kib_is_good_up_to_the_last_whole_record_or_block() {
+        let (mut file, mut borders) = (Vec::new(), vec![0]);
+        for number in 0.. {
+            let value = vec![b'\n'; number % 40];
+            let set = command(&[b"SET", number.to_string().as_bytes(), &value]);
+            match number % 3 {
+                0 => file
+                    .extend([command(&[b"MULTI"]), set.clone(), set, command(&[b"EXEC"])].concat()),
+                _ => file.extend(set),
+            }
+            borders.push(file.len());
+            if file.len() > 6000 {
+                break;
+            }
+        }
+        for cut in file.len() - 4096..=file.len() {
+            let mut reader = RecordReader::new(0);
+            reader.feed(&file[..cut]);
+            let (mut records, mut blocks) = (0, 0);
+            while reader.find().expect("all of it was good") == Found::Record {
+                records += 1;
+                blocks += usize::from(!reader.in_multi());
+            }
+            let good = borders.iter().rposition(|border| *border <= cut).expect("0 is one");
+            assert!(blocks == good && records >= blocks, "cut at {cut}");
+            let end = match reader.end() {
+                End::Whole => cut as u64,
+                End::CutOff(end) | End::InMulti(end) => end,
+            };
+            assert_eq!(end, borders[good] as u64, "cut at {cut}");
+        }
+    }
+
+    #[test]
     fn what_redis_wrote_is_read_however_it_is_cut() {
         let (incr, timed) =
             (vector("appendonly.aof.1.incr.aof"), vector("incr-with-timestamps.aof"));

@@ -190,7 +190,7 @@ impl Task {
                 Job::Change(number, turn) => {
                     self.write().await;
                     let result = self.change(&turn).await;
-                    let result = result.map_err(|error| error.to_string());
+                    let result = result.map_err(|error| words_of(&error));
                     let (directory, end) = (self.directory.clone(), self.end);
                     self.tell(Event::Changed(Box::new(Changed { number, result, directory, end })));
                 }
@@ -221,7 +221,8 @@ impl Task {
         let length = bytes.len();
         let result = file.write_at(bytes.clone(), self.end).await;
         let result = match result {
-            Ok(written) if written < length => Err(io::ErrorKind::StorageFull.into()),
+            // The disk takes a part, and no more after it.
+            Ok(written) if written < length => Err(io::Error::from_raw_os_error(libc::ENOSPC)),
             Ok(_) => Ok(()),
             Err(error) => Err(io::Error::from(error)),
         };
@@ -239,7 +240,7 @@ impl Task {
                 // What was written of it must not be followed by the whole of it.
                 _ = file.truncate(self.end).await;
                 if !std::mem::replace(&mut self.is_failing, true) {
-                    self.tell(Event::Writes(Err(error.to_string())));
+                    self.tell(Event::Writes(Err(words_of(&error))));
                 }
             }
         }
@@ -254,7 +255,7 @@ impl Task {
             let result = file.fdatasync().await;
             self.shared.synchronises_since.set(None);
             if let Err(error) = result {
-                return self.tell(Event::NotSynchronised(io::Error::from(error).to_string()));
+                return self.tell(Event::NotSynchronised(words_of(&io::Error::from(error))));
             }
         }
         self.durable = self.written;
@@ -323,5 +324,14 @@ impl Task {
         self.shared.events.borrow_mut().push_back(event);
         // A bell that cannot be rung has rung too often already.
         _ = self.doorbell.ring_if_asleep();
+    }
+}
+
+/// The words of the C library for an error of the system, without its number: clients see them.
+fn words_of(error: &io::Error) -> String {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(code) => text.trim_end_matches(&format!(" (os error {code})")).to_owned(),
+        None => text,
     }
 }

@@ -80,15 +80,24 @@ def _end_with_parent():
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+# Runs what follows its options and directory with a tmpfs there, in a mount namespace of its own.
+OWN_MOUNT = (
+    "unshare", "--mount", "--propagation", "private",
+    "sh", "-c", 'mount -t tmpfs -o "$0" tmpfs "$1" && cd "$1" && shift && exec "$@"',
+)  # fmt: skip
+
+
 class Server:
     """One server process: redis-server or corelane, told apart by `target`."""
 
-    def __init__(self, target, *arguments, directory=None, conf=None):
+    def __init__(self, target, *arguments, directory=None, conf=None, disk=None):
         self.target = target
         self.arguments = [str(argument) for argument in arguments]
         self.conf = [] if conf is None else [str(conf)]
         self.owns_directory = directory is None
         self.directory = pathlib.Path(directory or tempfile.mkdtemp(prefix=f"{target}-"))
+        # The options of a tmpfs that only this process sees in its directory ("size=2m"); `inside` leads there.
+        self.disk = disk
         self.log = self.directory / "server.log"
         self.port = free_port()
         self.process = None
@@ -111,6 +120,11 @@ class Server:
         """The process id."""
         return self.process.pid
 
+    @property
+    def inside(self):
+        """The directory as the process sees it."""
+        return pathlib.Path(f"/proc/{self.pid}/root/{self.directory}")
+
     def start(self, wait=True):
         """Starts the process, and waits until it answers PING."""
         binary, *options = TARGETS[self.target]()
@@ -118,6 +132,8 @@ class Server:
             binary, *self.conf, *options, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory),
             "--save", "",
         ]  # fmt: skip
+        if self.disk:
+            command = [*OWN_MOUNT, self.disk, str(self.directory), *command]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 command + self.arguments,
