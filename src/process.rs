@@ -44,6 +44,10 @@ pub struct Process {
     pub clients: AtomicUsize,
     /// Connections refused because of `maxclients`.
     pub rejected_connections: AtomicU64,
+    /// Connections of the cluster bus, as Redis counts them: two for every other node.
+    pub cluster_connections: AtomicU64,
+    /// Bytes that wait on them.
+    pub cluster_link_bytes: AtomicU64,
     memory_peak: AtomicU64,
     /// Scripts and libraries.
     pub scripts: Store,
@@ -80,6 +84,8 @@ impl Process {
             awaits_effects: AtomicBool::new(false),
             clients: AtomicUsize::new(0),
             rejected_connections: AtomicU64::new(0),
+            cluster_connections: AtomicU64::new(0),
+            cluster_link_bytes: AtomicU64::new(0),
             memory_peak: AtomicU64::new(0),
             scripts: Store::default(),
             persistence: Mutex::new(PersistenceFacts {

@@ -147,6 +147,11 @@ impl Territory {
         self.map.as_ref().and_then(|map| map.owner(slot))
     }
 
+    /// Whether it makes no difference whether a command writes: the cluster is up and this node no replica.
+    pub fn serves_alike(&self) -> bool {
+        self.map.as_ref().is_some_and(|map| !map.is_down && !map.is_replica)
+    }
+
     /// Whether this node has the keys of `slot`, or is getting them, by right.
     pub fn keeps(&self, slot: Slot) -> bool {
         let elsewhere = |tenure| matches!(tenure, Tenure::Elsewhere { .. } | Tenure::Unassigned);

@@ -265,7 +265,7 @@ mod tests {
         let bytes = payload(&mut shard, "l");
         let mut effects = |ttl: &[u8], options: &[&[u8]]| {
             let words: [&[u8]; 4] = [b"RESTORE", b"k", ttl, &bytes];
-            shard.journal.set_on(true);
+            shard.journal.set_readers(crate::journal::Audience::ALL);
             shard.run_args(&[&words, options].concat());
             shard.journal.take_parcel(crate::journal::Stamp::default()).bytes
         };

@@ -77,6 +77,8 @@ fn publish_as(
     let receivers = if ctx.config.cluster_enabled {
         ctx.pubsub.publish_to_cluster(kind, channel, message)
     } else {
+        // Replicas have subscribers of their own.
+        ctx.journal.for_replicas(ctx.db, request.args());
         ctx.pubsub.publish(kind, channel, message)
     };
     reply.integer(receivers as i64);

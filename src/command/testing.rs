@@ -3,7 +3,7 @@
 use super::{Attempt, Changes, CommandError, CommandTable, Ctx, Reach, Request, Run};
 use crate::admin::stats::ShardStats;
 use crate::config::Config;
-use crate::journal::{Recorder, Stamp};
+use crate::journal::{Audience, Recorder, Stamp};
 use crate::keyspace::Keyspace;
 use crate::process::Process;
 use crate::pubsub::Directory;
@@ -83,10 +83,10 @@ impl TestShard {
 
     /// Runs a command and returns the effects that it has, words divided by spaces and commands by `; `.
     pub fn effects(&mut self, words: &str) -> String {
-        self.journal.set_on(true);
+        self.journal.set_readers(Audience::ALL);
         self.run(words);
         let parcel = self.journal.take_parcel(Stamp::default());
-        self.journal.set_on(false);
+        self.journal.set_readers(Audience::NONE);
         let text = String::from_utf8_lossy(&parcel.bytes).into_owned();
         let commands = text.split('*').filter(|command| !command.is_empty());
         let words = |command: &str| {

@@ -19,7 +19,7 @@ use crate::clock;
 use crate::command::CommandError;
 use crate::config::Config;
 use crate::config::values::AppendFsync;
-use crate::journal::{Parcel, Stamp, Stream};
+use crate::journal::{Audience, Parcel, Stamp, Stream};
 use crate::persistence::aof::manifest::BaseFormat;
 use crate::persistence::aof::resp_base::write_timestamp;
 use crate::persistence::aof::trigger::{GrowthLimit, Trigger};
@@ -29,7 +29,7 @@ use crate::persistence::aof::{
 use crate::persistence::rdb::Compression;
 use crate::persistence::snapshot::SnapshotStream;
 use crate::shard::EFFECT_BYTES_MAX;
-use crate::shard::message::{Message, Reader};
+use crate::shard::message::Message;
 
 /// How long what was written may not be on the disk, with `appendfsync everysec`; and how often what failed
 /// is tried again.
@@ -215,7 +215,7 @@ impl Control {
                 write_timestamp(now, &mut aof.buffer);
             }
         }
-        aof.stream.append(parcel, &mut aof.buffer);
+        aof.stream.append(parcel, Audience::FILE, &mut aof.buffer);
         aof.counted += parcel.bytes.len();
     }
 
@@ -414,7 +414,7 @@ impl Control {
                 if !is_done {
                     self.aof.is_on = false;
                     self.aof.is_scheduled = false;
-                    self.tell_all(|| Message::Record(Reader::File, false));
+                    self.tell_all(|| Message::Record(Audience::FILE, false));
                 }
                 self.aof_was_switched_on(is_done);
             }
@@ -550,13 +550,13 @@ impl Control {
         let wanted = self.config.appendonly;
         if wanted && !self.aof.is_on && self.aof.awaits_recording == 0 {
             self.aof.awaits_recording = self.shards.len();
-            self.tell_all(|| Message::Record(Reader::File, true));
+            self.tell_all(|| Message::Record(Audience::FILE, true));
         } else if !wanted && self.aof.is_on {
             self.aof.is_on = false;
             self.aof.is_scheduled = false;
             self.process.note_durable(None);
             self.abandon_rewrite();
-            self.tell_all(|| Message::Record(Reader::File, false));
+            self.tell_all(|| Message::Record(Audience::FILE, false));
             self.give_turn(Reason::SwitchOff, Turn::SwitchOff);
             self.aof_writer().give(Job::Close);
             self.set_aof_failure(None);

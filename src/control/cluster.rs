@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Control;
@@ -314,6 +315,16 @@ impl Control {
         self.cluster_step(Event::Replication(facts));
         self.cluster_step(Event::Tick);
         self.close_overflowing_links();
+        self.tell_cluster_figures();
+    }
+
+    /// What INFO says of the bus.
+    fn tell_cluster_figures(&self) {
+        let Some(cluster) = &self.cluster else { return };
+        let others = cluster.node.nodes().len() as u64 - 1;
+        self.process.cluster_connections.store(2 * others, Ordering::Relaxed);
+        let waiting = cluster.bus.waiting_bytes(&self.sockets) as u64;
+        self.process.cluster_link_bytes.store(waiting, Ordering::Relaxed);
     }
 
     /// When [`Control::go_on_with_cluster`] has something to do next.

@@ -72,6 +72,12 @@ impl Bus {
         LinkQueue { allocated_bytes: used_bytes, used_bytes }
     }
 
+    /// What waits to be sent on all links.
+    pub(super) fn waiting_bytes(&self, sockets: &Sockets) -> usize {
+        let links = self.standing.keys().chain(self.connecting.keys());
+        links.map(|link| self.queue(*link, sockets).used_bytes).sum()
+    }
+
     fn stand(&mut self, link: LinkId, socket: SocketId) {
         self.standing.insert(link, Standing { socket, input: Vec::new() });
         self.by_socket.insert(socket, link);

@@ -20,9 +20,10 @@ use super::saving::Asker;
 use crate::admin::facts;
 use crate::clock;
 use crate::command::CommandTable;
+use crate::journal::Audience;
 use crate::persistence::aof::{End, Found, RecordReader};
 use crate::shard::loading::LoadRules;
-use crate::shard::message::{Fed, Message, Reader};
+use crate::shard::message::{Fed, Message};
 use crate::shard_map::ShardId;
 
 /// Bytes that are read at once, and about as many are run at once.
@@ -103,7 +104,7 @@ impl Control {
             asker: None,
         });
         // On each lane this goes before the first connection.
-        self.tell_all(|| Message::Record(Reader::File, false));
+        self.tell_all(|| Message::Record(Audience::FILE, false));
         self.tell_all(|| Message::Loading(true));
         self.tell_loading_facts();
     }
@@ -290,7 +291,7 @@ impl Control {
             self.go_on_behind_loaded();
         } else if self.config.appendonly {
             self.begin_aof();
-            self.tell_all(|| Message::Record(Reader::File, true));
+            self.tell_all(|| Message::Record(Audience::FILE, true));
         }
         self.tell_all(|| Message::Loading(false));
     }

@@ -39,10 +39,11 @@ use crate::boot::signals::{Signals, StopSignal};
 use crate::command::CommandError;
 use crate::config::Config;
 use crate::config::values::ShutdownFlags;
+use crate::journal::Audience;
 use crate::lanes::{Doorbell, Ports};
 use crate::process::Process;
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
-use crate::shard::message::{ControlAnswer, ControlCall, ControlRequest, Message, Reader, Ticket};
+use crate::shard::message::{ControlAnswer, ControlCall, ControlRequest, Message, Ticket};
 use crate::shard_map::{ShardId, ShardMap};
 
 use sockets::Owner;
@@ -384,8 +385,10 @@ impl Service for Control {
                     Message::SettingsDone(_) => self.on_settings_done(),
                     Message::LookedForClosed => self.on_looked(),
                     Message::Effects(parcel) => self.on_effects(parcel),
-                    Message::Recording(Reader::File, _) => self.on_recording(),
-                    Message::Recording(Reader::Replicas, on) => self.on_recording_for_replicas(on),
+                    Message::Recording(Audience::FILE, _) => self.on_recording(),
+                    Message::Recording(Audience::REPLICAS, on) => {
+                        self.on_recording_for_replicas(on)
+                    }
                     Message::NewReplica(replica) => self.on_new_replica(*replica),
                     Message::AwaitReplicas(shard, number, wanted) => {
                         self.on_await_replicas(shard, number, wanted);

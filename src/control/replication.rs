@@ -25,13 +25,13 @@ use crate::command::CommandError;
 use crate::config::Config;
 use crate::config::values::ReplicaOf;
 use crate::datatypes::number::parse_i64;
-use crate::journal::{Parcel, Stamp, Stream};
+use crate::journal::{Audience, Parcel, Stamp, Stream};
 use crate::persistence::rdb::write_file::ReplicationPoint;
 use crate::persistence::snapshot::{Piece, Pipe};
 use crate::reactor::peer_of;
 use crate::replication::master::{Doing, Master, Request, Settings, Stage};
 use crate::replication::{Backlog, History, ReplId};
-use crate::shard::message::{HoldNumber, Message, NewReplica, Reader, Standing};
+use crate::shard::message::{HoldNumber, Message, NewReplica, Standing};
 use crate::shard_map::ShardId;
 use crate::transaction::TxId;
 
@@ -259,11 +259,11 @@ impl Control {
         match (replication.recording, wanted) {
             (Recording::Off, true) => {
                 replication.recording = Recording::Asked(self.shards.len());
-                self.tell_all(|| Message::Record(Reader::Replicas, true));
+                self.tell_all(|| Message::Record(Audience::REPLICAS, true));
             }
             (Recording::On, false) => {
                 replication.recording = Recording::Off;
-                self.tell_all(|| Message::Record(Reader::Replicas, false));
+                self.tell_all(|| Message::Record(Audience::REPLICAS, false));
             }
             _ => {}
         }
@@ -327,7 +327,7 @@ impl Control {
     pub(super) fn replicate(&mut self, parcel: &Parcel) {
         let Replication { master, upstream, stream, buffer, written, .. } = &mut self.replication;
         if upstream.is_none() && master.wants_stream() && !parcel.bytes.is_empty() {
-            stream.append(parcel, buffer);
+            stream.append(parcel, Audience::REPLICAS, buffer);
             master.append(buffer);
             buffer.clear();
             *written = master.history.end;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::recorder::{Parcel, Stamp, write_effect};
+use super::recorder::{Audience, Parcel, Stamp, write_effect};
 
 /// What has come and is not due yet. `T` is whatever takes a stamp, or some that follow each other.
 #[derive(Debug)]
@@ -62,10 +62,14 @@ impl Stream {
         self.db
     }
 
-    /// Appends a parcel to `out`, with a SELECT wherever the database changes.
-    pub fn append(&mut self, parcel: &Parcel, out: &mut Vec<u8>) {
+    /// Appends what is for `reader` of a parcel to `out`, with a SELECT wherever the database changes.
+    pub fn append(&mut self, parcel: &Parcel, reader: Audience, out: &mut Vec<u8>) {
         let mut from = 0;
         for stretch in &parcel.stretches {
+            if stretch.audience.and(reader) == Audience::NONE {
+                from = stretch.end;
+                continue;
+            }
             if self.db != Some(stretch.db) {
                 self.db = Some(stretch.db);
                 write_effect(out, &[b"SELECT", itoa::Buffer::new().format(stretch.db).as_bytes()]);
@@ -99,19 +103,47 @@ mod tests {
     #[test]
     fn a_select_stands_before_multi_and_wherever_the_database_changes() {
         let mut recorder = Recorder::default();
-        recorder.set_on(true);
+        recorder.set_readers(Audience::ALL);
         recorder.open(Unit::default());
         recorder.end_command(3, &[b"INCR", b"a"], true);
         recorder.end_command(4, &[b"INCR", b"b"], true);
         recorder.close_unit();
         recorder.end_command(4, &[b"INCR", b"c"], true);
         let (mut stream, mut out) = (Stream::default(), Vec::new());
-        stream.append(&recorder.take_parcel(Stamp(1)), &mut out);
+        stream.append(&recorder.take_parcel(Stamp(1)), Audience::FILE, &mut out);
         let text = String::from_utf8(out).unwrap();
         let words = text.split("\r\n").filter(|line| !line.starts_with(['*', '$']));
         assert_eq!(
             words.collect::<Vec<_>>().join(" ").trim(),
             "SELECT 3 MULTI INCR a SELECT 4 INCR b EXEC INCR c"
         );
+    }
+
+    #[test]
+    fn each_reader_gets_what_is_for_it() {
+        let mut recorder = Recorder::default();
+        recorder.set_readers(Audience::ALL);
+        recorder.open(Unit::default());
+        recorder.end_command(0, &[b"INCR", b"a"], true);
+        recorder.for_replicas(0, &[b"PUBLISH", b"c", b"m"]);
+        recorder.set_audience(Audience::FILE);
+        recorder.end_command(3, &[b"INCR", b"b"], true);
+        recorder.set_audience(Audience::ALL);
+        recorder.close_unit();
+        let parcel = recorder.take_parcel(Stamp(1));
+        for (reader, expected) in [
+            (Audience::FILE, "SELECT 0 MULTI INCR a SELECT 3 INCR b EXEC"),
+            (Audience::REPLICAS, "SELECT 0 MULTI INCR a PUBLISH c m SELECT 3 EXEC"),
+        ] {
+            let (mut stream, mut out) = (Stream::default(), Vec::new());
+            stream.append(&parcel, reader, &mut out);
+            let text = String::from_utf8(out).unwrap();
+            let words = text.split("\r\n").filter(|line| !line.starts_with(['*', '$']));
+            assert_eq!(words.collect::<Vec<_>>().join(" ").trim(), expected);
+        }
+        recorder.set_readers(Audience::FILE);
+        recorder.for_replicas(0, &[b"PUBLISH", b"c", b"m"]);
+        recorder.end_command(0, &[b"PUBLISH", b"c", b"m"], false);
+        assert!(!recorder.has_parcel(), "nobody reads it");
     }
 }

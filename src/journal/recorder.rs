@@ -15,20 +15,33 @@ pub struct Stamp(pub u64);
 pub struct Audience(u8);
 
 impl Audience {
-    const FILE: u8 = 1;
-    const REPLICAS: u8 = 2;
-
+    /// Nobody.
+    pub const NONE: Self = Self(0);
+    /// Append-only files.
+    pub const FILE: Self = Self(1);
+    /// Replicas.
+    pub const REPLICAS: Self = Self(2);
     /// Append-only files and replicas.
-    pub const ALL: Self = Self(Self::FILE | Self::REPLICAS);
+    pub const ALL: Self = Self(3);
 
     /// The one of this number.
     pub fn new(number: i64) -> Option<Self> {
         u8::try_from(number).ok().map(Self).filter(|audience| audience.0 <= Self::ALL.0)
     }
 
-    /// Whether append-only files belong to it.
-    pub fn has_file(self) -> bool {
-        self.0 & Self::FILE != 0
+    /// Those who belong to both.
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Those who do not belong to the other.
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Those who belong to either.
+    pub fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 
@@ -38,13 +51,15 @@ impl Default for Audience {
     }
 }
 
-/// Effects in a row that were made in one database.
+/// Effects in a row that were made in one database, for the same readers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stretch {
     /// The database.
     pub db: u16,
     /// Where the stretch ends in the bytes.
     pub end: usize,
+    /// Whom it is for.
+    pub audience: Audience,
 }
 
 /// Effects of one command, block or script.
@@ -61,10 +76,11 @@ impl Unit {
         self.effects == 0
     }
 
-    fn add(&mut self, db: usize, words: &[&[u8]]) {
+    fn add(&mut self, db: usize, audience: Audience, words: &[&[u8]]) {
         self.effects += 1;
         write_effect(&mut self.bytes, words);
-        note_stretch(&mut self.stretches, db as u16, self.bytes.len());
+        let end = self.bytes.len();
+        note_stretch(&mut self.stretches, Stretch { db: db as u16, end, audience });
     }
 
     /// Appends what `further` did after it.
@@ -73,7 +89,7 @@ impl Unit {
         self.effects += further.effects;
         self.bytes.extend_from_slice(&further.bytes);
         for stretch in &further.stretches {
-            note_stretch(&mut self.stretches, stretch.db, from + stretch.end);
+            note_stretch(&mut self.stretches, stretch.moved(from));
         }
     }
 
@@ -100,7 +116,8 @@ pub struct Parcel {
 /// See the module.
 #[derive(Default)]
 pub struct Recorder {
-    is_on: bool,
+    /// Who wants effects.
+    readers: Audience,
     /// A block or a script is at work: what it does is one unit.
     in_unit: bool,
     /// The command at work has said itself what its effects are.
@@ -118,23 +135,41 @@ impl Recorder {
     /// Whether effects are wanted. A handler that rewrites its effect asks this before it takes the trouble.
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.is_on
+        self.readers != Audience::NONE
     }
 
-    /// Somebody wants effects, or nobody does any more.
-    pub fn set_on(&mut self, on: bool) {
-        self.is_on = on;
+    /// Who wants effects.
+    pub fn readers(&self) -> Audience {
+        self.readers
+    }
+
+    /// Who wants effects from now on.
+    pub fn set_readers(&mut self, readers: Audience) {
+        self.readers = readers;
     }
 
     /// Records an effect of the command at work in place of its own words; to be called for each, if there are
     /// several.
     pub fn instead(&mut self, db: usize, words: &[&[u8]]) {
-        if self.is_on {
+        if self.is_on() {
             self.is_told = true;
-            if self.audience.has_file() {
-                self.unit.add(db, words);
+            if self.is_wanted() {
+                self.unit.add(db, self.audience, words);
             }
         }
+    }
+
+    /// Records an effect of the command at work that matters to clients of replicas and to no data.
+    pub fn for_replicas(&mut self, db: usize, words: &[&[u8]]) {
+        let audience = self.audience.and(Audience::REPLICAS);
+        if self.readers.and(audience) != Audience::NONE {
+            self.unit.add(db, audience, words);
+        }
+    }
+
+    /// Whether anybody reads the effects of the command at work.
+    fn is_wanted(&self) -> bool {
+        self.readers.and(self.audience) != Audience::NONE
     }
 
     /// The effects of the commands that follow are for these; what happens beside commands is for all.
@@ -145,35 +180,36 @@ impl Recorder {
     /// The command at work has no effect, whatever it has changed, unless it was told already.
     pub fn nothing(&mut self) {
         // While nothing is recorded nobody ends commands, and the next one recorded would be silenced.
-        self.is_told = self.is_on;
+        self.is_told = self.is_on();
     }
 
     /// The command at work is an effect, as it is, even if it has changed nothing.
     pub fn anyway(&mut self) {
-        self.is_forced = self.is_on;
+        self.is_forced = self.is_on();
     }
 
     /// Records what happened beside the command at work, or without any: a key that has expired or was evicted.
     pub fn beside(&mut self, db: usize, words: &[&[u8]]) {
-        if self.is_on {
-            self.unit.add(db, words);
+        if self.is_on() {
+            self.unit.add(db, Audience::ALL, words);
         }
     }
 
     /// A command is over that was run with these words, and that has changed something if `changed`.
     pub fn end_command(&mut self, db: usize, words: &[&[u8]], changed: bool) {
-        if !self.is_on {
+        if !self.is_on() {
             return;
         }
         let is_told = std::mem::take(&mut self.is_told);
         let is_forced = std::mem::take(&mut self.is_forced);
-        if (changed || is_forced) && !is_told && self.audience.has_file() {
+        if (changed || is_forced) && !is_told && self.is_wanted() {
             if !self.in_unit && self.unit.is_empty() {
                 write_effect(&mut self.parcel.bytes, words);
                 let end = self.parcel.bytes.len();
-                return note_stretch(&mut self.parcel.stretches, db as u16, end);
+                let stretch = Stretch { db: db as u16, end, audience: self.audience };
+                return note_stretch(&mut self.parcel.stretches, stretch);
             }
-            self.unit.add(db, words);
+            self.unit.add(db, self.audience, words);
         }
         self.close_unless_in_unit();
     }
@@ -198,7 +234,7 @@ impl Recorder {
         let from = self.parcel.bytes.len();
         self.parcel.bytes.append(&mut self.unit.bytes);
         for stretch in &self.unit.stretches {
-            note_stretch(&mut self.parcel.stretches, stretch.db, from + stretch.end);
+            note_stretch(&mut self.parcel.stretches, stretch.moved(from));
         }
         self.unit.clear();
     }
@@ -243,18 +279,20 @@ impl Recorder {
         };
         let (out, runs) = (&mut self.parcel.bytes, &mut self.parcel.stretches);
         let is_wrapped = *effects > 1;
+        let audiences = stretches.iter().map(|stretch| stretch.audience);
+        let audience = audiences.fold(Audience::NONE, Audience::or);
         if is_wrapped {
             write_effect(out, &[b"MULTI"]);
-            note_stretch(runs, first.db, out.len());
+            note_stretch(runs, Stretch { end: out.len(), audience, ..first });
         }
         let from = out.len();
         out.append(bytes);
         for stretch in stretches.iter() {
-            note_stretch(runs, stretch.db, from + stretch.end);
+            note_stretch(runs, stretch.moved(from));
         }
         if is_wrapped {
             write_effect(out, &[b"EXEC"]);
-            note_stretch(runs, last.db, out.len());
+            note_stretch(runs, Stretch { end: out.len(), audience, ..last });
         }
         self.unit.clear();
     }
@@ -277,15 +315,24 @@ impl Recorder {
         let from = earlier.bytes.len();
         earlier.bytes.append(&mut self.parcel.bytes);
         for stretch in self.parcel.stretches.drain(..) {
-            note_stretch(&mut earlier.stretches, stretch.db, from + stretch.end);
+            note_stretch(&mut earlier.stretches, stretch.moved(from));
         }
     }
 }
 
-fn note_stretch(stretches: &mut Vec<Stretch>, db: u16, end: usize) {
+impl Stretch {
+    /// The same, behind so many bytes more.
+    fn moved(self, by: usize) -> Self {
+        Self { end: by + self.end, ..self }
+    }
+}
+
+fn note_stretch(stretches: &mut Vec<Stretch>, stretch: Stretch) {
     match stretches.last_mut() {
-        Some(last) if last.db == db => last.end = end,
-        _ => stretches.push(Stretch { db, end }),
+        Some(last) if (last.db, last.audience) == (stretch.db, stretch.audience) => {
+            last.end = stretch.end;
+        }
+        _ => stretches.push(stretch),
     }
 }
 
@@ -318,7 +365,7 @@ mod tests {
 
     fn recorder() -> Recorder {
         let mut recorder = Recorder::default();
-        recorder.set_on(true);
+        recorder.set_readers(Audience::ALL);
         recorder
     }
 
@@ -339,7 +386,9 @@ mod tests {
             words(&parcel.bytes),
             "SET k v MULTI SREM s a SREM s b EXEC MULTI DEL old INCR old EXEC"
         );
-        assert_eq!(parcel.stretches, [Stretch { db: 0, end: parcel.bytes.len() }]);
+        let audience = Audience::ALL;
+        let end = parcel.bytes.len();
+        assert_eq!(parcel.stretches, [Stretch { db: 0, end, audience }]);
         assert!(!recorder.has_parcel());
     }
 
@@ -356,8 +405,10 @@ mod tests {
         assert!(!recorder.has_parcel());
         assert_eq!(words(&parcel.bytes), "INCR a INCR b INCR c");
         assert_eq!((parcel.first, parcel.stamp), (Stamp(7), Stamp(9)));
-        let (first, second) =
-            (Stretch { db: 0, end: in_first }, Stretch { db: 3, end: parcel.bytes.len() });
+        let (first, second) = (
+            Stretch { db: 0, end: in_first, audience: Audience::ALL },
+            Stretch { db: 3, end: parcel.bytes.len(), audience: Audience::ALL },
+        );
         assert_eq!(parcel.stretches, [first, second]);
     }
 
@@ -418,7 +469,7 @@ mod tests {
         assert!(!recorder.has_parcel());
         recorder.nothing();
         recorder.anyway();
-        recorder.set_on(true);
+        recorder.set_readers(Audience::ALL);
         recorder.end_command(0, &[b"GET", b"k"], false);
         recorder.end_command(0, &[b"INCR", b"k"], true);
         assert_eq!(words(&recorder.take_parcel(Stamp(1)).bytes), "INCR k");

@@ -378,3 +378,79 @@ impl Link {
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replies(auth: Option<&str>, select: Option<&str>, restores: &[&str]) -> Replies {
+        let line = |text: &str| text.as_bytes().to_vec();
+        Replies {
+            auth: auth.map(line),
+            select: select.map(line),
+            restores: restores.iter().map(|text| line(text)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_key_has_come_when_its_own_line_and_those_before_all_say_so() {
+        let said = |text: &str| format!("ERR Target instance replied with error: {text}");
+        for (replies, wanted, has_come, told) in [
+            (replies(None, None, &["+OK", "+OK"]), [true, true], [true, true], None),
+            // What has expired was not sent, so there is no line for it.
+            (replies(None, None, &["+OK"]), [false, true], [false, true], None),
+            (
+                replies(None, None, &["-BUSYKEY x", "+OK"]),
+                [true, true],
+                [false, true],
+                Some("BUSYKEY x"),
+            ),
+            (
+                replies(Some("-WRONGPASS x"), Some("+OK"), &["+OK", "-E y"]),
+                [true, true],
+                [false, false],
+                Some("WRONGPASS x"),
+            ),
+            (
+                replies(Some("+OK"), Some("-ERR z"), &["+OK", "+OK"]),
+                [true, true],
+                [false, false],
+                Some("ERR z"),
+            ),
+            // The connection broke before the second line.
+            (replies(None, None, &["+OK"]), [true, true], [true, false], None),
+        ] {
+            let (come, result) = judge(&replies, &wanted);
+            assert_eq!(come, has_come, "{told:?}");
+            assert_eq!(result.err().map(|error| error.to_string()), told.map(said));
+        }
+    }
+
+    #[test]
+    fn a_connection_is_tried_again_when_nothing_can_have_happened() {
+        let broken = |restores: &[&str], timed_out| Broken {
+            replies: replies(None, None, restores),
+            writing: false,
+            timed_out,
+        };
+        assert!(broken(&[], false).may_go_again());
+        assert!(!broken(&[], true).may_go_again());
+        assert!(!broken(&["+OK"], false).may_go_again());
+    }
+
+    #[test]
+    fn connections_are_kept_for_the_next_errand_up_to_a_number() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("it has one").port();
+        let kept = KeptLinks::default();
+        let link = || Link::open("127.0.0.1", port, Duration::from_secs(5)).expect("it listens");
+        assert!(kept.take("127.0.0.1", port).is_none());
+        kept.keep("127.0.0.1", port, link());
+        assert!(kept.take("127.0.0.1", port).is_some());
+        assert!(kept.take("127.0.0.1", port).is_none(), "two errands never share one");
+        for number in 0..=KEPT_MAX {
+            kept.keep(&number.to_string(), port, link());
+        }
+        assert_eq!(kept.lock().len(), KEPT_MAX);
+    }
+}

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use super::eviction::Eviction;
-use super::message::Reader;
 use super::refusal::Refusals;
 use crate::admin::latency::LatencyEvent;
 use crate::admin::stats::{Outcome, ShardStats};
@@ -17,7 +16,7 @@ use crate::command::{
 };
 use crate::config::Config;
 use crate::config::values::KeyspaceEvents;
-use crate::journal::Recorder;
+use crate::journal::{Audience, Recorder};
 use crate::keyspace::{Expired, Key, Keyspace, NotesWanted};
 use crate::process::Process;
 use crate::pubsub::Directory;
@@ -92,8 +91,8 @@ pub struct Engine {
     pub reach: Reach,
     /// What it records of its writes.
     pub journal: Recorder,
-    /// Who reads that, by [`Reader`].
-    readers: [bool; 2],
+    /// Whom effects are for, while none is loaded.
+    readers: Audience,
     /// What is refused for a while.
     pub refusals: Refusals,
     /// Which slots this node serves, in cluster mode.
@@ -143,7 +142,7 @@ impl Engine {
             pubsub: Directory::new(id, shards),
             reach: Reach::default(),
             journal: Recorder::default(),
-            readers: [false; 2],
+            readers: Audience::NONE,
             refusals: Refusals::default(),
             territory: None,
             map_version: 0,
@@ -162,8 +161,10 @@ impl Engine {
             engine.set_territory(Territory::new(None));
         }
         // From the first command on; what is loaded before is not recorded, see Message::Record.
-        engine.readers[Reader::File as usize] = engine.config.appendonly;
-        engine.journal.set_on(engine.config.appendonly);
+        if engine.config.appendonly {
+            engine.readers = Audience::FILE;
+            engine.settle_recording();
+        }
         engine.settings_changed();
         engine
     }
@@ -175,8 +176,9 @@ impl Engine {
     }
 
     /// Effects are recorded for these from now on, or not any more.
-    pub fn set_recording(&mut self, reader: Reader, on: bool) {
-        self.readers[reader as usize] = on;
+    pub fn set_recording(&mut self, readers: Audience, on: bool) {
+        let others = self.readers.without(readers);
+        self.readers = if on { others.or(readers) } else { others };
         self.settle_recording();
         self.settings_changed();
     }
@@ -184,12 +186,13 @@ impl Engine {
     /// What is loaded is no effect: whoever reads effects has it, or is given it in another way.
     pub(super) fn settle_recording(&mut self) {
         self.publish_notes();
-        self.journal.set_on(self.readers.contains(&true) && !self.refusals.is_loading());
+        let is_loading = self.refusals.is_loading();
+        self.journal.set_readers(if is_loading { Audience::NONE } else { self.readers });
     }
 
-    /// Whether effects are recorded for this reader.
-    pub fn records_for(&self, reader: Reader) -> bool {
-        self.readers[reader as usize]
+    /// Whether effects are recorded for these.
+    pub fn records_for(&self, readers: Audience) -> bool {
+        self.journal.readers().and(readers) != Audience::NONE
     }
 
     /// Takes over what the settings say; to be called after `config` was replaced.

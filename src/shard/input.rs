@@ -288,10 +288,15 @@ impl Shard {
         words: &[&[u8]],
         key: Option<(u8, Key<'_>)>,
     ) -> Next {
-        match &self.engine.territory {
-            None => self.run_admitted(conn, id, words, key),
-            Some(_) => self.run_as_node(conn, id, words, key),
+        let is_ours = match (&self.engine.territory, key) {
+            (None, _) => true,
+            (Some(territory), Some((_, key))) => territory.serves(key.slot),
+            (Some(_), None) => false,
+        };
+        if is_ours && self.askers.is_empty() {
+            return self.run_admitted(conn, id, words, key);
         }
+        self.run_as_node(conn, id, words, key)
     }
 
     /// Runs a command whose keys, if it has some, are this node's.

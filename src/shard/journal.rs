@@ -16,9 +16,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Shard;
-use super::message::{Message, Reader};
+use super::message::Message;
 use crate::config::values::AppendFsync;
-use crate::journal::{Parcel, Recorder, Stamp};
+use crate::journal::{Audience, Parcel, Recorder, Stamp};
 use crate::reactor::Action;
 use crate::session::Hold;
 
@@ -105,7 +105,7 @@ impl Shard {
             && self.outbox.bytes < OUTBOX_BYTES
             // Who stands still may do so for the control core, which waits for what was stamped before.
             && !self.engine.locks.is_all_wanted()
-            && !self.engine.records_for(Reader::Replicas);
+            && !self.engine.records_for(Audience::REPLICAS);
         if !may_wait {
             self.send_parcels();
         }

@@ -42,6 +42,10 @@ impl Shard {
 
     /// Deletes some of the keys; true if there are more that can be deleted at once.
     pub(super) fn lost_slots_slice(&mut self, mut budget: Budget) -> bool {
+        if self.engine.keyspace.keeps_expired() {
+            // The data stands still, or it is a master's.
+            return false;
+        }
         for _ in 0..self.lost_slots.slots.len() {
             let Some(slot) = self.lost_slots.slots.pop_front() else { break };
             while self.delete_some_of(slot) {

@@ -12,7 +12,7 @@ use super::loading::{LoadBatch, RecordsLoaded};
 use crate::cluster::{SlotMap, SlotSet};
 use crate::command::{CommandError, CommandId, CommandResult, Part};
 use crate::config::Config;
-use crate::journal::{Parcel, Stamp};
+use crate::journal::{Audience, Parcel, Stamp};
 use crate::keyspace::snapshot::Records;
 use crate::keyspace::{DbKey, Entry, ScanCursor};
 use crate::persistence::snapshot::Sizes;
@@ -328,15 +328,6 @@ pub struct ControlCall {
     pub request: ControlRequest,
 }
 
-/// Who reads effects.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reader {
-    /// Append-only files.
-    File,
-    /// Replicas.
-    Replicas,
-}
-
 /// What replication lets clients do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Standing {
@@ -430,9 +421,9 @@ pub enum Message {
     RoomMade(bool),
     /// Control core to shard: record effects for these from now on, or no more. Answered by
     /// [`Message::Recording`].
-    Record(Reader, bool),
+    Record(Audience, bool),
     /// Shard to control core: so it is.
-    Recording(Reader, bool),
+    Recording(Audience, bool),
     /// Shard to control core: a connection asks for the data set.
     NewReplica(Box<NewReplica>),
     /// Shard to control core: the client that waits under this number wants so many replicas to have all that was

@@ -43,6 +43,7 @@ pub mod room;
 mod saving;
 mod script_commands;
 mod script_run;
+mod script_whole;
 mod scripts;
 mod server_commands;
 mod service;
@@ -151,6 +152,8 @@ pub struct Shard {
     registry: Registry,
     /// Who is told when all shards have noted a change of subscriptions.
     awaited: HashMap<MoveId, subscriptions::Awaited, ahash::RandomState>,
+    /// Connections that have said ASKING and no command yet that it is for.
+    askers: Vec<ConnId>,
     /// Slots whose keys are to go.
     lost_slots: lost_slots::LostSlots,
     /// Who carries keys to other servers.
@@ -193,6 +196,7 @@ impl Shard {
             engine: Engine::new(id, shards, config, Arc::clone(&process), seed),
             sessions: Sessions::default(),
             crossings: (0..shards.len()).map(|_| crossing::Crossing::default()).collect(),
+            askers: Vec::new(),
             lost_slots: lost_slots::LostSlots::default(),
             couriers: migrate::Couriers::new(Arc::clone(&ports.doorbells[id.index()])),
             ports,

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use super::Shard;
+use super::engine::Engine;
 use super::input::Next;
 use super::job::{Job, Outcome};
 use super::message::{Message, OwnedCommand};
@@ -20,11 +21,15 @@ use super::script_run::Running;
 use crate::cluster::SlotMap;
 use crate::cluster::redirect::{Found, Route, Terms, Territory};
 use crate::command::spec::{ASKING, WRITE};
-use crate::command::{Command, CommandError, CommandId, CommandTable, Run, SessionCommand};
+use crate::command::{
+    Command, CommandError, CommandId, CommandTable, Run, ScriptBy, ScriptCommand, SessionCommand,
+};
 use crate::keyspace::{DbKey, Key};
 use crate::pubsub::{Kind, Name};
 use crate::reactor::ConnId;
 use crate::resp::Reply;
+use crate::scripting::Digest;
+use crate::scripting::source::{self, ScriptFlags};
 use crate::session::{Block, Hold, Pass, SlotsNamed};
 use crate::shard_map::ShardId;
 use crate::slot::{Slot, slot_of};
@@ -69,13 +74,11 @@ impl Shard {
     ) -> Next {
         let Some(session) = self.sessions.get(conn) else { return Next::Stop };
         let command = CommandTable::get().command(id);
-        if let (Some((at, key)), false, Some(territory)) =
-            (key, session.asking, &self.engine.territory)
+        let reads = session.readonly && !session.asking && !command.flags.has(WRITE);
+        if let (Some((at, key)), true, Some(territory)) = (key, reads, &self.engine.territory)
+            && territory.mirrors(key.slot)
         {
-            let reads = session.readonly && !command.flags.has(WRITE);
-            if territory.serves(key.slot) || (reads && territory.mirrors(key.slot)) {
-                return self.run_admitted(conn, id, words, Some((at, key)));
-            }
+            return self.run_admitted(conn, id, words, Some((at, key)));
         }
         let next = match command.keys.is_empty() && !is_exec(command) {
             true => self.run_admitted(conn, id, words, key),
@@ -87,8 +90,18 @@ impl Shard {
             session.looks = false;
             let is_asking = matches!(command.run, Run::Session(SessionCommand::Asking));
             session.asking &= is_asking || session.multi.is_some();
+            let asks = session.asking;
+            self.note_asker(conn, asks);
         }
         next
+    }
+
+    /// Whether the next command of `conn` may use a slot that is on its way to here.
+    pub(super) fn note_asker(&mut self, conn: ConnId, asks: bool) {
+        if asks || !self.askers.is_empty() {
+            self.askers.retain(|asker| *asker != conn);
+            self.askers.extend(asks.then_some(conn));
+        }
     }
 
     fn run_if_ours(
@@ -109,7 +122,9 @@ impl Shard {
         let route = match block {
             Some(block) if self.engine.serves_block(block) => Route::Here,
             Some(block) => self.engine.route(&terms_of_block(block, &pass), &block.names()),
-            None => self.engine.route(&terms_of(command, &pass), &names_of(command, words)),
+            None => self
+                .engine
+                .route(&self.engine.terms_of(command, words, &pass), &names_of(command, words)),
         };
         match route {
             Route::Here => self.run_admitted(conn, id, words, key),
@@ -220,7 +235,8 @@ impl Shard {
         pass: &Pass,
     ) -> Option<CommandError> {
         let command = CommandTable::get().command(id);
-        self.refusal_of_names(&terms_of(command, pass), &names_of(command, words), pass)
+        let terms = self.engine.terms_of(command, words, pass);
+        self.refusal_of_names(&terms, &names_of(command, words), pass)
     }
 
     /// As [`Shard::refusal_of_command`], of a job.
@@ -287,7 +303,10 @@ impl Shard {
         }
         let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
         let row = CommandTable::get().command(command.id);
-        match self.engine.route(&terms_of(row, &command.pass), &names_of(row, &words)) {
+        match self
+            .engine
+            .route(&self.engine.terms_of(row, &words, &command.pass), &names_of(row, &words))
+        {
             Route::Here | Route::Look(_) => None,
             Route::Elsewhere(error) => Some(error),
         }
@@ -336,7 +355,10 @@ impl Shard {
         let names = names_of(command, words);
         let Some(first) = names.first() else { return Ok(None) };
         let slot = slot_of(first);
-        let looks = match self.engine.route(&terms_of(command, &run.command.pass), &names) {
+        let looks = match self
+            .engine
+            .route(&self.engine.terms_of(command, words, &run.command.pass), &names)
+        {
             Route::Here => None,
             Route::Look(slot) => Some(slot),
             Route::Elsewhere(error) if error == DOWN => return Err(DOWN_FOR_SCRIPT),
@@ -403,24 +425,50 @@ impl Shard {
     }
 }
 
-fn terms_of(command: &Command, pass: &Pass) -> Terms {
-    Terms {
-        writes: command.flags.has(WRITE),
-        block_writes: false,
-        is_channel: command.is_about_channels(),
-        asking: pass.asking || command.flags.has(ASKING),
-        readonly: pass.readonly,
-        is_migrate: command.name == "migrate",
-        ..Terms::default()
-    }
-}
-
 fn terms_of_block(block: &Block, pass: &Pass) -> Terms {
     let (asking, readonly) = (pass.asking, pass.readonly);
     Terms { block_writes: block.writes, asking, readonly, ..Terms::default() }
 }
 
-impl super::engine::Engine {
+impl Engine {
+    /// What decides about a command besides its keys.
+    fn terms_of(&self, command: &Command, words: &[&[u8]], pass: &Pass) -> Terms {
+        let writes = match command.run {
+            Run::Script(script) => self.says_that_it_writes(script, words),
+            _ => command.flags.has(WRITE),
+        };
+        Terms {
+            writes,
+            block_writes: false,
+            is_channel: command.is_about_channels(),
+            asking: pass.asking || command.flags.has(ASKING),
+            readonly: pass.readonly,
+            is_migrate: command.name == "migrate",
+            ..Terms::default()
+        }
+    }
+
+    /// Whether a script says of itself that it may write. One without a first line says nothing (Redis 7.0 `eval.c`,
+    /// evalGetCommandFlags).
+    fn says_that_it_writes(&self, script: ScriptCommand, words: &[&[u8]]) -> bool {
+        let of_text = |text: &[u8]| source::script(text).ok().and_then(|script| script.flags);
+        let store = &self.process.scripts;
+        let flags = match (script.by, words.get(1)) {
+            (_, None) => None,
+            (ScriptBy::Text, Some(text)) if text.starts_with(b"#!") => of_text(text),
+            (ScriptBy::Text, Some(_)) => None,
+            // Where it makes no difference, nobody who shares the store is held up.
+            _ if self.territory.as_ref().is_none_or(|territory| territory.serves_alike()) => None,
+            (ScriptBy::Digest, Some(digest)) => Digest::parse(digest)
+                .and_then(|digest| store.script(digest))
+                .and_then(|t| of_text(&t)),
+            (ScriptBy::Function, Some(name)) => {
+                store.catalogue().function(name).map(|(_, info)| info.flags)
+            }
+        };
+        flags.is_some_and(|flags| !flags.has(ScriptFlags::NO_WRITES))
+    }
+
     /// Where a command with these keys runs.
     fn route(&self, terms: &Terms, names: &[&[u8]]) -> Route {
         let Some(territory) = &self.territory else { return Route::Here };

@@ -69,6 +69,7 @@ impl Service for Shard {
             self.open_turn();
             self.abandon(conn);
         }
+        self.note_asker(conn, false);
         if let Some(session) = self.sessions.remove(conn) {
             tracing::debug!(client = session.id, ?why, "client gone");
             if session.subscribed.any() {

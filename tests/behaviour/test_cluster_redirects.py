@@ -216,6 +216,7 @@ def clients_that_wait(talk):
     await_agreement([talk.here, talk.there])
 
 
+@covers("ASKING", "READONLY", "READWRITE", "CLUSTER|KEYSLOT", "CLUSTER|COUNTKEYSINSLOT", "CLUSTER|GETKEYSINSLOT", "CLUSTER|SETSLOT", "CLUSTER|ADDSLOTSRANGE", "CLUSTER|MEET")
 @pytest.mark.parametrize("kind", KINDS)
 @of_scenarios(commands_for_keys_of_other_nodes, blocks, scripts, a_slot_goes_and_comes_back, clients_that_wait)
 def test_a_node_sends_its_clients_where_redis_does(kind, scenario):

@@ -450,3 +450,23 @@ def take_snapshot(client):
     while not data.endswith(mark):
         data += client.exactly(1)
     return data[:-40]
+
+
+@pairs
+def test_messages_reach_the_subscribers_of_replicas(nodes, kinds):
+    master, replica = nodes(*kinds)
+    follow(replica, master.port)
+    with master.client() as client, replica.client() as listener:
+        assert listener("SUBSCRIBE", "news") == [b"subscribe", b"news", 1]
+        assert client("PUBLISH", "news", "hello") == 0
+        assert listener.read() == [b"message", b"news", b"hello"]
+        client.pipeline("SELECT 3", "MULTI", "SET k v", "PUBLISH news again", "EXEC")
+        assert listener.read() == [b"message", b"news", b"again"]
+        script = "redis.set_repl(redis.REPL_{}) redis.call('SET', KEYS[1], 1) return redis.call('PUBLISH', 'news', KEYS[1])"
+        for number, audience in enumerate(("ALL", "AOF", "SLAVE", "NONE")):
+            assert client("EVAL", script.format(audience), 1, f"k{number}") == 0
+        assert listener.read() == [b"message", b"news", b"k0"]
+        assert listener.read() == [b"message", b"news", b"k2"]
+        in_step(master, replica)
+        with replica.client() as reader:
+            assert reader("SELECT", 3) == OK and reader("EXISTS", "k0", "k1", "k2", "k3") == 2

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use corelane::command::CommandError;
 use corelane::config::Config;
-use corelane::journal::{Merge, Parcel, Stamp, Stream};
+use corelane::journal::{Audience, Merge, Parcel, Stamp, Stream};
 use corelane::lanes::Ports;
 use corelane::shard::message::{ControlAnswer, ControlCall, ControlRequest, Message};
 
@@ -69,7 +69,7 @@ impl Control {
             }
         }
         while let Some((_, parcel)) = self.merge.pop() {
-            self.stream.append(&parcel, &mut self.journal);
+            self.stream.append(&parcel, Audience::FILE, &mut self.journal);
         }
         self.synchronise();
         self.ports.flush(|core| panic!("core {core} never sleeps and is rung"));

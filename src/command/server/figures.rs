@@ -3,6 +3,8 @@
 //! The texts are made in [`crate::admin`]; here each command is split into the part of one shard
 //! and the merging of all parts.
 
+use std::sync::atomic::Ordering;
+
 use crate::admin::facts::{CpuFacts, Facts, MemoryFacts, ProcessFacts};
 use crate::admin::{info, latency_report, memory_report, slowlog};
 use crate::clock;
@@ -69,6 +71,7 @@ fn facts(ctx: &Ctx<'_>) -> Facts {
         cpu: CpuFacts::read(),
         persistence: process.persistence().clone(),
         replication: process.replication().clone(),
+        cluster_connections: process.cluster_connections.load(Ordering::Relaxed),
         ..Facts::default()
     }
 }
@@ -87,6 +90,7 @@ fn memory_facts(ctx: &Ctx<'_>) -> MemoryFacts {
         used,
         peak: ctx.process.note_memory_peak(used),
         startup: ctx.process.startup_memory,
+        cluster_links: ctx.process.cluster_link_bytes.load(Ordering::Relaxed),
         ..MemoryFacts::default()
     };
     facts.read_host();

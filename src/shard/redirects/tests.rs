@@ -101,6 +101,15 @@ impl Node {
         self.settle();
     }
 
+    /// EVAL of a text with one key.
+    fn eval(&mut self, client: Client, text: &str, key: &str) -> String {
+        let input = format!("*4\r\n$4\r\nEVAL\r\n${}\r\n{text}\r\n$1\r\n1\r\n", text.len());
+        let input = format!("{input}${}\r\n{key}\r\n", key.len());
+        self.shards[0].received(client.0, input.as_bytes());
+        self.settle();
+        self.hear(client)
+    }
+
     fn hear(&mut self, client: Client) -> String {
         let output = self.shards[0].take_output(client.0);
         self.shards[0].sent(client.0, output.len());
@@ -377,13 +386,7 @@ fn scripts_touch_keys_of_this_node_only() {
     on_nodes(|mut node| {
         let client = node.client();
         node.tell(|map| map.set_owner(slot_of(b"theirs"), 1));
-        let run = |node: &mut Node, text: &str, key: &str| {
-            let input = format!("*4\r\n$4\r\nEVAL\r\n${}\r\n{text}\r\n$1\r\n1\r\n", text.len());
-            let input = format!("{input}${}\r\n{key}\r\n", key.len());
-            node.shards[0].received(client.0, input.as_bytes());
-            node.settle();
-            node.hear(client)
-        };
+        let run = |node: &mut Node, text: &str, key: &str| node.eval(client, text, key);
         assert_eq!(run(&mut node, "return redis.call('set', KEYS[1], 1)", "k"), "+OK|");
         assert_eq!(run(&mut node, "return redis.call('set', 'other', 1)", "k"), "+OK|");
         let refused = run(&mut node, "return redis.call('get', 'theirs')", "k");
