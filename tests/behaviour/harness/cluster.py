@@ -66,16 +66,23 @@ def my_id(server):
     return ask(server, "CLUSTER", "MYID").decode()
 
 
+def text_of(server, subcommand):
+    """What a node says of the cluster. A replica that is loading says nothing: an assertion, so that who waits goes on."""
+    reply = ask(server, "CLUSTER", subcommand)
+    assert isinstance(reply, bytes), reply
+    return reply.decode()
+
+
 def cluster_info(server):
     """CLUSTER INFO as a dict of strings."""
-    lines = ask(server, "CLUSTER", "INFO").decode().split("\r\n")
+    lines = text_of(server, "INFO").split("\r\n")
     return dict(line.split(":", 1) for line in lines if line)
 
 
 def table(server):
     """CLUSTER NODES: by id, the address, flags, master, epoch, link and slots."""
     rows = {}
-    for line in ask(server, "CLUSTER", "NODES").decode().splitlines():
+    for line in text_of(server, "NODES").splitlines():
         name, where, flags, master, _ping, _pong, epoch, link, *slots = line.split(" ")
         flags = set(flags.split(",")) - {"myself"}
         rows[name] = {
