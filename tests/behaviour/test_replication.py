@@ -289,7 +289,8 @@ def test_failover_loses_nothing(nodes, kinds):
         for number in range(200):
             assert client("INCR", "n") == number + 1
             written += 1
-        assert client("FAILOVER", "TO", "127.0.0.1", heir.port) == OK
+        # Nobody is online before its first acknowledgement has come.
+        eventually(lambda: client("FAILOVER", "TO", "127.0.0.1", heir.port) == OK)
         # A writer waits until it is decided, and is refused then.
         assert client("INCR", "n") == Error("READONLY You can't write against a read only replica.")
     eventually(lambda: heir.info("replication")["role"] == "master")
@@ -365,6 +366,7 @@ def test_a_sentinel_promotes_a_replica(nodes, kinds, tmp_path):
     follow(replica, master.port)
     with master.client() as client:
         assert client("SET", "k", "v") == OK
+    in_step(master, replica)
     port = free_port()
     conf = tmp_path / "sentinel.conf"
     conf.write_text(
