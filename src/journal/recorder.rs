@@ -454,7 +454,8 @@ mod tests {
 
     #[test]
     fn what_is_not_for_files_is_left_out_and_what_happens_beside_is_for_all() {
-        let mut recorder = recorder();
+        let mut recorder = Recorder::default();
+        recorder.set_readers(Audience::FILE);
         for number in 0..4 {
             recorder.set_audience(Audience::new(number).unwrap());
             recorder.beside(0, &[b"DEL", b"old"]);
