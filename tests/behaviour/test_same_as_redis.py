@@ -477,6 +477,9 @@ def compare(ours, theirs, batch):
     return None
 
 
+REFERENCE_FALLS_MAX = 3
+
+
 @pytest.mark.parametrize("protocol", [2, 3], ids=["RESP2", "RESP3"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_random_commands_are_answered_as_by_redis(server, reference, family, protocol):
