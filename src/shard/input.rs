@@ -583,6 +583,9 @@ impl Shard {
     /// A script: where its keys are, after all that its connection has sent before.
     fn run_script(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
         let spread = self.spread_of(CommandTable::get().command(id), words);
+        if let Some(next) = self.run_script_here(conn, id, words, spread) {
+            return next;
+        }
         let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
         self.when_drained(conn, |shard| shard.start_job(conn, job, spread))
     }
@@ -682,7 +685,7 @@ impl Shard {
 
 /// Whether to look how much output there is, now that the buffer of replies is so long.
 #[inline]
-fn after_reply(length: usize) -> Next {
+pub(super) fn after_reply(length: usize) -> Next {
     if length >= LONG_OUTPUT_BYTES { Next::DoneAndLong } else { Next::Done }
 }
 
