@@ -198,9 +198,11 @@ impl Control {
         let Some(path) = loading.files.pop_front() else { return self.end_loading() };
         // An empty dump file is a broken one; an empty append-only file is fine.
         let is_rdb = !loading.are_appended || begins_as_rdb(&path);
+        // What a replica has expires when its master says so.
+        let drops_expired = !loading.are_appended && self.config.replicaof.is_none();
         let opened = if is_rdb {
             let rules = LoadRules {
-                drops_expired_before: (!loading.are_appended).then(clock::unix_ms),
+                drops_expired_before: drops_expired.then(clock::unix_ms),
                 merges: false,
             };
             loading.stage = Stage::Snapshot(path.clone());
@@ -231,6 +233,8 @@ impl Control {
                 Ok(records) => loading.stage = Stage::Running(Box::new(records), false),
                 Err(error) => give_up(&path, &error.to_string()),
             }
+        } else {
+            self.restore_history(&outcome);
         }
         self.tell_loading_facts();
     }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use super::Control;
+use super::rdb_load::Outcome;
 use super::saving::{Asker, Purpose};
 use super::sockets::{Owner, SocketId};
 use super::upstream::Upstream;
@@ -92,6 +93,8 @@ pub(super) struct Replication {
     pipe: Option<Pipe>,
     /// Shards that may send more of it as soon as replicas keep up.
     held_back: Vec<ShardId>,
+    /// The database that the stream had selected where the data that was loaded is.
+    pub(super) restored_db: i64,
     recording: Recording,
     /// What the shards were told last.
     standing: Standing,
@@ -120,6 +123,7 @@ impl Replication {
             written: 0,
             pipe: None,
             held_back: Vec::new(),
+            restored_db: 0,
             recording: Recording::Off,
             standing: Standing::default(),
             noting: 0,
@@ -349,6 +353,27 @@ impl Control {
         Some(ReplicationPoint { database, id: id.to_string(), offset: end as i64 })
     }
 
+    /// The data that was loaded at the start is a state of a stream: this server is in its history, so that
+    /// whoever was its master or its replica has to send or to get the rest only.
+    pub(super) fn restore_history(&mut self, outcome: &Outcome) {
+        let Some(ReplicationPoint { database, id, offset }) = outcome.facts.replication() else {
+            return;
+        };
+        let names = (ReplId::parse(id.as_bytes()), random_id());
+        let ((Some(id), Ok(new_id)), Ok(position)) = (names, u64::try_from(offset)) else { return };
+        if self.has_yet_to_follow() {
+            self.replication.master.resynchronised(id, position);
+            self.replication.restored_db = database;
+        } else if outcome.expired == 0 {
+            // A key that was left out would have to be deleted by an effect, too.
+            self.replication.master.resynchronised(id, position);
+            self.replication.master.promote(new_id);
+            // Before anything can be written, for shards are loading.
+            self.record_for_replicas();
+        }
+        self.tell_replication_facts();
+    }
+
     // ---- snapshots ----
 
     fn begin_snapshot_for_replicas(&mut self) {
@@ -499,13 +524,7 @@ impl Control {
             return;
         }
         let is_replica = self.replication.standing.is_replica;
-        let number = self.next_hold();
-        if let Some(becoming) = self.replication.becoming.as_mut().filter(|_| is_replica)
-            && becoming.hold.is_none()
-        {
-            becoming.hold = Some(number);
-            self.tell(ShardId(0), Message::HoldAll(number));
-        }
+        self.hold_for_role();
         let promoting = &mut self.replication.promoting;
         if let Some(Promoting::Telling(asker)) =
             promoting.take_if(|promoting| matches!(promoting, Promoting::Telling(_)) && !is_replica)
@@ -515,6 +534,18 @@ impl Control {
         self.standing_was_noted();
         self.settle_standing();
         self.go_on_with_roles();
+    }
+
+    /// All shards refuse writes if this server becomes a replica: they stand still for a moment.
+    pub(super) fn hold_for_role(&mut self) {
+        let is_noted = self.replication.noting == 0 && self.replication.standing.is_replica;
+        let number = self.next_hold();
+        if let Some(becoming) = self.replication.becoming.as_mut().filter(|_| is_noted)
+            && becoming.hold.is_none()
+        {
+            becoming.hold = Some(number);
+            self.tell(ShardId(0), Message::HoldAll(number));
+        }
     }
 
     /// Whether the role of this server is changing.

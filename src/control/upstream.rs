@@ -197,6 +197,8 @@ impl Control {
         }
         self.replication.becoming = Some(Becoming { host, port, asker, hold: None });
         self.settle_standing();
+        // A server that starts as a replica has told the shards before.
+        self.hold_for_role();
     }
 
     /// Whether all stand still because this server becomes a replica.
@@ -217,6 +219,13 @@ impl Control {
         // Who has a backlog may be a stretch behind a master that had it as its replica.
         let known = self.replication.master.wants_stream().then_some((history.id, history.end));
         self.begin_to_follow(host, port, known);
+        let database = std::mem::take(&mut self.replication.restored_db);
+        if database > 0 {
+            if let Some(upstream) = &mut self.replication.upstream {
+                upstream.link.set_stream_db(database);
+            }
+            self.select_in_stream(database);
+        }
         asker.into_iter().for_each(|asker| self.answer(asker, Ok("OK")));
         self.go_on_with_roles();
     }

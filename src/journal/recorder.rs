@@ -46,6 +46,7 @@ impl Audience {
 }
 
 impl Default for Audience {
+    /// What redis.set_repl starts with.
     fn default() -> Self {
         Self::ALL
     }
@@ -114,7 +115,6 @@ pub struct Parcel {
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct Recorder {
     /// Who wants effects.
     readers: Audience,
@@ -129,6 +129,21 @@ pub struct Recorder {
     unit: Unit,
     /// Finished units that have not left the shard.
     parcel: Parcel,
+}
+
+impl Default for Recorder {
+    /// One that nobody reads.
+    fn default() -> Self {
+        Self {
+            readers: Audience::NONE,
+            in_unit: false,
+            is_told: false,
+            is_forced: false,
+            audience: Audience::ALL,
+            unit: Unit::default(),
+            parcel: Parcel::default(),
+        }
+    }
 }
 
 impl Recorder {
@@ -439,7 +454,8 @@ mod tests {
 
     #[test]
     fn what_is_not_for_files_is_left_out_and_what_happens_beside_is_for_all() {
-        let mut recorder = recorder();
+        let mut recorder = Recorder::default();
+        recorder.set_readers(Audience::FILE);
         for number in 0..4 {
             recorder.set_audience(Audience::new(number).unwrap());
             recorder.beside(0, &[b"DEL", b"old"]);
@@ -473,5 +489,14 @@ mod tests {
         recorder.end_command(0, &[b"GET", b"k"], false);
         recorder.end_command(0, &[b"INCR", b"k"], true);
         assert_eq!(words(&recorder.take_parcel(Stamp(1)).bytes), "INCR k");
+    }
+
+    #[test]
+    fn nothing_is_recorded_before_somebody_reads() {
+        let mut recorder = Recorder::default();
+        recorder.end_command(0, &[b"INCR", b"a"], true);
+        recorder.beside(0, &[b"DEL", b"a"]);
+        recorder.for_replicas(0, &[b"PUBLISH", b"c", b"m"]);
+        assert!(!recorder.is_on() && !recorder.has_parcel() && recorder.unit.is_empty());
     }
 }

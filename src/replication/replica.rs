@@ -21,8 +21,10 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 const LINE_BYTES_MAX: usize = 1024;
 /// How long to wait before a lost master is tried again, ms.
 const RETRY_MS: i64 = 1000;
-/// How often the master is told how far this node has come, ms.
+/// How often the master is told how far this node has come, ms,
 const ACK_MS: i64 = 1000;
+/// and how much later if there is something to apply before.
+const ACK_PATIENCE_MS: i64 = 500;
 
 /// How this node introduces itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -330,12 +332,20 @@ impl Link {
             }
             Stage::Loading => {}
             _ if now_ms - self.heard_ms > self.introduction.timeout_ms => self.give_up(now_ms),
-            Stage::Online if now_ms - self.acked_ms >= ACK_MS => {
+            Stage::Online if self.is_ack_due(now_ms) => {
                 self.acked_ms = now_ms;
                 self.acknowledge(self.position());
             }
             _ => {}
         }
+    }
+
+    /// A master that hands over waits for an acknowledgement of all that it has sent, and pings once a second:
+    /// who acknowledged just before each ping would never let it go on. So what is here is applied first.
+    fn is_ack_due(&self, now_ms: i64) -> bool {
+        let waited = now_ms - self.acked_ms;
+        let is_behind = self.applying || !self.input.is_empty();
+        waited >= ACK_MS + if is_behind { ACK_PATIENCE_MS } else { 0 }
     }
 
     /// Bytes came from the master.

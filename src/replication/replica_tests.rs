@@ -246,3 +246,25 @@ fn a_master_that_does_not_take_over_is_not_asked_for_its_data() {
     link.received(2, b"-ERR PSYNC FAILOVER replid must match my replid.\r\n");
     assert_eq!(link.take_doings(), [Doing::Disconnect, Doing::Refused]);
 }
+
+#[test]
+fn what_has_come_is_applied_before_it_is_acknowledged() {
+    let mut link = online();
+    link.take_doings();
+    let ping = effect(&["ping"]);
+    link.received(1004, &ping);
+    link.tick(1004);
+    assert_eq!(written(&mut link), "");
+    let chunk = link.next_chunk(1004).unwrap();
+    link.tick(1005);
+    assert_eq!(written(&mut link), "");
+    link.applied(&chunk);
+    link.tick(1006);
+    assert_eq!(written(&mut link), format!("REPLCONF ACK {}", 100 + ping.len()));
+    // A command that comes slowly is no reason to fall silent.
+    link.received(2500, &ping[..5]);
+    link.tick(2505);
+    assert_eq!(written(&mut link), "");
+    link.tick(2506);
+    assert_eq!(written(&mut link), format!("REPLCONF ACK {}", 100 + ping.len()));
+}

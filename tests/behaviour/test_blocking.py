@@ -250,6 +250,21 @@ test_wait_counts_replicas_of_which_there_are_none = table(
 )
 
 
+# Of Redis 7.2. What it does with files is in test_append_only.py.
+test_waitaof_without_files = pytest.mark.only("corelane-1", "corelane-3")(
+    table(
+        ("WAITAOF 0 0 0", [0, 0]),
+        ("WAITAOF 0 1 20", [0, 0]),
+        ("WAITAOF 2 0 0", Error("ERR value is out of range, value must between 0 and 1")),
+        ("WAITAOF x 0 0", NOT_AN_INTEGER),
+        ("WAITAOF 0 -1 0", Error("ERR value is out of range, must be positive")),
+        ("WAITAOF 0 0 x", Error("ERR timeout is not an integer or out of range")),
+        ("WAITAOF 0 0 -1", _NEGATIVE),
+        ("WAITAOF 1 0 0", Error("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.")),
+    )
+)
+
+
 def test_a_blocked_client_is_shown_and_can_be_killed(server, c, connect):
     waiter = connect()
     own = waiter("CLIENT ID")

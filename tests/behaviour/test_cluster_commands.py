@@ -7,6 +7,7 @@ import pytest
 from harness.cluster import address, ask, my_id, node, nodes, ownership
 from harness.resp import OK, Error, Map, Simple, Verbatim
 from harness.server import chosen_targets
+from harness.table import covers
 from harness.waiting import eventually
 
 STRANGER = "0" * 40
@@ -28,6 +29,9 @@ ALONE = [
     "SAVECONFIG x", "FOO", "REPLICAS", "RESET", "INFO", "RESET HARD", "INFO", "SET-CONFIG-EPOCH 9", "INFO", "NODES",
     "KEYSLOT a", "COUNTKEYSINSLOT 1",
 ]  # fmt: skip
+
+
+covers("CLUSTER HELP", *(f"CLUSTER {line.split()[0]}" for line in ALONE))
 
 
 def shape(reply, server, name):

@@ -289,7 +289,8 @@ def test_failover_loses_nothing(nodes, kinds):
         for number in range(200):
             assert client("INCR", "n") == number + 1
             written += 1
-        assert client("FAILOVER", "TO", "127.0.0.1", heir.port) == OK
+        # Nobody is online before its first acknowledgement has come.
+        eventually(lambda: client("FAILOVER", "TO", "127.0.0.1", heir.port) == OK)
         # A writer waits until it is decided, and is refused then.
         assert client("INCR", "n") == Error("READONLY You can't write against a read only replica.")
     eventually(lambda: heir.info("replication")["role"] == "master")
@@ -365,6 +366,7 @@ def test_a_sentinel_promotes_a_replica(nodes, kinds, tmp_path):
     follow(replica, master.port)
     with master.client() as client:
         assert client("SET", "k", "v") == OK
+    in_step(master, replica)
     port = free_port()
     conf = tmp_path / "sentinel.conf"
     conf.write_text(
@@ -470,3 +472,25 @@ def test_messages_reach_the_subscribers_of_replicas(nodes, kinds):
         in_step(master, replica)
         with replica.client() as reader:
             assert reader("SELECT", 3) == OK and reader("EXISTS", "k0", "k1", "k2", "k3") == 2
+
+
+@pairs
+def test_servers_that_were_stopped_go_on_where_they_were(nodes, kinds):
+    master, replica = nodes(*kinds)
+    follow(replica, master.port)
+    with master.client() as client:
+        write_anything(client, random.Random(1), 100)
+        client.pipeline("SELECT 2", "SET in two")
+    assert_same(master, replica)
+    with replica.client() as client:
+        client.send("SHUTDOWN", "SAVE")
+        replica.process.wait(10)
+    with master.client() as client:
+        # The stream does not say again which database is selected.
+        client.pipeline("SELECT 2", "SET still two")
+    replica.arguments += ["--replicaof", f"127.0.0.1 {master.port}"]
+    replica.start()
+    eventually(lambda: has_link(replica), 30)
+    assert_same(master, replica)
+    stats = master.info("stats")
+    assert (stats["sync_full"], stats["sync_partial_ok"]) == ("1", "1")

@@ -477,9 +477,26 @@ def compare(ours, theirs, batch):
     return None
 
 
+REFERENCE_FALLS_MAX = 3
+
+
 @pytest.mark.parametrize("protocol", [2, 3], ids=["RESP2", "RESP3"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_random_commands_are_answered_as_by_redis(server, reference, family, protocol):
+    # redis-server 7.0.15 itself falls now and then (an assertion in XRANGE): then there is nothing to compare with.
+    for _ in range(REFERENCE_FALLS_MAX):
+        if not reference.alive():
+            reference.start()
+        try:
+            return compare_at_random(server, reference, family, protocol)
+        except (ConnectionLost, ServerDied):
+            if reference.alive():
+                raise
+    raise AssertionError(f"redis-server fell {REFERENCE_FALLS_MAX} times")
+
+
+def compare_at_random(server, reference, family, protocol):
+    """Batches of random commands of a family, answered by both."""
     seed = random.randrange(1 << 32)
     rng = random.Random(seed)
     mismatches = {}
