@@ -15,6 +15,7 @@ use super::table::ME;
 /// Who decides is asked again when this part of the node timeout has passed since the last question that they
 /// answered; the rest is time for the answer.
 const ASK_AGAIN_PART: u64 = 4;
+
 impl Cluster {
     /// Until when this node may serve if it hears nothing more, in milliseconds since 1970. No limit for who has no
     /// slots of its own, and for the only one who has.
