@@ -318,10 +318,11 @@ impl Control {
         self.tell_cluster_figures();
     }
 
-    /// What INFO says of the bus.
+    /// How long shards may go on, and what INFO says of the bus.
     fn tell_cluster_figures(&self) {
         let Some(cluster) = &self.cluster else { return };
         let others = cluster.node.nodes().len() as u64 - 1;
+        self.process.cluster_lease_ms.store(cluster.node.lease_ms(), Ordering::Relaxed);
         self.process.cluster_connections.store(2 * others, Ordering::Relaxed);
         let waiting = cluster.bus.waiting_bytes(&self.sockets) as u64;
         self.process.cluster_link_bytes.store(waiting, Ordering::Relaxed);
