@@ -28,6 +28,7 @@ use crate::cluster::{
 use crate::command::{CommandError, CommandResult};
 use crate::config::Config;
 use crate::config::values::EndpointType;
+use crate::entropy::random_bytes;
 use crate::resp::Reply;
 use crate::shard::message::Message;
 use crate::shard_map::ShardId;
@@ -374,9 +375,7 @@ fn settings_of(config: &Config) -> Settings {
 }
 
 fn seed() -> std::io::Result<Seed> {
-    use std::io::Read as _;
-    let mut bytes = [0; size_of::<Seed>()];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let bytes = random_bytes::<{ size_of::<Seed>() }>()?;
     let (words, _) = bytes.as_chunks::<8>();
     Ok([words[0], words[1], words[2], words[3]].map(u64::from_ne_bytes))
 }
