@@ -162,6 +162,10 @@ pub struct Shard {
     couriers: migrate::Couriers,
     /// What waits for the subscribers here, in order.
     incoming: VecDeque<fanout::Incoming>,
+    /// Turns in a row in which subscribers got messages that were not sent.
+    held_turns: u32,
+    /// Those subscribers, within [`Shard::settle_touched`].
+    held: Vec<ConnId>,
     /// Deliveries that this turn may still make.
     deliveries_left: usize,
     /// Kept for its allocation.
@@ -233,6 +237,8 @@ impl Shard {
             registry: Registry::default(),
             awaited: HashMap::default(),
             incoming: VecDeque::new(),
+            held_turns: 0,
+            held: Vec::new(),
             deliveries_left: fanout::DELIVERIES_PER_TURN,
             receivers: Vec::new(),
             next_ticket: 0,
