@@ -10,6 +10,7 @@
 //! operation with a ticket, and the connection is held until it is.
 
 mod aftermath;
+mod at_once;
 mod background;
 pub mod batch;
 mod blocking;
@@ -43,7 +44,6 @@ pub mod room;
 mod saving;
 mod script_calls;
 mod script_commands;
-mod script_here;
 mod script_run;
 mod script_whole;
 mod scripts;
