@@ -229,9 +229,12 @@ impl Cluster {
         if let Some(ip) = &settings.announce_ip {
             address.ip = ip.clone();
         }
-        let is_news = me.address != address || me.hostname != settings.hostname;
+        let is_news = me.address != address
+            || me.hostname != settings.hostname
+            || me.shard_ports != settings.shard_ports;
         me.address = address;
         me.hostname = settings.hostname.clone();
+        me.shard_ports = settings.shard_ports;
         me.no_failover = settings.replica_no_failover;
         self.settings = settings;
         self.todo.judge = true;

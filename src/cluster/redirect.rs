@@ -242,7 +242,7 @@ impl Terms {
 
 fn redirect(word: &str, slot: Slot, to: &SlotOwner) -> CommandError {
     let endpoint = to.endpoint.as_ref().map_or("?", |host| host.as_str());
-    let port = if to.plain_port != 0 { to.plain_port } else { to.port };
+    let port = to.port_of(slot);
     CommandError::Text(Cow::Owned(format!("{word} {} {endpoint}:{port}", slot.get())))
 }
 
@@ -250,13 +250,21 @@ fn redirect(word: &str, slot: Slot, to: &SlotOwner) -> CommandError {
 mod tests {
     use super::super::address::Host;
     use super::super::node_id::NodeId;
+    use super::super::shard_ports::ShardPorts;
     use super::super::slot_map::Move;
     use super::*;
 
     fn owner(number: u8, port: u16) -> SlotOwner {
         let host = Host::parse(b"127.0.0.1", 45).expect("a host");
         let id = NodeId::new([b'0' + number; 40]).expect("an id");
-        SlotOwner { id, endpoint: Some(host.clone()), ip: host, port, plain_port: 0 }
+        SlotOwner {
+            id,
+            endpoint: Some(host.clone()),
+            ip: host,
+            port,
+            plain_port: 0,
+            shard_ports: None,
+        }
     }
 
     const OURS: &[u8] = b"ours";
@@ -325,6 +333,23 @@ mod tests {
         ] {
             assert_eq!(said(territory.route(&terms, keys)), expected, "{terms:?} {keys:?}");
         }
+    }
+
+    #[test]
+    fn who_is_sent_away_is_sent_to_the_shard_that_has_the_slot() {
+        let mut map = map(false, false);
+        map.nodes[1].shard_ports = ShardPorts::new(4, 7101);
+        let territory = Territory::new(Some(Arc::new(map)));
+        let to = |word: &str, key: &[u8]| {
+            let slot = slot_of(key).get();
+            format!("{word} {slot} 127.0.0.1:{}", 7101 + slot / (SLOT_COUNT / 4))
+        };
+        for key in [THEIRS, COMING] {
+            assert_eq!(said(territory.route(&Terms::default(), &[key])), to("MOVED", key));
+        }
+        let missing = Found { missing: 1, ..Found::default() };
+        let asked = territory.after_look(slot_of(LEAVING), missing).unwrap_err();
+        assert_eq!(asked.to_string(), to("ASK", LEAVING));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::address::Host;
 use super::node_id::NodeId;
+use super::shard_ports::ShardPorts;
 use crate::slot::{SLOT_COUNT, Slot};
 
 /// Who serves which slot, as this node sees it.
@@ -36,6 +37,20 @@ pub struct SlotOwner {
     pub port: u16,
     /// Its port without TLS if `port` is for TLS, else 0.
     pub plain_port: u16,
+    /// The ports of its shards, if they have some.
+    pub shard_ports: Option<ShardPorts>,
+}
+
+impl SlotOwner {
+    /// Where clients find `slot`. It makes no difference at which port they ask: if a client heard of the main port
+    /// there and of the shard's port here, its table would never agree with what it is told.
+    pub fn port_of(&self, slot: Slot) -> u16 {
+        match (self.shard_ports, self.plain_port) {
+            (Some(ports), _) => ports.port_of(slot),
+            (None, 0) => self.port,
+            (None, plain_port) => plain_port,
+        }
+    }
 }
 
 /// A slot on its way; the node is an index of [`SlotMap::nodes`].

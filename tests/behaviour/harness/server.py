@@ -76,6 +76,16 @@ def free_port():
     raise AssertionError("no free port found")
 
 
+def free_ports(count):
+    """The first of so many ports in a row on which nothing listens."""
+    for _ in range(1000):
+        ports = range(first := free_port(), first + count)
+        if _ports_given.isdisjoint(ports[1:]) and all(map(_is_free, ports)):
+            _ports_given.update(ports)
+            return first
+    raise AssertionError(f"no {count} free ports found")
+
+
 def _end_with_parent():
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
