@@ -177,7 +177,7 @@ fn or_log<T>(opened: Result<T, ListenError>) -> Option<T> {
     opened.inspect_err(|error| tracing::warn!("{error}")).ok()
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::net::TcpStream;

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -24,6 +25,11 @@ LOG_TAIL_BYTES = 6000
 PR_SET_PDEATHSIG = 1
 BUS_PORT_OFFSET = 10000
 _libc = ctypes.CDLL(None, use_errno=True)
+# Between finding a free port and binding it another worker of the same run could find it, too: each has ports of its own.
+PORT_SHARES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+PORT_SHARE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PORT_SHARES
+# Where ports are given in rows: below those that Linux and free_port give.
+PORTS_IN_ROWS, PORTS_OF_ROW, ROWS_OF_PORTS = 12000, 4, 1000
 _ports_given = set()
 
 
@@ -67,7 +73,8 @@ def free_port():
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = 20000 + probe.getsockname()[1] % 30000
-        if port in _ports_given:
+        # Linux gives away even ports only while there are some.
+        if port // 2 % PORT_SHARES != PORT_SHARE or port in _ports_given:
             continue
         if not (_is_free(port) and _is_free(port + BUS_PORT_OFFSET)):
             continue
@@ -77,13 +84,16 @@ def free_port():
 
 
 def free_ports(count):
-    """The first of so many ports in a row on which nothing listens."""
+    """The first of so many ports in a row on which nothing listens, below those of free_port."""
+    share = ROWS_OF_PORTS // PORT_SHARES
     for _ in range(1000):
-        ports = range(first := free_port(), first + count)
-        if _ports_given.isdisjoint(ports[1:]) and all(map(_is_free, ports)):
-            _ports_given.update(ports)
+        row = share * PORT_SHARE + random.randrange(share)
+        ports = range(first := PORTS_IN_ROWS + row * PORTS_OF_ROW, first + count)
+        assert count <= PORTS_OF_ROW
+        if first not in _ports_given and all(map(_is_free, ports)):
+            _ports_given.add(first)
             return first
-    raise AssertionError(f"no {count} free ports found")
+    raise AssertionError(f"no {count} free ports in a row found")
 
 
 def _end_with_parent():
