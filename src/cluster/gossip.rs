@@ -161,10 +161,10 @@ impl Cluster {
     /// Whoever reads which ports shards have is told at once: until then it sends clients to the main port.
     pub(super) fn hear_who_reads_shard_ports(&mut self, sender: NodeKey, header: &Header) {
         let reads = header.message_flags.has(MessageFlags::READS_SHARD_PORTS);
-        if self.nodes[sender].reads_shard_ports == reads {
+        if self.nodes[sender].reads_shard_ports.replace(reads) == Some(reads) {
             return;
         }
-        self.nodes[sender].reads_shard_ports = reads;
+        self.todo.slot_map = true;
         if !reads {
             // Another server has taken its place.
             self.note_shard_ports(sender, None);

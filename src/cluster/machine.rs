@@ -19,6 +19,7 @@ use super::node_id::NodeId;
 use super::ownership::Ownership;
 use super::random::{Random, Seed};
 use super::settings::Settings;
+use super::shard_ports::ShardPorts;
 use super::slot_set::SlotSet;
 use super::stats::Stats;
 use super::table::{ME, NodeKey, NodeTable};
@@ -52,6 +53,8 @@ pub struct Cluster {
     pub(super) todo: Todo,
     /// What [`Effect::Replicate`] last said.
     upstream: Upstream,
+    /// See [`Self::may_tell_shard_ports`].
+    tells_shard_ports: bool,
     #[cfg(test)]
     pub(super) broken_rule: Option<super::simulator::BrokenRule>,
 }
@@ -113,6 +116,7 @@ impl Cluster {
             out: Vec::new(),
             todo: Todo { slot_map: true, judge: true, ..Todo::default() },
             upstream: Upstream::None,
+            tells_shard_ports: true,
             #[cfg(test)]
             broken_rule: None,
         };
@@ -162,6 +166,9 @@ impl Cluster {
         // replica takes none before it begins to copy.
         let becomes_master = told == Some(Upstream::None);
         let replicate = told.map(Effect::Replicate);
+        if todo.slot_map {
+            self.tells_shard_ports = self.may_tell_shard_ports();
+        }
         let slot_map = todo.slot_map.then(|| Effect::SlotMap(self.slot_map()));
         if becomes_master {
             effects.extend(replicate.into_iter().chain(slot_map));
@@ -189,6 +196,19 @@ impl Cluster {
         self.todo.judge = true;
         self.todo.slot_map = true;
         self.save();
+    }
+
+    /// Whether clients are told of the shards of nodes. As long as some node knows of none, a client would hear of
+    /// main ports there and of shards here, and some have no answer to a node that is not in the table they have:
+    /// redis-py fails when ASK names one.
+    fn may_tell_shard_ports(&self) -> bool {
+        let knows_none = |node: &Node| node.reads_shard_ports == Some(false) && !node.has_failed();
+        !self.nodes.iter().any(|(_, node)| knows_none(node))
+    }
+
+    /// The ports of a node's shards, if clients are to know them.
+    pub(super) fn shard_ports(&self, node: &Node) -> Option<ShardPorts> {
+        node.shard_ports.filter(|_| self.tells_shard_ports)
     }
 
     /// Whom to copy from, if that is news.

@@ -26,8 +26,8 @@ pub struct Node {
     pub hostname: Host,
     /// The ports of its shards, if they have some and this node has heard of them.
     pub shard_ports: Option<ShardPorts>,
-    /// Whether it reads in pings which ports the shards of others have.
-    pub reads_shard_ports: bool,
+    /// Whether it reads in pings which ports the shards of others have; nothing before it is heard.
+    pub reads_shard_ports: Option<bool>,
     /// Whether it is a master that had replicas, so that some may migrate to it.
     pub wants_replicas: bool,
     /// Whether it is a replica that does not stand for election.
@@ -136,7 +136,7 @@ impl Node {
             address,
             hostname: Host::default(),
             shard_ports: None,
-            reads_shard_ports: false,
+            reads_shard_ports: None,
             wants_replicas: false,
             no_failover: false,
             config_epoch: 0,

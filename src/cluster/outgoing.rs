@@ -79,7 +79,8 @@ impl Cluster {
         let hostname = &self.nodes[ME].hostname;
         let hostname = (!hostname.is_empty()).then(|| Extension::Hostname(hostname.clone()));
         // What goes to all says nothing of the ports: Redis would hear it, too.
-        let reads_ports = receiver.is_some_and(|key| self.nodes[key].reads_shard_ports);
+        let reads_ports =
+            receiver.is_some_and(|key| self.nodes[key].reads_shard_ports == Some(true));
         let ports = reads_ports.then(|| Extension::ShardPorts(self.nodes[ME].shard_ports));
         Gossip { entries, extensions: hostname.into_iter().chain(ports).collect() }
     }

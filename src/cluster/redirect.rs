@@ -196,7 +196,9 @@ impl Territory {
         let Some(map) = &self.map else { return Ok(()) };
         match map.tenure(slot) {
             Tenure::Migrating { .. } if found.missing > 0 && found.present > 0 => Err(TRY_AGAIN),
-            Tenure::Migrating { to } if found.missing > 0 => Err(redirect("ASK", slot, to)),
+            Tenure::Migrating { to } if found.missing > 0 => {
+                Err(redirect("ASK", slot, to, map.port_to_ask(slot, to)))
+            }
             Tenure::Importing { .. } if found.several && found.missing > 0 => Err(TRY_AGAIN),
             _ => Ok(()),
         }
@@ -213,7 +215,7 @@ impl Territory {
             Tenure::Owned | Tenure::Migrating { .. } | Tenure::Importing { .. } => None,
             Tenure::OfMaster { .. } if readonly => None,
             Tenure::OfMaster { owner } | Tenure::Elsewhere { owner } => {
-                Some(redirect("MOVED", slot, owner))
+                Some(redirect("MOVED", slot, owner, owner.port_of(slot)))
             }
             Tenure::Unassigned => Some(NOT_SERVED),
         }
@@ -221,7 +223,8 @@ impl Territory {
 }
 
 fn route_in(map: &SlotMap, slot: Slot, terms: &Terms, several: bool) -> Route {
-    let moved = |owner: &SlotOwner| Route::Elsewhere(redirect("MOVED", slot, owner));
+    let moved =
+        |owner: &SlotOwner| Route::Elsewhere(redirect("MOVED", slot, owner, owner.port_of(slot)));
     match map.tenure(slot) {
         Tenure::Owned => Route::Here,
         Tenure::Migrating { .. } | Tenure::Importing { .. } if terms.is_migrate => Route::Here,
@@ -254,9 +257,8 @@ impl Terms {
     }
 }
 
-fn redirect(word: &str, slot: Slot, to: &SlotOwner) -> CommandError {
+fn redirect(word: &str, slot: Slot, to: &SlotOwner, port: u16) -> CommandError {
     let endpoint = to.endpoint.as_ref().map_or("?", |host| host.as_str());
-    let port = to.port_of(slot);
     CommandError::Text(Cow::Owned(format!("{word} {} {endpoint}:{port}", slot.get())))
 }
 
@@ -361,9 +363,24 @@ mod tests {
         for key in [THEIRS, COMING] {
             assert_eq!(said(territory.route(&Terms::default(), &[key])), to("MOVED", key));
         }
+    }
+
+    #[test]
+    fn who_asks_for_a_slot_on_its_way_is_sent_to_a_shard_that_clients_know() {
+        let mut map = map(false, false);
+        map.nodes[1].shard_ports = ShardPorts::new(4, 7101);
+        (0..SLOT_COUNT).filter_map(Slot::new).for_each(|slot| map.set_owner(slot, 0));
+        let slot = slot_of(LEAVING).get();
+        let own_shard = slot / (SLOT_COUNT / 4);
+        let other_shard = (own_shard + 1) % 4;
         let missing = Found { missing: 1, ..Found::default() };
-        let asked = territory.after_look(slot_of(LEAVING), missing).unwrap_err();
-        assert_eq!(asked.to_string(), to("ASK", LEAVING));
+        // The shard that gets the slot has none yet, so that no client has heard of it; then it has one, too.
+        for (shard, expected) in [(other_shard, other_shard), (own_shard, own_shard)] {
+            map.set_owner(Slot::new(shard * (SLOT_COUNT / 4)).unwrap(), 1);
+            let territory = Territory::new(Some(Arc::new(map.clone())));
+            let asked = territory.after_look(slot_of(LEAVING), missing).unwrap_err();
+            assert_eq!(asked.to_string(), format!("ASK {slot} 127.0.0.1:{}", 7101 + expected));
+        }
     }
 
     #[test]

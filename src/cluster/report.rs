@@ -90,7 +90,7 @@ impl Cluster {
 
     /// The last slot from `first` on up to which each of these nodes has them on one shard.
     fn end_of_shards(&self, nodes: &[NodeKey], first: Slot) -> u16 {
-        let ports = nodes.iter().filter_map(|key| self.nodes[*key].shard_ports);
+        let ports = nodes.iter().filter_map(|key| self.shard_ports(&self.nodes[*key]));
         ports.map(|ports| ports.last_slot_of_shard(first)).min().unwrap_or(SLOT_COUNT - 1)
     }
 
@@ -111,7 +111,7 @@ impl Cluster {
 
     /// What clients call a node for the sake of a slot: the shard that has it, if that has a port of its own.
     fn face_of(&self, node: &Node, slot: Option<Slot>) -> (NodeId, u16) {
-        match (node.shard_ports, slot) {
+        match (self.shard_ports(node), slot) {
             (Some(ports), Some(slot)) => {
                 (ShardPorts::id(&node.id, ports.shard_of(slot)), ports.port_of(slot))
             }

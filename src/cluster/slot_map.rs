@@ -122,6 +122,28 @@ impl SlotMap {
         self.nodes.get(usize::from(self.owners[slot.index()]))
     }
 
+    /// Where clients ask for what of `slot` has gone to that node already: at the shard that gets the slot, if it has
+    /// others. Clients know only shards with slots, and some cannot ask one that they do not know; any shard of
+    /// the node will do.
+    pub fn port_to_ask(&self, slot: Slot, to: &SlotOwner) -> u16 {
+        let (Some(ports), Some(node)) =
+            (to.shard_ports, self.nodes.iter().position(|node| node.id == to.id))
+        else {
+            return to.port_of(slot);
+        };
+        let own = ports.shard_of(slot);
+        let slots = (0..SLOT_COUNT).filter_map(Slot::new);
+        let theirs = slots.filter(|slot| usize::from(self.owners[slot.index()]) == node);
+        let mut known = None;
+        for shard in theirs.map(|slot| ports.shard_of(slot)) {
+            if shard == own {
+                return ports.port(own);
+            }
+            known.get_or_insert(shard);
+        }
+        ports.port(known.unwrap_or(own))
+    }
+
     /// What this node is to `slot`.
     pub fn tenure(&self, slot: Slot) -> Tenure<'_> {
         let index = self.owners[slot.index()];
