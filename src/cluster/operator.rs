@@ -16,7 +16,7 @@ use crate::shard_map::ShardId;
 
 /// A forgotten node must not come back by gossip for so long, in milliseconds (Redis 7.0 `cluster.c`,
 /// CLUSTER_BLACKLIST_TTL): time to tell all others to forget it.
-const FORGOTTEN_MS: u64 = 60_000;
+pub(super) const FORGOTTEN_MS: u64 = 60_000;
 
 impl Cluster {
     /// CLUSTER MEET: asks the node at this address to let this one in.
