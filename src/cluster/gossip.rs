@@ -153,6 +153,7 @@ impl Cluster {
                     self.hear_of_forgotten(node, *seconds);
                 }
                 Extension::ShardPorts(ports) => self.note_shard_ports(sender, *ports),
+                Extension::ShardId(id) => self.hear_shard_id(sender, *id),
                 _ => {}
             }
         }
@@ -170,6 +171,13 @@ impl Cluster {
             self.note_shard_ports(sender, None);
         } else if let Some(link) = self.link_to(sender) {
             self.send_ping_on(link, sender);
+        }
+    }
+
+    fn hear_shard_id(&mut self, sender: NodeKey, id: NodeId) {
+        if self.nodes[ME].master() == Some(sender) && self.shard_id != id {
+            self.shard_id = id;
+            self.save();
         }
     }
 

@@ -53,6 +53,9 @@ pub struct Cluster {
     pub(super) todo: Todo,
     /// What [`Effect::Replicate`] last said.
     upstream: Upstream,
+    /// What this node and the others with the same data are called together (Redis 7.2): a replica takes over the
+    /// word of its master, and keeps it when it is a master one day.
+    pub(super) shard_id: NodeId,
     /// See [`Self::may_tell_shard_ports`].
     tells_shard_ports: bool,
     #[cfg(test)]
@@ -93,10 +96,11 @@ impl Cluster {
     }
 
     /// A node with this id that knows nobody.
-    pub(super) fn with_id(id: NodeId, settings: Settings, random: Random, now_ms: u64) -> Self {
+    pub(super) fn with_id(id: NodeId, settings: Settings, mut random: Random, now_ms: u64) -> Self {
         let mut me = Node::new(id, Contact::Known, Address::default(), now_ms);
         me.is_me = true;
         me.role = Role::Master;
+        let shard_id = random.node_id();
         let mut cluster = Self {
             settings: Settings::default(),
             random,
@@ -116,6 +120,7 @@ impl Cluster {
             out: Vec::new(),
             todo: Todo { slot_map: true, judge: true, ..Todo::default() },
             upstream: Upstream::None,
+            shard_id,
             tells_shard_ports: true,
             #[cfg(test)]
             broken_rule: None,

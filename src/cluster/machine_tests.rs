@@ -162,6 +162,36 @@ fn ports_of_shards_are_told_at_once_to_those_who_read_them_and_to_nobody_else() 
 }
 
 #[test]
+fn a_replica_has_the_shard_id_of_its_master_and_keeps_it_in_its_file() {
+    let text = format!(
+        "{ME} 10.0.0.1:7001@17001 myself,slave {REPLICA} 0 0 1 connected\n\
+         {REPLICA} 10.0.0.3:7001@17001 master - 0 0 2 connected 8192-16383\n\
+         vars currentEpoch 2 lastVoteEpoch 0\n"
+    );
+    let restore = |text: &str| {
+        let conf = NodesConf::parse(text).unwrap().unwrap();
+        Cluster::restore(&conf, Settings::default(), [7; 4], NOW).unwrap()
+    };
+    let mut cluster = restore(&text);
+    let ip = |last| IpAddr::from([10, 0, 0, last]);
+    let (peer, local) = (ip(3), ip(1));
+    step(&mut cluster, Event::Accepted { link: LinkId::From(0), peer, local });
+    let mut header = header_of_replica(2);
+    (header.master, header.flags) = (None, NodeFlags::MASTER);
+    header.message_flags = MessageFlags::READS_SHARD_PORTS | MessageFlags::EXTENSIONS;
+    let told = NodeId::parse(OTHER.as_bytes()).unwrap();
+    let extensions = vec![bus::Extension::ShardId(told)];
+    assert_ne!(cluster.shard_id, told);
+    hear(&mut cluster, header, Body::Ping(bus::Gossip { entries: Vec::new(), extensions }));
+    assert_eq!(cluster.shard_id, told);
+    let mut restarted = restore(&cluster.nodes_conf());
+    assert_eq!(restarted.shard_id, told);
+    // Who leaves the cluster has nothing in common with its master any more.
+    restarted.forget_all(false);
+    assert_ne!(restarted.shard_id, told);
+}
+
+#[test]
 fn what_is_known_of_ports_lasts_until_told_otherwise_or_another_server_takes_the_place() {
     let mut cluster = master();
     let ports = ShardPorts::new(3, 7101);

@@ -78,11 +78,13 @@ impl Cluster {
         let entries = self.gossip_entries(receiver);
         let hostname = &self.nodes[ME].hostname;
         let hostname = (!hostname.is_empty()).then(|| Extension::Hostname(hostname.clone()));
-        // What goes to all says nothing of the ports: Redis would hear it, too.
-        let reads_ports =
-            receiver.is_some_and(|key| self.nodes[key].reads_shard_ports == Some(true));
-        let ports = reads_ports.then(|| Extension::ShardPorts(self.nodes[ME].shard_ports));
-        Gossip { entries, extensions: hostname.into_iter().chain(ports).collect() }
+        let mut extensions: Vec<_> = hostname.into_iter().collect();
+        // What goes to all says nothing of shards: Redis would hear it, too.
+        if receiver.is_some_and(|key| self.nodes[key].reads_shard_ports == Some(true)) {
+            extensions.push(Extension::ShardPorts(self.nodes[ME].shard_ports));
+            extensions.push(Extension::ShardId(self.shard_id));
+        }
+        Gossip { entries, extensions }
     }
 
     /// Asks a node for a pong, if there is a link to it.

@@ -156,6 +156,11 @@ impl Territory {
         self.mirrored.has(slot)
     }
 
+    /// Whether the keys of `slot` are here: this node owns it, or its master does.
+    pub fn has_data(&self, slot: Slot) -> bool {
+        self.map.as_ref().is_some_and(|map| map.has_data(slot))
+    }
+
     /// The id of the node that owns `slot`, to compare.
     pub fn owner(&self, slot: Slot) -> Option<&SlotOwner> {
         self.map.as_ref().and_then(|map| map.owner(slot))

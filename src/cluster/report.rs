@@ -27,6 +27,7 @@ impl Cluster {
     ) -> Result<bool, Refusal> {
         match (name, rest) {
             (b"myid", []) => reply.bulk(self.my_id().as_bytes()),
+            (b"myshardid", []) => reply.bulk(self.shard_id.as_bytes()),
             (b"nodes", []) => reply.verbatim(*b"txt", self.node_lines().as_bytes()),
             (b"info", []) => reply.verbatim(*b"txt", self.info().as_bytes()),
             (b"slots", []) => self.write_slots_reply(reply),

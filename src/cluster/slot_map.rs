@@ -163,6 +163,11 @@ impl SlotMap {
         }
     }
 
+    /// Whether `slot` belongs to the node whose data this one has.
+    pub fn has_data(&self, slot: Slot) -> bool {
+        self.serving == Some(self.owners[slot.index()])
+    }
+
     /// Whether this node owns `slot`, whatever is on its way.
     pub fn owns(&self, slot: Slot) -> bool {
         self.owners[slot.index()] == 0

@@ -5,6 +5,7 @@ tell the main ports, for clients must hear the same wherever they ask.
 """
 
 import itertools
+import re
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ from harness.cluster import (
 )
 from harness.resp import OK, Client, Error, Simple
 from harness.server import free_ports
+from harness.table import covers
 from harness.waiting import eventually
 from test_cluster_clients import (
     SLOTS_MOVED,
@@ -489,3 +491,67 @@ def test_clients_are_told_the_ports_that_are_announced(alone):
     assert told() == [40000, 40001, 40002]
     assert ask(server, "CONFIG", "SET", "cluster-announce-shard-port-base", 0) == OK
     assert told() == [base, base + 1, base + 2]
+
+
+def test_a_shard_has_one_id_over_failovers_and_restarts(whole):
+    def shard_ids():
+        return {my_id(server): ask(server, "CLUSTER", "MYSHARDID") for server in whole}
+
+    master = masters_of(whole)[0]
+    replica = replica_of(whole, master)
+    eventually(lambda: shard_ids()[my_id(replica)] == shard_ids()[my_id(master)], CONVERGENCE_SECONDS_MAX)
+    eventually(lambda: len(set(shard_ids().values())) == 3, CONVERGENCE_SECONDS_MAX)
+    before = shard_ids()
+    assert all(re.fullmatch(b"[0-9a-f]{40}", name) for name in before.values())
+    fail_over(whole, master)
+    master.kill(signal.SIGTERM)
+    master.start()
+    await_health(whole)
+    assert shard_ids() == before
+
+
+def test_slots_are_told_with_their_keys(whole):
+    master = masters_of(whole)[0]
+    first, last = first_slots(master)
+    tags = dict(zip(range(first, first + 3), (next(tags_within(slot, slot)) for slot in range(first, first + 3))))
+    assert ask(master, "FLUSHALL") == OK
+    for number, tag in enumerate(tags.values()):
+        for n in range(number + 1):
+            assert ask(master, "SET", f"{tag}{n}", n) == OK
+
+    def stats(*words, of=master):
+        return {slot: dict(zip(found[::2], found[1::2])) for slot, found in ask(of, "CLUSTER", "SLOT-STATS", *words)}
+
+    def of(count):
+        return {b"key-count": count}
+
+    assert stats("SLOTSRANGE", first, first + 3) == {first: of(1), first + 1: of(2), first + 2: of(3), first + 3: of(0)}
+    assert stats("SLOTSRANGE", 0, SLOT_COUNT - 1).keys() == set(range(first, last + 1))
+    assert list(stats("ORDERBY", "KEY-COUNT", "LIMIT", 2).items()) == [(first + 2, of(3)), (first + 1, of(2))]
+    ascending = list(stats("ORDERBY", "key-count", "ASC").items())
+    assert (len(ascending), ascending[-1]) == (last - first + 1, (first + 2, of(3)))
+    replica = replica_of(whole, master)
+    eventually(lambda: stats("SLOTSRANGE", first, first + 2, of=replica)[first + 2] == of(3))
+    with replica.client(3) as client:
+        assert client("CLUSTER SLOT-STATS ORDERBY key-count LIMIT 1")[0][1].pairs == [(b"key-count", 3)]
+
+
+@covers("CLUSTER SLOT-STATS", "CLUSTER MYSHARDID")
+def test_slot_stats_refuse_in_the_words_of_valkey(whole):
+    server = masters_of(whole)[0]
+    for words, text in [
+        ("SLOTSRANGE 5 4", "ERR Start slot number 5 is greater than end slot number 4"),
+        ("SLOTSRANGE 0 16384", "ERR Invalid or out of range slot"),
+        ("ORDERBY cpu-usec", "ERR Unrecognized sort metric for ORDERBY."),
+        ("ORDERBY key-count LIMIT 0", "ERR Limit has to lie in between 1 and 16384 (maximum number of slots)."),
+        ("ORDERBY key-count ASC ASC", "ERR Multiple filters of the same type are disallowed."),
+        ("ORDERBY key-count foo", "ERR syntax error"),
+        ("SLOTSRANGE 1", "ERR unknown subcommand or wrong number of arguments for 'SLOT-STATS'. Try CLUSTER HELP."),
+    ]:
+        assert ask(server, "CLUSTER", "SLOT-STATS", *words.split()) == Error(text), words
+    script = "return redis.pcall('CLUSTER', 'SLOT-STATS', 'SLOTSRANGE', 0, 1)"
+    assert ask(server, "EVAL", script, 0) == Error("ERR This Redis command is not allowed from script")
+    with server.client() as client:
+        assert client("MULTI") == OK
+        client("CLUSTER SLOT-STATS ORDERBY key-count LIMIT 1")
+        assert len(client("EXEC")[0]) == 1
