@@ -266,3 +266,21 @@ fn operators_name_nodes_and_not_their_shards() {
         format!("-ERR Unknown node {absent}\r\n")
     );
 }
+
+#[test]
+fn what_the_old_owner_said_before_it_gave_a_slot_away_does_not_undo_that() {
+    let mut cluster = master();
+    let slot = crate::slot::Slot::new(8192).unwrap();
+    assert_eq!(run(&mut cluster, &format!("setslot 8192 importing {OTHER}")), "+OK\r\n");
+    assert_eq!(run(&mut cluster, &format!("setslot 8192 node {ME}")), "+OK\r\n");
+    let other = cluster.nodes.find(&node_id::NodeId::parse(OTHER.as_bytes()).unwrap()).unwrap();
+    let is_mine = |cluster: &Cluster| cluster.slots.owner(slot) == Some(table::ME);
+    // It had taken a higher epoch that is not known here yet.
+    let epoch = cluster.my_epoch() + 5;
+    cluster.apply_claim(other, epoch, &slots(8192..=16383));
+    assert!(is_mine(&cluster));
+    // If it goes on saying so, it has not given the slot away.
+    cluster.begin(NOW + 60_000);
+    cluster.apply_claim(other, epoch, &slots(8192..=16383));
+    assert!(!is_mine(&cluster));
+}
