@@ -1,12 +1,17 @@
 //! What the server says of itself when it starts: version, cores, ports, memory.
 
+use crate::cluster::ShardPorts;
 use crate::config::Config;
 use crate::config::values::Words;
 
 use super::placement::Placement;
 
 /// The lines of the banner, for the log.
-pub fn banner(config: &Config, placement: &Placement) -> Vec<String> {
+pub fn banner(
+    config: &Config,
+    placement: &Placement,
+    shard_ports: Option<ShardPorts>,
+) -> Vec<String> {
     let mode = match (config.extras.sentinel_mode, config.cluster_enabled) {
         (true, _) => "sentinel",
         (false, true) => "cluster",
@@ -19,7 +24,7 @@ pub fn banner(config: &Config, placement: &Placement) -> Vec<String> {
             std::process::id()
         ),
         cores(placement),
-        listeners(config),
+        listeners(config, shard_ports),
         memory(config),
     ]
 }
@@ -40,13 +45,16 @@ fn cores(placement: &Placement) -> String {
     format!("Cores: {shards} ({}), control core on {}", data.join(", "), cpu(placement.control))
 }
 
-fn listeners(config: &Config) -> String {
+fn listeners(config: &Config, shard_ports: Option<ShardPorts>) -> String {
     let mut places = Vec::new();
     if config.port != 0 {
         places.push(format!("port {} of {}", config.port, config.bind.join(" ")));
     }
     if !config.unixsocket.is_empty() {
         places.push(format!("socket {}", config.unixsocket));
+    }
+    if let Some(ports) = shard_ports {
+        places.push(format!("shard ports from {} on", ports.first()));
     }
     if let Some(bus) = config.bus_port().filter(|_| config.cluster_enabled) {
         places.push(format!("cluster bus port {bus}"));
@@ -76,13 +84,13 @@ mod tests {
         )
         .unwrap();
         let placement = Placement { data: vec![Some(0), Some(1)], control: Some(7) };
-        let lines = banner(&config, &placement);
+        let lines = banner(&config, &placement, ShardPorts::new(2, 7001));
         assert!(lines[0].contains("cluster mode"), "{}", lines[0]);
         assert_eq!(
             lines[1..],
             [
                 "Cores: 2 shards (0 on CPU 0, 1 on CPU 1), control core on CPU 7",
-                "Listening: port 7000 of 127.0.0.1, cluster bus port 17000",
+                "Listening: port 7000 of 127.0.0.1, shard ports from 7001 on, cluster bus port 17000",
                 "Memory: 1073741824 bytes, then allkeys-lru"
             ]
         );

@@ -10,6 +10,9 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
+use crate::cluster::ShardPorts;
+use crate::config::Config;
+use crate::shard_map::ShardMap;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// Why the server does not listen.
@@ -33,6 +36,13 @@ pub enum ListenError {
     },
     /// All addresses were optional, and none exists.
     NoneLeft,
+    /// The shards' ports are not all ports, or one of them is needed for something else.
+    ShardPorts {
+        /// How many there are.
+        count: usize,
+        /// The first of them.
+        first: u16,
+    },
 }
 
 impl fmt::Display for ListenError {
@@ -50,6 +60,10 @@ impl fmt::Display for ListenError {
             Self::Unix { path, error } => {
                 write!(f, "Failed opening Unix socket {path}: bind: {}", words(error))
             }
+            Self::ShardPorts { count, first } => write!(
+                f,
+                "shard-ports: {count} ports from {first} on do not fit beside port and the cluster bus; set shard-port-base"
+            ),
             Self::NoneLeft => f.write_str("Failed listening on the port: no address is available"),
         }
     }
@@ -64,6 +78,22 @@ pub struct ListenOptions {
     pub backlog: i32,
     /// Mark on the socket, for routing and firewalls; 0 for none.
     pub mark: u32,
+}
+
+/// The ports of the shards, if they have some: `shard-port-base`, or what follows `port`.
+pub fn shard_ports(config: &Config, shards: ShardMap) -> Result<Option<ShardPorts>, ListenError> {
+    if !config.shard_ports || !config.cluster_enabled {
+        return Ok(None);
+    }
+    let first = match config.shard_port_base {
+        0 => config.port.saturating_add(1),
+        base => base,
+    };
+    let refusal = || ListenError::ShardPorts { count: shards.len(), first };
+    let ports = ShardPorts::new(shards.len() as u16, first).ok_or_else(refusal)?;
+    let others = [Some(config.port), config.bus_port()];
+    let is_taken = others.into_iter().flatten().any(|port| ports.shard_at(port).is_some());
+    if is_taken { Err(refusal()) } else { Ok(Some(ports)) }
 }
 
 /// One entry of `bind`, understood.
@@ -233,6 +263,33 @@ mod tests {
         }
         let error = listen_tcp(&bind(&["-192.0.2.1"]), 1, OPTIONS).unwrap_err();
         assert!(matches!(error, ListenError::NoneLeft));
+    }
+
+    #[test]
+    fn shards_have_ports_of_their_own_where_nothing_else_listens() {
+        let shards = ShardMap::new(3).unwrap();
+        let enabled = Config { cluster_enabled: true, shard_ports: true, ..Config::default() };
+        for (port, base, first) in [
+            (7000, 0, Some(7001)),
+            (7000, 7100, Some(7100)),
+            (0, 7100, Some(7100)),
+            (7000, 6998, None),  // the last one is the main port
+            (7000, 16999, None), // the second is that of the bus
+            (7000, 65534, None),
+            (65535, 0, None),
+        ] {
+            let config = Config { port, shard_port_base: base, ..enabled.clone() };
+            let found = shard_ports(&config, shards).ok().flatten().map(ShardPorts::first);
+            assert_eq!(found, first, "{port} {base}");
+        }
+        let error = shard_ports(&Config { port: 65535, ..enabled.clone() }, shards).unwrap_err();
+        assert!(error.to_string().starts_with("shard-ports: 3 ports from 65535 on"), "{error}");
+        for config in [
+            Config { cluster_enabled: false, ..enabled.clone() },
+            Config { shard_ports: false, ..enabled },
+        ] {
+            assert!(shard_ports(&config, shards).unwrap().is_none());
+        }
     }
 
     #[test]

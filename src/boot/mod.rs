@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use glommio::Placement as CorePlacement;
 
 use crate::clock;
+use crate::cluster::ShardPorts;
 use crate::config::Config;
 use crate::control::{Control, Listeners};
 use crate::entropy::random_bytes;
@@ -48,7 +49,8 @@ pub fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
     config.shards = placement.shards();
     let shards = u16::try_from(placement.shards()).ok().and_then(ShardMap::new);
     let shards = shards.ok_or("shards must be between 1 and 1024")?;
-    let listeners = open_listeners(&config)?;
+    let shard_ports = listen::shard_ports(&config, shards)?;
+    let listeners = open_listeners(&config, shard_ports)?;
     if config.daemonize {
         daemon::daemonize()?;
     }
@@ -57,7 +59,7 @@ pub fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
     for line in clients.log {
         tracing::warn!("{line}");
     }
-    for line in banner::banner(&config, &placement) {
+    for line in banner::banner(&config, &placement, shard_ports) {
         tracing::info!("{line}");
     }
     let doorbells =
@@ -162,10 +164,13 @@ const PORT_PATIENCE: Duration = Duration::from_secs(2);
 /// Opens the listening sockets. The kernel takes down the rings of a killed process after the process is
 /// gone, and with them its listeners: a restart at once finds the port still in use for some
 /// tens of milliseconds, so it tries again for a while.
-fn open_listeners(config: &Config) -> Result<Listeners, Box<dyn Error>> {
+fn open_listeners(
+    config: &Config,
+    shard_ports: Option<ShardPorts>,
+) -> Result<Listeners, Box<dyn Error>> {
     let start = Instant::now();
     loop {
-        match Listeners::open(config) {
+        match Listeners::open(config, shard_ports) {
             Err(error) if is_in_use(&*error) && start.elapsed() < PORT_PATIENCE => {
                 std::thread::sleep(Duration::from_millis(20));
             }

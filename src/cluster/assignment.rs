@@ -1,8 +1,7 @@
 //! Slots as an operator gives and takes them: ADDSLOTS, DELSLOTS, FLUSHSLOTS and SETSLOT.
 
-use super::command::{parse_slot, quoted};
+use super::command::parse_slot;
 use super::machine::Cluster;
-use super::node_id::NodeId;
 use super::outgoing::Audience;
 use super::ownership::OpenSlot;
 use super::refusal::Refusal;
@@ -121,8 +120,7 @@ impl Cluster {
 
     /// The master that an argument names.
     fn peer(&self, word: &[u8], unknown: fn(String) -> Refusal) -> Result<NodeKey, Refusal> {
-        let known = NodeId::parse(word).and_then(|id| self.nodes.find(&id));
-        let key = known.ok_or_else(|| unknown(quoted(word)))?;
+        let key = self.named_or(word, unknown)?;
         if self.nodes[key].is_replica() { Err(Refusal::TargetIsReplica) } else { Ok(key) }
     }
 }

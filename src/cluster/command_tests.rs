@@ -3,6 +3,7 @@
 use super::event::Effect;
 use super::*;
 use crate::resp::Reply;
+use crate::shard_map::ShardId;
 
 const ME: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -196,6 +197,74 @@ fn reports_have_the_form_of_redis() {
                  cluster_slots_pfail:0\r\ncluster_slots_fail:0\r\ncluster_known_nodes:3\r\n\
                  cluster_size:2\r\ncluster_current_epoch:3\r\ncluster_my_epoch:3\r\n";
     assert!(info.contains(start), "{info}");
+}
+
+/// The same cluster with two shards of this node, three of the other and two of its replica, all with ports.
+fn master_with_shards() -> Cluster {
+    let mut cluster = master();
+    for (id, shards, first) in [(ME, 2, 7101), (OTHER, 3, 7201), (REPLICA, 2, 7301)] {
+        let key = cluster.nodes().find(&NodeId::parse(id.as_bytes()).unwrap()).unwrap();
+        cluster.nodes[key].shard_ports = ShardPorts::new(shards, first);
+        cluster.nodes[key].offset = 1;
+    }
+    cluster
+}
+
+fn id_of_shard(node: &str, shard: u16) -> NodeId {
+    ShardPorts::id(&NodeId::parse(node.as_bytes()).unwrap(), ShardId(shard))
+}
+
+#[test]
+fn clients_are_told_shards_as_nodes_wherever_one_of_two_nodes_changes_to_the_next() {
+    let mut cluster = master_with_shards();
+    let node = |ip: &str, port: u16, node: &str, shard: u16| {
+        let id = id_of_shard(node, shard);
+        format!("*4\r\n$8\r\n{ip}\r\n:{port}\r\n$40\r\n{id}\r\n*0\r\n")
+    };
+    let expected = format!(
+        "*3\r\n*3\r\n:0\r\n:99\r\n{}*4\r\n:8192\r\n:10922\r\n{}{}*4\r\n:10923\r\n:16383\r\n{}{}",
+        node("10.0.0.1", 7101, ME, 0),
+        node("10.0.0.2", 7202, OTHER, 1),
+        node("10.0.0.3", 7302, REPLICA, 1),
+        node("10.0.0.2", 7203, OTHER, 2),
+        node("10.0.0.3", 7302, REPLICA, 1),
+    );
+    assert_eq!(run(&mut cluster, "slots"), expected);
+}
+
+#[test]
+fn a_shard_with_several_ranges_is_one_entry_and_a_master_without_slots_is_a_node() {
+    let mut cluster = master_with_shards();
+    assert_eq!(run(&mut cluster, "delslotsrange 8200 8299"), "+OK\r\n");
+    let shards = run(&mut cluster, "shards");
+    let slots = |numbers: &[u16]| {
+        let list: String = numbers.iter().map(|number| format!(":{number}\r\n")).collect();
+        format!("$5\r\nslots\r\n*{}\r\n{list}$5\r\nnodes\r\n", numbers.len())
+    };
+    assert!(shards.starts_with("*3\r\n"), "{shards}");
+    let places: Vec<_> =
+        [&[0, 99][..], &[8192, 8199, 8300, 10922], &[10923, 16383]].map(slots).into();
+    assert!(places.iter().all(|part| shards.contains(part.as_str())), "{shards}");
+    assert_eq!(run(&mut cluster, "delslotsrange 0 99"), "+OK\r\n");
+    let shards = run(&mut cluster, "shards");
+    let expected = format!("*3\r\n*4\r\n{}*1\r\n*14\r\n$2\r\nid\r\n$40\r\n{ME}\r\n", slots(&[]));
+    assert!(shards.starts_with(&expected), "{shards}");
+    assert!(run(&mut cluster, "nodes").contains(&format!("{ME} 10.0.0.1:7001@17001 ")));
+}
+
+#[test]
+fn operators_name_nodes_and_not_their_shards() {
+    let mut cluster = master_with_shards();
+    let shard = id_of_shard(OTHER, 2);
+    let refusal = format!("-ERR That is the id of shard 2 of node {OTHER}; name the node\r\n");
+    for line in ["forget", "replicate", "replicas", "setslot 7 migrating", "setslot 7 node"] {
+        assert_eq!(run(&mut cluster, &format!("{line} {shard}")), refusal, "{line}");
+    }
+    let absent = id_of_shard(OTHER, 3);
+    assert_eq!(
+        run(&mut cluster, &format!("forget {absent}")),
+        format!("-ERR Unknown node {absent}\r\n")
+    );
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::bus::{Extension, Gossip, GossipEntry, Header, NodeFlags};
+use super::bus::{Extension, Gossip, GossipEntry, Header, MessageFlags, NodeFlags};
 use super::machine::Cluster;
 use super::node::{Contact, Health, Node, Role};
 use super::node_id::NodeId;
+use super::shard_ports::ShardPorts;
 use super::table::{ME, NodeKey};
 
 /// Fewest nodes that a ping tells of, if there are as many.
@@ -147,11 +148,44 @@ impl Cluster {
             self.save();
         }
         for extension in extensions {
-            if let Extension::Forgotten { node, seconds } = extension
-                && *node != header.sender
-            {
-                self.hear_of_forgotten(node, *seconds);
+            match extension {
+                Extension::Forgotten { node, seconds } if *node != header.sender => {
+                    self.hear_of_forgotten(node, *seconds);
+                }
+                Extension::ShardPorts(ports) => self.note_shard_ports(sender, *ports),
+                Extension::ShardId(id) => self.hear_shard_id(sender, *id),
+                _ => {}
             }
+        }
+    }
+
+    /// Whoever reads which ports shards have is told at once: until then it sends clients to the main port.
+    pub(super) fn hear_who_reads_shard_ports(&mut self, sender: NodeKey, header: &Header) {
+        let reads = header.message_flags.has(MessageFlags::READS_SHARD_PORTS);
+        if self.nodes[sender].reads_shard_ports.replace(reads) == Some(reads) {
+            return;
+        }
+        self.todo.slot_map = true;
+        if !reads {
+            // Another server has taken its place.
+            self.note_shard_ports(sender, None);
+        } else if let Some(link) = self.link_to(sender) {
+            self.send_ping_on(link, sender);
+        }
+    }
+
+    fn hear_shard_id(&mut self, sender: NodeKey, id: NodeId) {
+        if self.nodes[ME].master() == Some(sender) && self.shard_id != id {
+            self.shard_id = id;
+            self.save();
+        }
+    }
+
+    /// These are the ports of a node's shards. A ping without a word of them changes nothing: those to all have none.
+    fn note_shard_ports(&mut self, node: NodeKey, ports: Option<ShardPorts>) {
+        if self.nodes[node].shard_ports != ports {
+            self.nodes[node].shard_ports = ports;
+            self.todo.slot_map = true;
         }
     }
 

@@ -19,6 +19,7 @@ use super::node_id::NodeId;
 use super::ownership::Ownership;
 use super::random::{Random, Seed};
 use super::settings::Settings;
+use super::shard_ports::ShardPorts;
 use super::slot_set::SlotSet;
 use super::stats::Stats;
 use super::table::{ME, NodeKey, NodeTable};
@@ -52,6 +53,11 @@ pub struct Cluster {
     pub(super) todo: Todo,
     /// What [`Effect::Replicate`] last said.
     upstream: Upstream,
+    /// What this node and the others with the same data are called together (Redis 7.2): a replica takes over the
+    /// word of its master, and keeps it when it is a master one day.
+    pub(super) shard_id: NodeId,
+    /// See [`Self::may_tell_shard_ports`].
+    tells_shard_ports: bool,
     #[cfg(test)]
     pub(super) broken_rule: Option<super::simulator::BrokenRule>,
 }
@@ -90,10 +96,11 @@ impl Cluster {
     }
 
     /// A node with this id that knows nobody.
-    pub(super) fn with_id(id: NodeId, settings: Settings, random: Random, now_ms: u64) -> Self {
+    pub(super) fn with_id(id: NodeId, settings: Settings, mut random: Random, now_ms: u64) -> Self {
         let mut me = Node::new(id, Contact::Known, Address::default(), now_ms);
         me.is_me = true;
         me.role = Role::Master;
+        let shard_id = random.node_id();
         let mut cluster = Self {
             settings: Settings::default(),
             random,
@@ -113,6 +120,8 @@ impl Cluster {
             out: Vec::new(),
             todo: Todo { slot_map: true, judge: true, ..Todo::default() },
             upstream: Upstream::None,
+            shard_id,
+            tells_shard_ports: true,
             #[cfg(test)]
             broken_rule: None,
         };
@@ -162,6 +171,9 @@ impl Cluster {
         // replica takes none before it begins to copy.
         let becomes_master = told == Some(Upstream::None);
         let replicate = told.map(Effect::Replicate);
+        if todo.slot_map {
+            self.tells_shard_ports = self.may_tell_shard_ports();
+        }
         let slot_map = todo.slot_map.then(|| Effect::SlotMap(self.slot_map()));
         if becomes_master {
             effects.extend(replicate.into_iter().chain(slot_map));
@@ -189,6 +201,19 @@ impl Cluster {
         self.todo.judge = true;
         self.todo.slot_map = true;
         self.save();
+    }
+
+    /// Whether clients are told of the shards of nodes. As long as some node knows of none, a client would hear of
+    /// main ports there and of shards here, and some have no answer to a node that is not in the table they have:
+    /// redis-py fails when ASK names one.
+    fn may_tell_shard_ports(&self) -> bool {
+        let knows_none = |node: &Node| node.reads_shard_ports == Some(false) && !node.has_failed();
+        !self.nodes.iter().any(|(_, node)| knows_none(node))
+    }
+
+    /// The ports of a node's shards, if clients are to know them.
+    pub(super) fn shard_ports(&self, node: &Node) -> Option<ShardPorts> {
+        node.shard_ports.filter(|_| self.tells_shard_ports)
     }
 
     /// Whom to copy from, if that is news.
@@ -229,9 +254,12 @@ impl Cluster {
         if let Some(ip) = &settings.announce_ip {
             address.ip = ip.clone();
         }
-        let is_news = me.address != address || me.hostname != settings.hostname;
+        let is_news = me.address != address
+            || me.hostname != settings.hostname
+            || me.shard_ports != settings.shard_ports;
         me.address = address;
         me.hostname = settings.hostname.clone();
+        me.shard_ports = settings.shard_ports;
         me.no_failover = settings.replica_no_failover;
         self.settings = settings;
         self.todo.judge = true;

@@ -124,3 +124,98 @@ fn a_broken_packet_ends_its_link_and_an_unknown_one_is_skipped() {
     assert!(step(&mut cluster, Event::Packet { link, bytes: &good }).is_empty());
     assert_eq!(cluster.packets(Kind::MfStart), (0, 0));
 }
+
+/// What a step says of the ports of this node's shards, packet by packet.
+fn ports_told(effects: &[Effect]) -> Vec<Option<Option<ShardPorts>>> {
+    let packets = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { bytes, .. } => Some(bus::decode(bytes).unwrap()),
+        _ => None,
+    });
+    let told = |packet: Packet<'_>| {
+        let extensions = packet.body.gossip().map(|gossip| gossip.extensions.clone())?;
+        extensions.into_iter().find_map(|extension| match extension {
+            bus::Extension::ShardPorts(ports) => Some(ports),
+            _ => None,
+        })
+    };
+    packets.map(told).collect()
+}
+
+#[test]
+fn ports_of_shards_are_told_at_once_to_those_who_read_them_and_to_nobody_else() {
+    let ports = ShardPorts::new(3, 7101);
+    let mut cluster = master();
+    let settings = Settings { shard_ports: ports, ..cluster.settings.clone() };
+    step(&mut cluster, Event::Settings(settings));
+    let ping = || Body::Ping(bus::Gossip::default());
+    // Redis: neither its pong says a word of them nor anything else.
+    assert_eq!(ports_told(&hear(&mut cluster, header_of_replica(2), ping())), [None]);
+    let mut header = header_of_replica(2);
+    header.message_flags = MessageFlags::READS_SHARD_PORTS;
+    let told = ports_told(&hear(&mut cluster, header.clone(), ping()));
+    assert_eq!(told, [Some(ports), Some(ports)], "a ping of its own, and the pong");
+    assert_eq!(ports_told(&hear(&mut cluster, header.clone(), ping())), [Some(ports)]);
+    // That there are none any more is a thing to say.
+    let settings = Settings { shard_ports: None, ..cluster.settings.clone() };
+    step(&mut cluster, Event::Settings(settings));
+    assert_eq!(ports_told(&hear(&mut cluster, header, ping())), [Some(None)]);
+}
+
+#[test]
+fn a_replica_has_the_shard_id_of_its_master_and_keeps_it_in_its_file() {
+    let text = format!(
+        "{ME} 10.0.0.1:7001@17001 myself,slave {REPLICA} 0 0 1 connected\n\
+         {REPLICA} 10.0.0.3:7001@17001 master - 0 0 2 connected 8192-16383\n\
+         vars currentEpoch 2 lastVoteEpoch 0\n"
+    );
+    let restore = |text: &str| {
+        let conf = NodesConf::parse(text).unwrap().unwrap();
+        Cluster::restore(&conf, Settings::default(), [7; 4], NOW).unwrap()
+    };
+    let mut cluster = restore(&text);
+    let ip = |last| IpAddr::from([10, 0, 0, last]);
+    let (peer, local) = (ip(3), ip(1));
+    step(&mut cluster, Event::Accepted { link: LinkId::From(0), peer, local });
+    let mut header = header_of_replica(2);
+    (header.master, header.flags) = (None, NodeFlags::MASTER);
+    header.message_flags = MessageFlags::READS_SHARD_PORTS | MessageFlags::EXTENSIONS;
+    let told = NodeId::parse(OTHER.as_bytes()).unwrap();
+    let extensions = vec![bus::Extension::ShardId(told)];
+    assert_ne!(cluster.shard_id, told);
+    hear(&mut cluster, header, Body::Ping(bus::Gossip { entries: Vec::new(), extensions }));
+    assert_eq!(cluster.shard_id, told);
+    let mut restarted = restore(&cluster.nodes_conf());
+    assert_eq!(restarted.shard_id, told);
+    // Who leaves the cluster has nothing in common with its master any more.
+    restarted.forget_all(false);
+    assert_ne!(restarted.shard_id, told);
+}
+
+#[test]
+fn what_is_known_of_ports_lasts_until_told_otherwise_or_another_server_takes_the_place() {
+    let mut cluster = master();
+    let ports = ShardPorts::new(3, 7101);
+    let replica = cluster.nodes().find(&NodeId::parse(REPLICA.as_bytes()).unwrap()).unwrap();
+    let mut corelane = header_of_replica(2);
+    corelane.message_flags = MessageFlags::READS_SHARD_PORTS;
+    let saying = |said: Option<Option<ShardPorts>>| {
+        let extensions = said.map(bus::Extension::ShardPorts).into_iter().collect();
+        Body::Pong(bus::Gossip { entries: Vec::new(), extensions })
+    };
+    for (header, said, known, is_news) in [
+        (&corelane, Some(ports), ports, true),
+        (&corelane, Some(ports), ports, false),
+        (&corelane, None, ports, false),
+        (&corelane, Some(None), None, true),
+        (&corelane, Some(ports), ports, true),
+        (&header_of_replica(2), None, None, true), // this is a Redis
+    ] {
+        let mut header = header.clone();
+        let extends = MessageFlags::EXTENSIONS.when(said.is_some());
+        header.message_flags = header.message_flags | extends;
+        let effects = hear(&mut cluster, header, saying(said));
+        assert_eq!(cluster.nodes()[replica].shard_ports, known, "{said:?}");
+        let told = effects.iter().any(|effect| matches!(effect, Effect::SlotMap(_)));
+        assert_eq!(told, is_news, "{said:?}");
+    }
+}

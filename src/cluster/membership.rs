@@ -87,6 +87,7 @@ impl Cluster {
         if !self.i_am_master() {
             self.make_master(ME);
             self.out.push(Effect::FlushAll);
+            self.shard_id = self.random.node_id();
         }
         self.slots.close_all();
         self.reset_manual_failover();
@@ -105,6 +106,7 @@ impl Cluster {
             self.nodes[ME].config_epoch = 0;
             let id = self.random.node_id();
             self.nodes.rename(ME, id);
+            self.shard_id = self.random.node_id();
             tracing::info!("this node's id is now {id}");
         }
         self.topology_changed();

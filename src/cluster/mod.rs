@@ -36,6 +36,7 @@ pub mod redirect;
 mod refusal;
 mod report;
 pub mod settings;
+pub mod shard_ports;
 #[cfg(test)]
 mod simulator;
 pub mod slot_map;
@@ -54,5 +55,6 @@ pub use node_id::NodeId;
 pub use nodes_conf::{NodesConf, NodesConfError};
 pub use refusal::Refusal;
 pub use settings::Settings;
+pub use shard_ports::ShardPorts;
 pub use slot_map::{SlotMap, Tenure};
 pub use slot_set::SlotSet;

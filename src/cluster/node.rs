@@ -3,6 +3,7 @@
 use super::address::{Address, Host};
 use super::bus::NodeFlags;
 use super::node_id::NodeId;
+use super::shard_ports::ShardPorts;
 use super::slot_set::SlotSet;
 use super::table::NodeKey;
 
@@ -23,6 +24,10 @@ pub struct Node {
     pub address: Address,
     /// Its host name, possibly empty.
     pub hostname: Host,
+    /// The ports of its shards, if they have some and this node has heard of them.
+    pub shard_ports: Option<ShardPorts>,
+    /// Whether it reads in pings which ports the shards of others have; nothing before it is heard.
+    pub reads_shard_ports: Option<bool>,
     /// Whether it is a master that had replicas, so that some may migrate to it.
     pub wants_replicas: bool,
     /// Whether it is a replica that does not stand for election.
@@ -130,6 +135,8 @@ impl Node {
             contact,
             address,
             hostname: Host::default(),
+            shard_ports: None,
+            reads_shard_ports: None,
             wants_replicas: false,
             no_failover: false,
             config_epoch: 0,

@@ -12,6 +12,7 @@ use super::refusal::Refusal;
 use super::slot_set::SlotSet;
 use super::table::{ME, NodeKey};
 use crate::datatypes::number::parse_i64;
+use crate::shard_map::ShardId;
 
 /// A forgotten node must not come back by gossip for so long, in milliseconds (Redis 7.0 `cluster.c`,
 /// CLUSTER_BLACKLIST_TTL): time to tell all others to forget it.
@@ -74,8 +75,30 @@ impl Cluster {
 
     /// The node that an argument names.
     pub(super) fn named(&self, word: &[u8]) -> Result<NodeKey, Refusal> {
-        let known = NodeId::parse(word).and_then(|id| self.nodes.find(&id));
-        known.ok_or_else(|| Refusal::UnknownNode(quoted(word)))
+        self.named_or(word, Refusal::UnknownNode)
+    }
+
+    /// The same, with what is said of a node that is not known. The ids of shards are for clients: who forgets or
+    /// follows one of them would not expect it of the whole node.
+    pub(super) fn named_or(
+        &self,
+        word: &[u8],
+        unknown: fn(String) -> Refusal,
+    ) -> Result<NodeKey, Refusal> {
+        let refusal = || unknown(quoted(word));
+        let id = NodeId::parse(word).ok_or_else(refusal)?;
+        self.nodes.find(&id).ok_or_else(|| match self.shard_with_id(&id) {
+            Some((node, shard)) => Refusal::IdOfShard(shard, node),
+            None => refusal(),
+        })
+    }
+
+    /// The node that has a shard which clients know by this id, and the shard.
+    fn shard_with_id(&self, id: &NodeId) -> Option<(NodeId, ShardId)> {
+        self.nodes.iter().find_map(|(_, node)| {
+            let shard = node.shard_ports?.shard_with_id(&node.id, id)?;
+            Some((node.id, shard))
+        })
     }
 
     /// FORGET: takes a node out, and keeps it out for a while.

@@ -37,13 +37,17 @@ impl Cluster {
             flags: me.flags(),
             cluster_is_down: self.verdict.is_down,
             message_flags: MessageFlags::PAUSED.when(yields)
-                | MessageFlags::EXTENSIONS.when(!me.hostname.is_empty()),
+                | MessageFlags::EXTENSIONS.when(!me.hostname.is_empty())
+                | MessageFlags::READS_SHARD_PORTS,
         }
     }
 
     fn send_body(&mut self, link: LinkId, body: Body<'_>) {
         let kind = body.kind();
-        let bytes = Packet { header: self.header(), body }.encode();
+        let mut header = self.header();
+        let extends = body.gossip().is_some_and(|gossip| !gossip.extensions.is_empty());
+        header.message_flags = header.message_flags | MessageFlags::EXTENSIONS.when(extends);
+        let bytes = Packet { header, body }.encode();
         self.stats.count_sent(kind, 1);
         self.send(link, bytes.into());
     }
@@ -73,8 +77,14 @@ impl Cluster {
     fn gossip(&mut self, receiver: Option<NodeKey>) -> Gossip<'static> {
         let entries = self.gossip_entries(receiver);
         let hostname = &self.nodes[ME].hostname;
-        let extension = (!hostname.is_empty()).then(|| Extension::Hostname(hostname.clone()));
-        Gossip { entries, extensions: extension.into_iter().collect() }
+        let hostname = (!hostname.is_empty()).then(|| Extension::Hostname(hostname.clone()));
+        let mut extensions: Vec<_> = hostname.into_iter().collect();
+        // What goes to all says nothing of shards: Redis would hear it, too.
+        if receiver.is_some_and(|key| self.nodes[key].reads_shard_ports == Some(true)) {
+            extensions.push(Extension::ShardPorts(self.nodes[ME].shard_ports));
+            extensions.push(Extension::ShardId(self.shard_id));
+        }
+        Gossip { entries, extensions }
     }
 
     /// Asks a node for a pong, if there is a link to it.

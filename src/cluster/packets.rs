@@ -70,6 +70,7 @@ impl Cluster {
             self.save_first();
         }
         self.hear_paused_master(sender, header);
+        self.hear_who_reads_shard_ports(sender, header);
     }
 
     fn on_news(&mut self, sender: NodeKey, header: &Header, body: Body<'_>) {

@@ -156,6 +156,11 @@ impl Territory {
         self.mirrored.has(slot)
     }
 
+    /// Whether the keys of `slot` are here: this node owns it, or its master does.
+    pub fn has_data(&self, slot: Slot) -> bool {
+        self.map.as_ref().is_some_and(|map| map.has_data(slot))
+    }
+
     /// The id of the node that owns `slot`, to compare.
     pub fn owner(&self, slot: Slot) -> Option<&SlotOwner> {
         self.map.as_ref().and_then(|map| map.owner(slot))
@@ -196,7 +201,9 @@ impl Territory {
         let Some(map) = &self.map else { return Ok(()) };
         match map.tenure(slot) {
             Tenure::Migrating { .. } if found.missing > 0 && found.present > 0 => Err(TRY_AGAIN),
-            Tenure::Migrating { to } if found.missing > 0 => Err(redirect("ASK", slot, to)),
+            Tenure::Migrating { to } if found.missing > 0 => {
+                Err(redirect("ASK", slot, to, map.port_to_ask(slot, to)))
+            }
             Tenure::Importing { .. } if found.several && found.missing > 0 => Err(TRY_AGAIN),
             _ => Ok(()),
         }
@@ -213,7 +220,7 @@ impl Territory {
             Tenure::Owned | Tenure::Migrating { .. } | Tenure::Importing { .. } => None,
             Tenure::OfMaster { .. } if readonly => None,
             Tenure::OfMaster { owner } | Tenure::Elsewhere { owner } => {
-                Some(redirect("MOVED", slot, owner))
+                Some(redirect("MOVED", slot, owner, owner.port_of(slot)))
             }
             Tenure::Unassigned => Some(NOT_SERVED),
         }
@@ -221,7 +228,8 @@ impl Territory {
 }
 
 fn route_in(map: &SlotMap, slot: Slot, terms: &Terms, several: bool) -> Route {
-    let moved = |owner: &SlotOwner| Route::Elsewhere(redirect("MOVED", slot, owner));
+    let moved =
+        |owner: &SlotOwner| Route::Elsewhere(redirect("MOVED", slot, owner, owner.port_of(slot)));
     match map.tenure(slot) {
         Tenure::Owned => Route::Here,
         Tenure::Migrating { .. } | Tenure::Importing { .. } if terms.is_migrate => Route::Here,
@@ -254,9 +262,8 @@ impl Terms {
     }
 }
 
-fn redirect(word: &str, slot: Slot, to: &SlotOwner) -> CommandError {
+fn redirect(word: &str, slot: Slot, to: &SlotOwner, port: u16) -> CommandError {
     let endpoint = to.endpoint.as_ref().map_or("?", |host| host.as_str());
-    let port = if to.plain_port != 0 { to.plain_port } else { to.port };
     CommandError::Text(Cow::Owned(format!("{word} {} {endpoint}:{port}", slot.get())))
 }
 
@@ -264,13 +271,21 @@ fn redirect(word: &str, slot: Slot, to: &SlotOwner) -> CommandError {
 mod tests {
     use super::super::address::Host;
     use super::super::node_id::NodeId;
+    use super::super::shard_ports::ShardPorts;
     use super::super::slot_map::Move;
     use super::*;
 
     fn owner(number: u8, port: u16) -> SlotOwner {
         let host = Host::parse(b"127.0.0.1", 45).expect("a host");
         let id = NodeId::new([b'0' + number; 40]).expect("an id");
-        SlotOwner { id, endpoint: Some(host.clone()), ip: host, port, plain_port: 0 }
+        SlotOwner {
+            id,
+            endpoint: Some(host.clone()),
+            ip: host,
+            port,
+            plain_port: 0,
+            shard_ports: None,
+        }
     }
 
     const OURS: &[u8] = b"ours";
@@ -338,6 +353,38 @@ mod tests {
             (plain, &[THEIRS], &moved("MOVED", THEIRS)),
         ] {
             assert_eq!(said(territory.route(&terms, keys)), expected, "{terms:?} {keys:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_sent_away_is_sent_to_the_shard_that_has_the_slot() {
+        let mut map = map(false, false);
+        map.nodes[1].shard_ports = ShardPorts::new(4, 7101);
+        let territory = Territory::new(Some(Arc::new(map)));
+        let to = |word: &str, key: &[u8]| {
+            let slot = slot_of(key).get();
+            format!("{word} {slot} 127.0.0.1:{}", 7101 + slot / (SLOT_COUNT / 4))
+        };
+        for key in [THEIRS, COMING] {
+            assert_eq!(said(territory.route(&Terms::default(), &[key])), to("MOVED", key));
+        }
+    }
+
+    #[test]
+    fn who_asks_for_a_slot_on_its_way_is_sent_to_a_shard_that_clients_know() {
+        let mut map = map(false, false);
+        map.nodes[1].shard_ports = ShardPorts::new(4, 7101);
+        (0..SLOT_COUNT).filter_map(Slot::new).for_each(|slot| map.set_owner(slot, 0));
+        let slot = slot_of(LEAVING).get();
+        let own_shard = slot / (SLOT_COUNT / 4);
+        let other_shard = (own_shard + 1) % 4;
+        let missing = Found { missing: 1, ..Found::default() };
+        // The shard that gets the slot has none yet, so that no client has heard of it; then it has one, too.
+        for (shard, expected) in [(other_shard, other_shard), (own_shard, own_shard)] {
+            map.set_owner(Slot::new(shard * (SLOT_COUNT / 4)).unwrap(), 1);
+            let territory = Territory::new(Some(Arc::new(map.clone())));
+            let asked = territory.after_look(slot_of(LEAVING), missing).unwrap_err();
+            assert_eq!(asked.to_string(), format!("ASK {slot} 127.0.0.1:{}", 7101 + expected));
         }
     }
 

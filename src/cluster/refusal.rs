@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::node_id::NodeId;
+use crate::shard_map::ShardId;
 use crate::slot::Slot;
 
 /// What follows the `-` on the wire, byte for byte as Redis 7.0 says it (`cluster.c`): tools match on it.
@@ -39,6 +41,8 @@ pub enum Refusal {
     UnknownPeer(String),
     /// Another command does.
     UnknownNode(String),
+    /// The id is that of a shard of this node, which only clients know as a node.
+    IdOfShard(ShardId, NodeId),
     /// Slots go to masters only.
     TargetIsReplica,
     /// The slot has keys here.
@@ -103,6 +107,9 @@ impl fmt::Display for Refusal {
             }
             Self::UnknownPeer(id) => write!(f, "I don't know about node {id}"),
             Self::UnknownNode(id) => write!(f, "Unknown node {id}"),
+            Self::IdOfShard(shard, node) => {
+                write!(f, "That is the id of shard {} of node {node}; name the node", shard.0)
+            }
             Self::SlotHasKeys(slot) => write!(
                 f,
                 "Can't assign hashslot {} to a different node while I still hold keys for this hash slot.",

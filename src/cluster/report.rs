@@ -7,8 +7,11 @@ use super::command::{LinkQueue, Surroundings};
 use super::event::LinkId;
 use super::machine::Cluster;
 use super::node::{Health, Node};
+use super::node_id::NodeId;
 use super::refusal::Refusal;
 use super::settings::Endpoint;
+use super::shard_ports::ShardPorts;
+use super::slot_set::SlotSet;
 use super::table::NodeKey;
 use crate::resp::Reply;
 use crate::slot::{SLOT_COUNT, Slot};
@@ -24,6 +27,7 @@ impl Cluster {
     ) -> Result<bool, Refusal> {
         match (name, rest) {
             (b"myid", []) => reply.bulk(self.my_id().as_bytes()),
+            (b"myshardid", []) => reply.bulk(self.shard_id.as_bytes()),
             (b"nodes", []) => reply.verbatim(*b"txt", self.node_lines().as_bytes()),
             (b"info", []) => reply.verbatim(*b"txt", self.info().as_bytes()),
             (b"slots", []) => self.write_slots_reply(reply),
@@ -74,23 +78,30 @@ impl Cluster {
         while let Some((first, last, owner)) = next.and_then(|from| self.next_run(from)) {
             let replicas = self.nodes[owner].replicas.iter().filter(|key| self.is_available(**key));
             let nodes: Vec<NodeKey> = std::iter::once(owner).chain(replicas.copied()).collect();
+            let last = self.end_of_shards(&nodes, first).min(last);
             reply.array(2 + nodes.len());
-            reply.integer(i64::from(first));
+            reply.integer(i64::from(first.get()));
             reply.integer(i64::from(last));
-            nodes.iter().for_each(|key| self.write_slot_node(*key, reply));
+            nodes.iter().for_each(|key| self.write_slot_node(*key, first, reply));
             count += 1;
             next = last.checked_add(1);
         }
         reply.set_array_len(array, count);
     }
 
+    /// The last slot from `first` on up to which each of these nodes has them on one shard.
+    fn end_of_shards(&self, nodes: &[NodeKey], first: Slot) -> u16 {
+        let ports = nodes.iter().filter_map(|key| self.shard_ports(&self.nodes[*key]));
+        ports.map(|ports| ports.last_slot_of_shard(first)).min().unwrap_or(SLOT_COUNT - 1)
+    }
+
     /// The next slots with one owner, from that slot on: first, last and owner.
-    fn next_run(&self, from: u16) -> Option<(u16, u16, NodeKey)> {
+    fn next_run(&self, from: u16) -> Option<(Slot, u16, NodeKey)> {
         let owner_of = |number: u16| Slot::new(number).and_then(|slot| self.slots.owner(slot));
         let (first, owner) =
             (from..SLOT_COUNT).find_map(|slot| owner_of(slot).map(|owner| (slot, owner)))?;
         let end = (first..SLOT_COUNT).find(|slot| owner_of(*slot) != Some(owner));
-        Some((first, end.unwrap_or(SLOT_COUNT) - 1, owner))
+        Some((Slot::new(first)?, end.unwrap_or(SLOT_COUNT) - 1, owner))
     }
 
     /// Whether clients should be sent to a replica: it has data.
@@ -99,12 +110,23 @@ impl Cluster {
         !node.has_failed() && node.offset != 0
     }
 
-    fn write_slot_node(&self, key: NodeKey, reply: &mut Reply<'_>) {
+    /// What clients call a node for the sake of a slot: the shard that has it, if that has a port of its own.
+    fn face_of(&self, node: &Node, slot: Option<Slot>) -> (NodeId, u16) {
+        match (self.shard_ports(node), slot) {
+            (Some(ports), Some(slot)) => {
+                (ShardPorts::id(&node.id, ports.shard_of(slot)), ports.port_of(slot))
+            }
+            (None, _) | (_, None) => (node.id, node.address.port),
+        }
+    }
+
+    fn write_slot_node(&self, key: NodeKey, slot: Slot, reply: &mut Reply<'_>) {
         let node = &self.nodes[key];
+        let (id, port) = self.face_of(node, Some(slot));
         reply.array(4);
         self.write_endpoint(node, reply);
-        reply.integer(i64::from(node.address.port));
-        reply.bulk(node.id.as_bytes());
+        reply.integer(i64::from(port));
+        reply.bulk(id.as_bytes());
         let names_ip = self.settings.endpoint != Endpoint::Ip;
         let names_host = self.settings.endpoint != Endpoint::Hostname && !node.hostname.is_empty();
         reply.map(usize::from(names_ip) + usize::from(names_host));
@@ -128,34 +150,64 @@ impl Cluster {
         }
     }
 
-    /// Every master with its slots and its replicas.
+    /// Every master with its slots and its replicas; once for each of its shards that has slots, if these have
+    /// ports of their own.
     fn write_shards(&self, reply: &mut Reply<'_>) {
-        let masters: Vec<_> = self.nodes.iter().filter(|(_, node)| node.is_master()).collect();
-        reply.array(masters.len());
-        for (key, master) in masters {
-            let ranges: Vec<(Slot, Slot)> = master.slots.ranges().collect();
-            reply.map(2);
-            reply.bulk(b"slots");
-            reply.array(ranges.len() * 2);
-            for (first, last) in ranges {
-                reply.integer(i64::from(first.get()));
-                reply.integer(i64::from(last.get()));
-            }
-            reply.bulk(b"nodes");
-            reply.array(1 + master.replicas.len());
-            self.write_shard_node(key, reply);
-            master.replicas.iter().for_each(|replica| self.write_shard_node(*replica, reply));
+        let array = reply.deferred();
+        let mut count = 0;
+        for (key, master) in self.nodes.iter().filter(|(_, node)| node.is_master()) {
+            let nodes: Vec<NodeKey> =
+                std::iter::once(key).chain(master.replicas.iter().copied()).collect();
+            let parts = self.parts_of(&nodes, &master.slots);
+            parts.iter().for_each(|ranges| self.write_shard(&nodes, ranges, reply));
+            count += parts.len();
         }
+        reply.set_array_len(array, count);
     }
 
-    fn write_shard_node(&self, key: NodeKey, reply: &mut Reply<'_>) {
+    /// Ranges of slots, grouped by the shards on which these nodes have them; one empty group for no slots.
+    fn parts_of(&self, nodes: &[NodeKey], slots: &SlotSet) -> Vec<Vec<(Slot, Slot)>> {
+        let mut parts: Vec<Vec<(Slot, Slot)>> = vec![Vec::new()];
+        let mut end = None;
+        for (first, last) in slots.ranges() {
+            let mut next = Some(first);
+            while let Some(from) = next.filter(|slot| *slot <= last) {
+                let to = self.end_of_shards(nodes, from);
+                if end.is_some_and(|end| end != to) {
+                    parts.push(Vec::new());
+                }
+                end = Some(to);
+                let piece = (from, Slot::new(to).map_or(last, |to| to.min(last)));
+                parts.last_mut().expect("there is a first part").push(piece);
+                next = Slot::new(piece.1.get() + 1);
+            }
+        }
+        parts
+    }
+
+    fn write_shard(&self, nodes: &[NodeKey], ranges: &[(Slot, Slot)], reply: &mut Reply<'_>) {
+        reply.map(2);
+        reply.bulk(b"slots");
+        reply.array(ranges.len() * 2);
+        for (first, last) in ranges {
+            reply.integer(i64::from(first.get()));
+            reply.integer(i64::from(last.get()));
+        }
+        let slot = ranges.first().map(|(first, _)| *first);
+        reply.bulk(b"nodes");
+        reply.array(nodes.len());
+        nodes.iter().for_each(|key| self.write_shard_node(*key, slot, reply));
+    }
+
+    fn write_shard_node(&self, key: NodeKey, slot: Option<Slot>, reply: &mut Reply<'_>) {
         let node = &self.nodes[key];
+        let (id, port) = self.face_of(node, slot);
         let names_host = !node.hostname.is_empty();
         reply.map(7 + usize::from(names_host));
         reply.bulk(b"id");
-        reply.bulk(node.id.as_bytes());
+        reply.bulk(id.as_bytes());
         reply.bulk(b"port");
-        reply.integer(i64::from(node.address.port));
+        reply.integer(i64::from(port));
         reply.bulk(b"ip");
         reply.bulk(node.address.ip.as_str().as_bytes());
         reply.bulk(b"endpoint");

@@ -1,6 +1,7 @@
 //! What the configuration says to the cluster.
 
 use super::address::Host;
+use super::shard_ports::ShardPorts;
 
 /// What the configuration says to the cluster; the names are those of redis.conf.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,6 +30,8 @@ pub struct Settings {
     pub plain_port: u16,
     /// The port of the bus that other nodes are told.
     pub bus_port: u16,
+    /// The ports of this node's shards that clients are told, if they have some.
+    pub shard_ports: Option<ShardPorts>,
     /// `cluster-announce-hostname`, possibly empty.
     pub hostname: Host,
 }
@@ -61,6 +64,7 @@ impl Default for Settings {
             port: 6379,
             plain_port: 0,
             bus_port: 16379,
+            shard_ports: None,
             hostname: Host::default(),
         }
     }

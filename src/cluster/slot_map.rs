@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::address::Host;
 use super::node_id::NodeId;
+use super::shard_ports::ShardPorts;
 use crate::slot::{SLOT_COUNT, Slot};
 
 /// Who serves which slot, as this node sees it.
@@ -36,6 +37,20 @@ pub struct SlotOwner {
     pub port: u16,
     /// Its port without TLS if `port` is for TLS, else 0.
     pub plain_port: u16,
+    /// The ports of its shards, if they have some.
+    pub shard_ports: Option<ShardPorts>,
+}
+
+impl SlotOwner {
+    /// Where clients find `slot`. It makes no difference at which port they ask: if a client heard of the main port
+    /// there and of the shard's port here, its table would never agree with what it is told.
+    pub fn port_of(&self, slot: Slot) -> u16 {
+        match (self.shard_ports, self.plain_port) {
+            (Some(ports), _) => ports.port_of(slot),
+            (None, 0) => self.port,
+            (None, plain_port) => plain_port,
+        }
+    }
 }
 
 /// A slot on its way; the node is an index of [`SlotMap::nodes`].
@@ -107,6 +122,28 @@ impl SlotMap {
         self.nodes.get(usize::from(self.owners[slot.index()]))
     }
 
+    /// Where clients ask for what of `slot` has gone to that node already: at the shard that gets the slot, if it has
+    /// others. Clients know only shards with slots, and some cannot ask one that they do not know; any shard of
+    /// the node will do.
+    pub fn port_to_ask(&self, slot: Slot, to: &SlotOwner) -> u16 {
+        let (Some(ports), Some(node)) =
+            (to.shard_ports, self.nodes.iter().position(|node| node.id == to.id))
+        else {
+            return to.port_of(slot);
+        };
+        let own = ports.shard_of(slot);
+        let slots = (0..SLOT_COUNT).filter_map(Slot::new);
+        let theirs = slots.filter(|slot| usize::from(self.owners[slot.index()]) == node);
+        let mut known = None;
+        for shard in theirs.map(|slot| ports.shard_of(slot)) {
+            if shard == own {
+                return ports.port(own);
+            }
+            known.get_or_insert(shard);
+        }
+        ports.port(known.unwrap_or(own))
+    }
+
     /// What this node is to `slot`.
     pub fn tenure(&self, slot: Slot) -> Tenure<'_> {
         let index = self.owners[slot.index()];
@@ -124,6 +161,11 @@ impl SlotMap {
             (None, Some(owner)) => Tenure::Elsewhere { owner },
             (_, None) => Tenure::Unassigned,
         }
+    }
+
+    /// Whether `slot` belongs to the node whose data this one has.
+    pub fn has_data(&self, slot: Slot) -> bool {
+        self.serving == Some(self.owners[slot.index()])
     }
 
     /// Whether this node owns `slot`, whatever is on its way.

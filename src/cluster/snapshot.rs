@@ -59,6 +59,7 @@ impl Cluster {
             ip: node.address.ip.clone(),
             port: node.address.port,
             plain_port: node.address.plain_port,
+            shard_ports: self.shard_ports(node),
         }
     }
 }

@@ -33,6 +33,7 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "cluster|links", arity: Arity::Exactly(2), flags: TELLS, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: ON_CONTROL },
     Command { name: "cluster|meet", arity: Arity::AtLeast(4), flags: CHANGES, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: ON_CONTROL },
     Command { name: "cluster|myid", arity: Arity::Exactly(2), flags: TELLS, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: ON_CONTROL },
+    Command { name: "cluster|myshardid", arity: Arity::Exactly(2), flags: TELLS, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: ON_CONTROL },
     Command { name: "cluster|nodes", arity: Arity::Exactly(2), flags: TELLS, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: ON_CONTROL },
     Command { name: "cluster|replicas", arity: Arity::Exactly(3), flags: OPERATOR_READS, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: ON_CONTROL },
     Command { name: "cluster|replicate", arity: Arity::Exactly(3), flags: CHANGES, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: ON_CONTROL },
@@ -42,10 +43,12 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "cluster|setslot", arity: Arity::AtLeast(4), flags: CHANGES, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: ON_CONTROL },
     Command { name: "cluster|shards", arity: Arity::Exactly(2), flags: TELLS, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: ON_CONTROL },
     Command { name: "cluster|slaves", arity: Arity::Exactly(3), flags: OPERATOR_READS, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: ON_CONTROL },
+    // Of Valkey 8; the metrics that it counts only with cluster-slot-stats-enabled are not there.
+    Command { name: "cluster|slot-stats", arity: Arity::AtLeast(4), flags: TELLS.with(LOADING), group: Group::Cluster, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::ClusterSlotStats) },
     Command { name: "cluster|slots", arity: Arity::Exactly(2), flags: TELLS, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: ON_CONTROL },
 ];
 
-const HELP: [&str; 50] = [
+const HELP: [&str; 54] = [
     "ADDSLOTS <slot> [<slot> ...]",
     "    Take over slots that nobody owns.",
     "ADDSLOTSRANGE <first slot> <last slot> [<first slot> <last slot> ...]",
@@ -78,6 +81,8 @@ const HELP: [&str; 50] = [
     "    Join this node with the cluster of another.",
     "MYID",
     "    Tell the id of this node.",
+    "MYSHARDID",
+    "    Tell the id that this node shares with those that have the same data.",
     "NODES",
     "    List the nodes, as they stand in the file of the node.",
     "REPLICAS <node-id>",
@@ -94,6 +99,8 @@ const HELP: [&str; 50] = [
     "    Say where a slot is going, or whose it is.",
     "SHARDS",
     "    List the shards with their slots and nodes.",
+    "SLOT-STATS (SLOTSRANGE <first slot> <last slot> | ORDERBY KEY-COUNT [LIMIT <limit>] [ASC|DESC])",
+    "    Count the keys of the slots of this node.",
     "SLOTS",
     "    List ranges of slots with the nodes that serve them.",
 ];

@@ -150,6 +150,7 @@ pub enum SessionCommand {
     BackgroundSave,
     RewriteAof,
     Cluster,
+    ClusterSlotStats,
     Multi,
     Exec,
     Discard,
@@ -194,6 +195,7 @@ impl SessionCommand {
                 | C::BackgroundSave
                 | C::RewriteAof
                 | C::Cluster
+                | C::ClusterSlotStats
                 | C::ScriptKill
                 | C::FunctionStats
                 | C::FunctionKill

@@ -37,6 +37,7 @@ directives! {
     pin: Pinning, Word, Pinning::Auto, IMMUTABLE, "pin", "Bind each core's thread to its CPU: yes, no, or auto (no on one or two CPUs)";
     busy_poll: u64, int(0, 1_000_000), 0, RUNTIME, "busy-poll", "Microseconds that an idle data core spins before it sleeps in the kernel";
     shard_ports: bool, YesNo, false, IMMUTABLE, "shard-ports", "In cluster mode, give each shard a port of its own";
+    shard_port_base: u16, PORT, 0, IMMUTABLE, "shard-port-base", "Port of the first shard, with shard-ports; 0 for the one behind port";
     cluster_proxy: bool, YesNo, false, RUNTIME, "cluster-proxy", "Forward commands for slots of other nodes instead of answering MOVED";
 
     // Network.
@@ -217,6 +218,7 @@ directives! {
     cluster_announce_port: u16, PORT, 0, RUNTIME, "cluster-announce-port", "Port that other nodes and clients should use";
     cluster_announce_tls_port: u16, PORT, 0, RUNTIME, "cluster-announce-tls-port", "TLS port that other nodes and clients should use";
     cluster_announce_bus_port: u16, PORT, 0, RUNTIME, "cluster-announce-bus-port", "Bus port that other nodes should use";
+    cluster_announce_shard_port_base: u16, PORT, 0, RUNTIME, "cluster-announce-shard-port-base", "Port of the first shard that clients should use; the others follow it";
     cluster_announce_hostname: String, text(host_name), String::new(), RUNTIME, "cluster-announce-hostname", "Host name that clients should use";
     cluster_preferred_endpoint_type: EndpointType, Word, EndpointType::Ip, RUNTIME, "cluster-preferred-endpoint-type", "How the node names itself to clients";
 

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::process::Process;
 use crate::reactor::{Adoption, Peer};
 use crate::shard::message::Message;
+use crate::shard_map::ShardId;
 
 /// What a client that comes from elsewhere is told in protected mode (the advice of Redis 7.0,
 /// in our words where it names its files).
@@ -96,7 +97,7 @@ impl Control {
         say(socket, MAX_CLIENTS_TEXT);
     }
 
-    /// Deals a connection to the next shard, unless protected mode keeps it out.
+    /// Deals a connection to the shard that was called or else to the next, unless protected mode keeps it out.
     fn admit(&mut self, socket: OwnedFd, peer: Peer) {
         if is_kept_out(&self.config, &peer) {
             return say(&socket, PROTECTED_TEXT);
@@ -112,10 +113,25 @@ impl Control {
             _ = SockRef::from(&socket).set_tcp_keepalive(&keepalive);
         }
         self.process.clients.fetch_add(1, Ordering::Relaxed);
-        let shard = self.admission.next_shard;
-        self.admission.next_shard = (shard + 1) % self.shards.len() as u16;
+        let shard = self.shard_called(&peer).unwrap_or_else(|| self.next_shard());
         let adoption = Box::new(Adoption { socket, peer, token: self.process.client_id() });
-        self.ports.to[usize::from(shard)].send(Message::Connection(adoption));
+        self.ports.to[shard.index()].send(Message::Connection(adoption));
+    }
+
+    /// The shard whose own port a client has called. This core accepts for all: only so `maxclients` counts
+    /// all, and one connection costs one message whatever it sends afterwards.
+    fn shard_called(&self, peer: &Peer) -> Option<ShardId> {
+        match peer {
+            Peer::Tcp { local, .. } => self.listeners.shard_ports()?.shard_at(local.port()),
+            Peer::Unix => None,
+        }
+    }
+
+    /// Whose turn it is among the shards.
+    fn next_shard(&mut self) -> ShardId {
+        let shard = ShardId(self.admission.next_shard);
+        self.admission.next_shard = (shard.0 + 1) % self.shards.len() as u16;
+        shard
     }
 }
 

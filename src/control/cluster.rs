@@ -23,7 +23,8 @@ use crate::cluster::event::{TICK_MS, Upstream};
 use crate::cluster::random::Seed;
 use crate::cluster::settings::{Endpoint, Settings};
 use crate::cluster::{
-    Cluster, Effect, Event, NodesConf, SlotMap, SlotSet, Surroundings, slots_in_question,
+    Cluster, Effect, Event, NodesConf, ShardPorts, SlotMap, SlotSet, Surroundings,
+    slots_in_question,
 };
 use crate::command::{CommandError, CommandResult};
 use crate::config::Config;
@@ -82,7 +83,10 @@ struct Maps {
 
 impl ClusterDriver {
     /// The node that nodes.conf tells of, or a new one; nothing outside of cluster mode.
-    pub(super) fn open(config: &Config) -> Result<Option<Box<Self>>, String> {
+    pub(super) fn open(
+        config: &Config,
+        shard_ports: Option<ShardPorts>,
+    ) -> Result<Option<Box<Self>>, String> {
         if !config.cluster_enabled {
             return Ok(None);
         }
@@ -98,7 +102,7 @@ impl ClusterDriver {
         };
         let text = conf.read().map_err(|error| corrupted(&error))?;
         let known = NodesConf::parse(&text).map_err(|error| corrupted(&error))?;
-        let (settings, now_ms) = (settings_of(config), clock::unix_ms() as u64);
+        let (settings, now_ms) = (settings_of(config, shard_ports), clock::unix_ms() as u64);
         let seed = seed().map_err(|error| format!("no random numbers: {error}"))?;
         let node = match known {
             Some(known) => Cluster::restore(&known, settings.clone(), seed, now_ms)
@@ -337,7 +341,7 @@ impl Control {
 
     /// The configuration has changed.
     pub(super) fn cluster_settings_changed(&mut self) {
-        let settings = settings_of(&self.config);
+        let settings = settings_of(&self.config, self.listeners.shard_ports());
         let Some(cluster) = &mut self.cluster else { return };
         if cluster.settings != settings {
             cluster.settings = settings.clone();
@@ -347,7 +351,7 @@ impl Control {
 }
 
 /// What the configuration says to the node.
-fn settings_of(config: &Config) -> Settings {
+fn settings_of(config: &Config, shard_ports: Option<ShardPorts>) -> Settings {
     let or = |announced: u16, port: u16| if announced == 0 { port } else { announced };
     let plain_port = or(config.cluster_announce_port, config.port);
     let tls_port = or(config.cluster_announce_tls_port, config.tls_port);
@@ -370,6 +374,8 @@ fn settings_of(config: &Config) -> Settings {
         port: if config.tls_cluster { tls_port } else { plain_port },
         plain_port: if config.tls_cluster { plain_port } else { 0 },
         bus_port: or(config.cluster_announce_bus_port, config.bus_port().unwrap_or_default()),
+        shard_ports: shard_ports
+            .map(|ports| ports.from_or_same(config.cluster_announce_shard_port_base)),
         hostname: hostname.unwrap_or_default(),
     }
 }

@@ -7,10 +7,12 @@
 //! Promise: after a change that failed, what was listened on before is listened on still.
 
 use std::error::Error;
+use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 
-use crate::boot::listen::{ListenOptions, listen_tcp, listen_unix, stop_listening};
+use crate::boot::listen::{ListenError, ListenOptions, listen_tcp, listen_unix, stop_listening};
+use crate::cluster::ShardPorts;
 use crate::config::Config;
 use crate::reactor::Action;
 
@@ -32,6 +34,9 @@ const BIND_REFUSED: Refusal =
 #[derive(Default)]
 pub struct Listeners {
     tcp: Vec<TcpListener>,
+    /// Those of the shards' own ports, which stay where they are when `port` changes.
+    shards: Vec<TcpListener>,
+    shard_ports: Option<ShardPorts>,
     /// Those of the cluster's bus, which stay where they are.
     bus: Vec<TcpListener>,
     untold: Vec<OwnedFd>,
@@ -39,9 +44,15 @@ pub struct Listeners {
 
 impl Listeners {
     /// Opens what a starting server listens on.
-    pub fn open(config: &Config) -> Result<Self, Box<dyn Error>> {
-        let mut listeners = Self::open_tcp(config)?;
-        listeners.open_bus(config)?;
+    pub fn open(config: &Config, shard_ports: Option<ShardPorts>) -> Result<Self, Box<dyn Error>> {
+        let mut listeners = Self {
+            tcp: listen_to_main_port(config)?,
+            shards: listen_to_shard_ports(config, shard_ports)?,
+            shard_ports,
+            bus: listen_to_bus(config)?,
+            untold: Vec::new(),
+        };
+        listeners.untell()?;
         if !config.unixsocket.is_empty() {
             let socket =
                 listen_unix(&config.unixsocket, config.unixsocketperm, config.tcp_backlog)?;
@@ -53,37 +64,17 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Listens for other nodes of the cluster.
-    fn open_bus(&mut self, config: &Config) -> Result<(), Box<dyn Error>> {
-        if let Some(port) = config.bus_port().filter(|_| config.cluster_enabled) {
-            let options =
-                ListenOptions { backlog: config.tcp_backlog, mark: config.socket_mark_id };
-            self.bus = listen_tcp(&config.bind, port, options)?;
-            self.untell_bus()?;
-        }
-        Ok(())
+    /// The ports of the shards, if they have some.
+    pub(super) fn shard_ports(&self) -> Option<ShardPorts> {
+        self.shard_ports
     }
 
-    /// The reactor is to be told of the bus, for the first time or again.
-    fn untell_bus(&mut self) -> std::io::Result<()> {
-        for socket in &self.bus {
+    /// The reactor is to be told of all, for the first time or again.
+    fn untell(&mut self) -> io::Result<()> {
+        for socket in self.tcp.iter().chain(&self.shards).chain(&self.bus) {
             self.untold.push(socket.try_clone()?.into());
         }
         Ok(())
-    }
-
-    fn open_tcp(config: &Config) -> Result<Self, Box<dyn Error>> {
-        if config.port == 0 {
-            return Ok(Self::default());
-        }
-        let options = ListenOptions { backlog: config.tcp_backlog, mark: config.socket_mark_id };
-        let tcp = listen_tcp(&config.bind, config.port, options)?;
-        let second = tcp.iter().map(|socket| socket.try_clone().map(OwnedFd::from));
-        Ok(Self { untold: second.collect::<Result<_, _>>()?, tcp, bus: Vec::new() })
-    }
-
-    fn open_tcp_or_log(config: &Config) -> Option<Self> {
-        Self::open_tcp(config).inspect_err(|error| tracing::warn!("{error}")).ok()
     }
 
     /// Has the reactor accept from what was opened.
@@ -98,36 +89,92 @@ impl Listeners {
         new: &Config,
         actions: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
-        if new.port != old.port {
-            // Nothing of the old is in the way, so it goes when the new is there.
-            let opened = Self::open_tcp_or_log(new).ok_or(PORT_REFUSED)?;
-            self.switch_to(opened, actions);
-            return Ok(());
-        }
-        stop_listening(&self.tcp);
-        match Self::open_tcp_or_log(new) {
-            Some(opened) => {
-                self.switch_to(opened, actions);
-                Ok(())
+        let result = match (new.port != old.port, new.bind != old.bind) {
+            (true, moves) => {
+                // Nothing of the old is in the way, so it goes when the new is there.
+                let opened = or_log(listen_to_main_port(new)).ok_or(PORT_REFUSED)?;
+                match moves {
+                    true if !self.move_shard_ports(old, new) => Err(BIND_REFUSED),
+                    _ => {
+                        self.tcp = opened;
+                        Ok(())
+                    }
+                }
             }
-            None => {
-                // If someone was faster and took the old addresses, there are none for now.
-                let restored = Self::open_tcp_or_log(old).unwrap_or_default();
-                self.switch_to(restored, actions);
-                Err(BIND_REFUSED)
-            }
-        }
+            (false, _) => self.rebind(old, new),
+        };
+        self.tell_again(actions);
+        result
     }
 
-    fn switch_to(&mut self, mut opened: Self, actions: &mut Vec<Action>) {
+    /// Listens at other addresses; at the old ones, if that fails. If someone was faster and took those, there are
+    /// none for now.
+    fn rebind(&mut self, old: &Config, new: &Config) -> Result<(), Refusal> {
+        stop_listening(&self.tcp);
+        let opened = or_log(listen_to_main_port(new));
+        if let Some(opened) = opened
+            && self.move_shard_ports(old, new)
+        {
+            self.tcp = opened;
+            return Ok(());
+        }
+        self.tcp = or_log(listen_to_main_port(old)).unwrap_or_default();
+        Err(BIND_REFUSED)
+    }
+
+    /// The same for the ports of the shards.
+    fn move_shard_ports(&mut self, old: &Config, new: &Config) -> bool {
+        stop_listening(&self.shards);
+        let opened = or_log(listen_to_shard_ports(new, self.shard_ports));
+        let is_done = opened.is_some();
+        self.shards = opened
+            .or_else(|| or_log(listen_to_shard_ports(old, self.shard_ports)))
+            .unwrap_or_default();
+        is_done
+    }
+
+    fn tell_again(&mut self, actions: &mut Vec<Action>) {
         actions.push(Action::StopListening);
-        opened.bus = std::mem::take(&mut self.bus);
-        *self = opened;
-        if let Err(error) = self.untell_bus() {
-            tracing::error!("the cluster bus is not listened to any more: {error}");
+        if let Err(error) = self.untell() {
+            tracing::error!("some ports are not listened to any more: {error}");
         }
         self.start(actions);
     }
+}
+
+fn listen_to_main_port(config: &Config) -> Result<Vec<TcpListener>, ListenError> {
+    match config.port {
+        0 => Ok(Vec::new()),
+        port => listen_to(config, port),
+    }
+}
+
+fn listen_to_shard_ports(
+    config: &Config,
+    ports: Option<ShardPorts>,
+) -> Result<Vec<TcpListener>, ListenError> {
+    let mut sockets = Vec::new();
+    for port in ports.iter().flat_map(|ports| ports.iter()) {
+        sockets.append(&mut listen_to(config, port)?);
+    }
+    Ok(sockets)
+}
+
+/// Listens for other nodes of the cluster.
+fn listen_to_bus(config: &Config) -> Result<Vec<TcpListener>, ListenError> {
+    match config.bus_port().filter(|_| config.cluster_enabled) {
+        Some(port) => listen_to(config, port),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn listen_to(config: &Config, port: u16) -> Result<Vec<TcpListener>, ListenError> {
+    let options = ListenOptions { backlog: config.tcp_backlog, mark: config.socket_mark_id };
+    listen_tcp(&config.bind, port, options)
+}
+
+fn or_log<T>(opened: Result<T, ListenError>) -> Option<T> {
+    opened.inspect_err(|error| tracing::warn!("{error}")).ok()
 }
 
 #[cfg(test)]
@@ -154,7 +201,7 @@ mod tests {
         let port = free_port();
         let mut actions = Vec::new();
         let first = config(&["127.0.0.1"], port);
-        let mut listeners = Listeners::open(&first).unwrap();
+        let mut listeners = Listeners::open(&first, None).unwrap();
         listeners.start(&mut actions);
         // All addresses include the old one, so they conflict as long as that is listened on.
         let wide = config(&["0.0.0.0"], port);
@@ -173,7 +220,7 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut actions = Vec::new();
         let first = config(&["127.0.0.1"], free_port());
-        let mut listeners = Listeners::open(&first).unwrap();
+        let mut listeners = Listeners::open(&first, None).unwrap();
         listeners.start(&mut actions);
         let other = config(&["127.0.0.1"], taken.local_addr().unwrap().port());
         assert_eq!(listeners.change(&first, &other, &mut actions), Err(PORT_REFUSED));

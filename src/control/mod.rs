@@ -116,10 +116,11 @@ impl Control {
             tracing::error!("Bad append-only directory: {error}");
             std::process::exit(1);
         });
-        let cluster = cluster::ClusterDriver::open(&config).unwrap_or_else(|error| {
-            tracing::error!("{error}");
-            std::process::exit(1);
-        });
+        let cluster = cluster::ClusterDriver::open(&config, listeners.shard_ports())
+            .unwrap_or_else(|error| {
+                tracing::error!("{error}");
+                std::process::exit(1);
+            });
         let replication = replication::Replication::new(&config).unwrap_or_else(|error| {
             tracing::error!("No random numbers: {error}");
             std::process::exit(1);

@@ -93,6 +93,7 @@ impl Shard {
             C::BackgroundSave => Shard::background_save,
             C::RewriteAof => Shard::rewrite_aof,
             C::Cluster => Shard::cluster_call,
+            C::ClusterSlotStats => Shard::slot_stats,
             C::ScriptKill => Shard::script_kill,
             C::FunctionKill => Shard::function_kill,
             C::FunctionStats => Shard::function_stats,
@@ -164,8 +165,8 @@ impl Shard {
                 reply.ok();
                 Ok(())
             }
-            // Only a script gets here, which cannot wait for the control core.
-            C::Cluster => {
+            // Only a script gets here, which cannot wait for others.
+            C::Cluster | C::ClusterSlotStats => {
                 Err(CommandError::text("ERR This Redis command is not allowed from script"))
             }
             _ => client(session, which, words, &mut reply),

@@ -50,6 +50,7 @@ mod scripts;
 mod server_commands;
 mod service;
 pub mod sessions;
+mod slot_stats;
 mod subscriptions;
 mod transactions;
 mod undo;

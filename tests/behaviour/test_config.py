@@ -9,7 +9,10 @@ from harness import OK
 from harness.server import TARGETS, corelane_binary, free_port
 
 # Directives of Corelane alone.
-OWN = {"shards", "cpus", "control-cpu", "pin", "busy-poll", "shard-ports", "cluster-proxy"}
+OWN = {
+    "shards", "cpus", "control-cpu", "pin", "busy-poll", "cluster-proxy", "shard-ports", "shard-port-base",
+    "cluster-announce-shard-port-base",
+}  # fmt: skip
 
 
 def directives_of(client):

@@ -6,10 +6,11 @@
 use super::{
     Body, Claim, Extension, FRAME_HEAD_BYTES, Gossip, GossipEntry, HEADER_BYTES, Header,
     IP_FIELD_BYTES, Malformed, MessageFlags, ModuleMessage, NodeFlags, Packet, Publication,
-    VERSION, frame_length,
+    SHARD_PORTS_KIND, VERSION, frame_length,
 };
 use crate::cluster::address::{Address, HOST_BYTES_MAX, Host, IP_BYTES_MAX};
 use crate::cluster::node_id::{NODE_ID_BYTES, NodeId};
+use crate::cluster::shard_ports::ShardPorts;
 use crate::cluster::slot_set::{SLOT_SET_BYTES, SlotSet};
 
 /// The packet that `bytes` are; they must end where it ends (see [`frame_length`]).
@@ -55,7 +56,7 @@ fn header(reader: &mut Reader<'_>) -> Result<(Head, u16), Malformed> {
     let plain_port = reader.u16()?;
     let bus_port = reader.u16()?;
     let flags = NodeFlags(reader.u16()?);
-    let [state, message_flags, _, _] = reader.array()?;
+    let [state, low, high, _] = reader.array()?;
     let header = Header {
         current_epoch,
         config_epoch,
@@ -66,7 +67,7 @@ fn header(reader: &mut Reader<'_>) -> Result<(Head, u16), Malformed> {
         address: Address { ip, port, plain_port, bus_port },
         flags,
         cluster_is_down: state != 0,
-        message_flags: MessageFlags(message_flags),
+        message_flags: MessageFlags(u16::from_le_bytes([low, high])),
     };
     Ok((Head { header, entries, extensions }, kind))
 }
@@ -145,6 +146,7 @@ fn extension<'a>(reader: &mut Reader<'a>) -> Result<Extension<'a>, Malformed> {
         0 => Extension::Hostname(hostname(payload)?),
         2 => Extension::Forgotten { node: fields.node_id()?, seconds: fields.u64()? },
         3 => Extension::ShardId(fields.node_id()?),
+        SHARD_PORTS_KIND => Extension::ShardPorts(shard_ports(&mut fields)?),
         _ => return Ok(Extension::Other(kind, payload)),
     };
     if !matches!(known, Extension::Hostname(_)) && !fields.rest.is_empty() {
@@ -156,6 +158,16 @@ fn extension<'a>(reader: &mut Reader<'a>) -> Result<Extension<'a>, Malformed> {
 fn hostname(payload: &[u8]) -> Result<Host, Malformed> {
     let end = payload.iter().position(|byte| *byte == 0).ok_or(Malformed::Extension)?;
     Host::parse(&payload[..end], HOST_BYTES_MAX).ok_or(Malformed::Address)
+}
+
+/// How many ports and the first of them; no ports is a thing to say, too.
+fn shard_ports(fields: &mut Reader<'_>) -> Result<Option<ShardPorts>, Malformed> {
+    let (count, first) = (fields.u16()?, fields.u16()?);
+    fields.u32()?; // Reserved.
+    match count {
+        0 => Ok(None),
+        count => ShardPorts::new(count, first).map(Some).ok_or(Malformed::Extension),
+    }
 }
 
 fn publication<'a>(reader: &mut Reader<'a>) -> Result<Publication<'a>, Malformed> {

@@ -3,10 +3,11 @@
 use super::decode::{EXTENSION_HEAD_BYTES, RESERVED_BYTES};
 use super::{
     Body, Claim, Extension, Gossip, GossipEntry, HEADER_BYTES, Header, IP_FIELD_BYTES,
-    ModuleMessage, Packet, Publication, SIGNATURE, VERSION,
+    ModuleMessage, Packet, Publication, SHARD_PORTS_KIND, SIGNATURE, VERSION,
 };
 use crate::cluster::address::Host;
 use crate::cluster::node_id::{NODE_ID_BYTES, NodeId};
+use crate::cluster::shard_ports::ShardPorts;
 
 impl Packet<'_> {
     /// The packet as it travels.
@@ -62,7 +63,8 @@ fn header(header: &Header, body: &Body<'_>, out: &mut Vec<u8>) {
     u16(header.address.bus_port, out);
     u16(header.flags.0, out);
     let state = u8::from(header.cluster_is_down);
-    out.extend_from_slice(&[state, header.message_flags.0, 0, 0]);
+    let [low, high] = header.message_flags.0.to_le_bytes();
+    out.extend_from_slice(&[state, low, high, 0]);
 }
 
 fn gossip_entry(entry: &GossipEntry, out: &mut Vec<u8>) {
@@ -83,6 +85,7 @@ fn extension(extension: &Extension<'_>, out: &mut Vec<u8>) {
         Extension::Hostname(_) => 0,
         Extension::Forgotten { .. } => 2,
         Extension::ShardId(_) => 3,
+        Extension::ShardPorts(_) => SHARD_PORTS_KIND,
         Extension::Other(kind, _) => *kind,
     };
     u32(0, out); // The length, put in when it is known.
@@ -99,6 +102,11 @@ fn extension(extension: &Extension<'_>, out: &mut Vec<u8>) {
             u64(*seconds, out);
         }
         Extension::ShardId(id) => out.extend_from_slice(id.as_bytes()),
+        Extension::ShardPorts(ports) => {
+            u16(ports.map_or(0, ShardPorts::count), out);
+            u16(ports.map_or(0, ShardPorts::first), out);
+            u32(0, out);
+        }
         Extension::Other(_, payload) => out.extend_from_slice(payload),
     }
     let length = (out.len() - start).next_multiple_of(8);

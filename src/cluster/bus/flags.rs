@@ -54,9 +54,10 @@ impl BitOr for NodeFlags {
     }
 }
 
-/// What is special about a packet (Redis 7.0 `cluster.h`, CLUSTERMSG_FLAG0_*).
+/// What is special about a packet: the first of three bytes (Redis 7.0 `cluster.h`, CLUSTERMSG_FLAG0_*), and
+/// the second above it, which Redis and Valkey leave zero and do not read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct MessageFlags(pub u8);
+pub struct MessageFlags(pub u16);
 
 impl MessageFlags {
     /// The sender is a master that has paused its writers for a manual failover.
@@ -65,6 +66,9 @@ impl MessageFlags {
     pub const FORCE_ACK: Self = Self(2);
     /// The sender knows extensions.
     pub const EXTENSIONS: Self = Self(4);
+    /// The sender reads [`Extension::ShardPorts`](super::Extension::ShardPorts), and so is a Corelane. Redis
+    /// would skip that extension, but writes a line to its log for every one that it does not know.
+    pub const READS_SHARD_PORTS: Self = Self(0x100);
 
     /// Whether it has all bits of `flags`.
     pub const fn has(self, flags: Self) -> bool {

@@ -21,6 +21,7 @@ pub use malformed::Malformed;
 
 use super::address::{Address, Host};
 use super::node_id::NodeId;
+use super::shard_ports::ShardPorts;
 use super::slot_set::SlotSet;
 
 /// Bytes of a packet before its body (Redis 7.0 `cluster.h`, offset of `data` in clusterMsg).
@@ -33,6 +34,9 @@ pub const VERSION: u16 = 1;
 pub const GOSSIP_BYTES: usize = 104;
 /// Bytes of an address, padded with NUL (Redis 7.0 `cluster.h`, NET_IP_STR_LEN).
 pub(super) const IP_FIELD_BYTES: usize = 46;
+
+/// The type of [`Extension::ShardPorts`]: far from those of Redis and Valkey, which count up from 0.
+pub(super) const SHARD_PORTS_KIND: u16 = 0xC07E;
 
 /// One message from node to node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -156,7 +160,15 @@ impl Kind {
     }
 }
 
-impl Body<'_> {
+impl<'a> Body<'a> {
+    /// What it tells about other nodes, if it is about being there.
+    pub const fn gossip(&self) -> Option<&Gossip<'a>> {
+        match self {
+            Self::Ping(gossip) | Self::Pong(gossip) | Self::Meet(gossip) => Some(gossip),
+            _ => None,
+        }
+    }
+
     /// Its type.
     pub const fn kind(&self) -> Kind {
         match self {
@@ -213,6 +225,8 @@ pub enum Extension<'a> {
     },
     /// The shard that the sender belongs to (Redis 7.2).
     ShardId(NodeId),
+    /// The ports of the sender's shards, if they have some (Corelane).
+    ShardPorts(Option<ShardPorts>),
     /// One that is not known here: its type, and its bytes with their padding.
     Other(u16, &'a [u8]),
 }

@@ -126,6 +126,30 @@ fn a_broken_packet_is_refused_with_its_reason() {
 }
 
 #[test]
+fn ports_of_shards_that_cannot_be_are_refused() {
+    let (header, _) = gossip_of(captured!("bus-ping-gossip-hostname-ext"));
+    let ports = ShardPorts::new(3, 7001);
+    let extensions = vec![Extension::ShardPorts(ports)];
+    let body = Body::Ping(Gossip { entries: Vec::new(), extensions });
+    let whole = Packet { header, body }.encode();
+    let at = HEADER_BYTES;
+    assert_eq!(whole[at..], [0, 0, 0, 16, 0xC0, 0x7E, 0, 0, 0, 3, 0x1B, 0x59, 0, 0, 0, 0]);
+    for (place, bytes, valid) in [
+        (at + 8, [0, 3], true),
+        (at + 8, [0, 0], true), // none
+        (at + 8, [4, 0], true),
+        (at + 8, [4, 1], false), // more than a process has
+        (at + 10, [0, 0], false),
+        (at + 10, [0xff, 0xff], false), // the third would be no port
+    ] {
+        let mut packet = whole.clone();
+        packet[place..place + 2].copy_from_slice(&bytes);
+        let read = decode(&packet).map(|_| ());
+        assert_eq!(read, if valid { Ok(()) } else { Err(Malformed::Extension) }, "{bytes:?}");
+    }
+}
+
+#[test]
 fn a_frame_is_refused_as_soon_as_it_can_be() {
     let packet = captured!("bus-publish");
     for length in 0..8 {
@@ -163,7 +187,7 @@ prop_compose! {
         address in address(),
         flags in any::<u16>(),
         cluster_is_down in any::<bool>(),
-        message_flags in any::<u8>(),
+        message_flags in any::<u16>(),
     ) -> Header {
         Header {
             current_epoch, config_epoch, offset, sender, slots, master, address,
@@ -196,7 +220,11 @@ fn any_extension() -> impl Strategy<Value = Extension<'static>> {
         (node_id(), any::<u64>())
             .prop_map(|(node, seconds)| Extension::Forgotten { node, seconds }),
         node_id().prop_map(Extension::ShardId),
-        (4..u16::MAX, 0..8_usize).prop_map(|(kind, n)| Extension::Other(kind, &PAYLOAD[..n * 8])),
+        (1..=1024_u16, 1..60_000_u16)
+            .prop_map(|(shards, first)| { Extension::ShardPorts(ShardPorts::new(shards, first)) }),
+        Just(Extension::ShardPorts(None)),
+        (4..SHARD_PORTS_KIND, 0..8_usize)
+            .prop_map(|(kind, n)| Extension::Other(kind, &PAYLOAD[..n * 8])),
     ]
 }
 

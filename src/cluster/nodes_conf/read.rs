@@ -27,6 +27,8 @@ pub struct NodesConf {
     nodes: Vec<StoredNode>,
     current_epoch: u64,
     last_vote_epoch: u64,
+    /// Files of Redis have none.
+    shard_id: Option<NodeId>,
 }
 
 /// A line of it.
@@ -79,7 +81,8 @@ impl NodesConf {
         if text.is_empty() {
             return Ok(None);
         }
-        let mut conf = Self { nodes: Vec::new(), current_epoch: 0, last_vote_epoch: 0 };
+        let mut conf =
+            Self { nodes: Vec::new(), current_epoch: 0, last_vote_epoch: 0, shard_id: None };
         for (index, line) in text.lines().enumerate() {
             let fields: Vec<_> = line.split_ascii_whitespace().collect();
             let read = match fields.as_slice() {
@@ -102,10 +105,11 @@ impl NodesConf {
             return Err("a variable without a value");
         }
         for pair in pairs {
-            let value = pair[1].parse().map_err(|_| "a variable is no number")?;
+            let number = || pair[1].parse().map_err(|_| "a variable is no number");
             match pair[0] {
-                "currentEpoch" => self.current_epoch = value,
-                "lastVoteEpoch" => self.last_vote_epoch = value,
+                "currentEpoch" => self.current_epoch = number()?,
+                "lastVoteEpoch" => self.last_vote_epoch = number()?,
+                "shardId" => self.shard_id = Some(parse_id(pair[1])?),
                 name => tracing::warn!("unknown variable {name} in the cluster's configuration"),
             }
         }
@@ -218,6 +222,7 @@ impl Cluster {
         let highest = cluster.nodes.iter().map(|(_, node)| node.config_epoch).max().unwrap_or(0);
         cluster.current_epoch = conf.current_epoch.max(highest);
         cluster.last_vote_epoch = conf.last_vote_epoch;
+        cluster.shard_id = conf.shard_id.unwrap_or(cluster.shard_id);
         // The configuration may say other things of this node than the file.
         cluster.todo.save = Save::First;
         Ok(cluster)

@@ -33,7 +33,9 @@ impl Cluster {
             }
         }
         let (epoch, voted) = (self.current_epoch, self.last_vote_epoch);
-        let _ = writeln!(out, "vars currentEpoch {epoch} lastVoteEpoch {voted}");
+        // Redis 7.0 skips variables that it does not know; in the line of a node it would take the id for a host name.
+        let shard = self.shard_id;
+        let _ = writeln!(out, "vars shardId {shard} currentEpoch {epoch} lastVoteEpoch {voted}");
         out
     }
 

@@ -31,7 +31,7 @@ fn owner(number: u8) -> SlotOwner {
     let host = Host::parse(b"10.0.0.1", 45).expect("a host");
     let id = NodeId::new([b'0' + number; 40]).expect("an id");
     let port = 7000 + u16::from(number);
-    SlotOwner { id, endpoint: Some(host.clone()), ip: host, port, plain_port: 0 }
+    SlotOwner { id, endpoint: Some(host.clone()), ip: host, port, plain_port: 0, shard_ports: None }
 }
 
 impl Node {

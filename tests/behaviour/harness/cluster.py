@@ -20,11 +20,11 @@ def node(kind, *arguments, **options):
 
 @contextlib.contextmanager
 def nodes(*kinds, arguments=()):
-    """Nodes of these kinds that know nobody yet, one after the other."""
+    """Nodes of these kinds that know nobody yet, one after the other. `arguments` may depend on the kind."""
     started = []
     try:
         for kind in kinds:
-            server = node(kind, *arguments)
+            server = node(kind, *(arguments(kind) if callable(arguments) else arguments))
             started.append(server)
             server.start()
         yield started

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -27,6 +28,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 # Between finding a free port and binding it another worker of the same run could find it, too: each has ports of its own.
 PORT_SHARES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 PORT_SHARE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PORT_SHARES
+# Where ports are given in rows: below those that Linux and free_port give.
+PORTS_IN_ROWS, PORTS_OF_ROW, ROWS_OF_PORTS = 12000, 4, 1000
 _ports_given = set()
 
 
@@ -78,6 +81,19 @@ def free_port():
         _ports_given.add(port)
         return port
     raise AssertionError("no free port found")
+
+
+def free_ports(count):
+    """The first of so many ports in a row on which nothing listens, below those of free_port."""
+    share = ROWS_OF_PORTS // PORT_SHARES
+    for _ in range(1000):
+        row = share * PORT_SHARE + random.randrange(share)
+        ports = range(first := PORTS_IN_ROWS + row * PORTS_OF_ROW, first + count)
+        assert count <= PORTS_OF_ROW
+        if first not in _ports_given and all(map(_is_free, ports)):
+            _ports_given.add(first)
+            return first
+    raise AssertionError(f"no {count} free ports in a row found")
 
 
 def _end_with_parent():
