@@ -86,6 +86,7 @@ impl Cluster {
             return Err(Refusal::AlreadyOwner(slot));
         }
         let from = self.peer(node, Refusal::UnknownPeer)?;
+        self.unstage(slot);
         self.slots.set_open(slot, OpenSlot::ImportingFrom(from));
         Ok(())
     }
@@ -117,7 +118,11 @@ impl Cluster {
     }
 
     /// The master that an argument names.
-    fn peer(&self, word: &[u8], unknown: fn(String) -> Refusal) -> Result<NodeKey, Refusal> {
+    pub(super) fn peer(
+        &self,
+        word: &[u8],
+        unknown: fn(String) -> Refusal,
+    ) -> Result<NodeKey, Refusal> {
         let known = NodeId::parse(word).and_then(|id| self.nodes.find(&id));
         let key = known.ok_or_else(|| unknown(quoted(word)))?;
         if self.nodes[key].is_replica() { Err(Refusal::TargetIsReplica) } else { Ok(key) }

@@ -19,6 +19,7 @@ use super::node_id::NodeId;
 use super::ownership::Ownership;
 use super::random::{Random, Seed};
 use super::settings::Settings;
+use super::slot_moves::SlotMoves;
 use super::slot_set::SlotSet;
 use super::stats::Stats;
 use super::table::{ME, NodeKey, NodeTable};
@@ -39,6 +40,7 @@ pub struct Cluster {
     pub(super) verdict: Verdict,
     pub(super) election: Election,
     pub(super) manual: ManualFailover,
+    pub(super) moves: SlotMoves,
     /// Nodes that must not come back by gossip, and until when.
     pub(super) forgotten: BTreeMap<NodeId, u64>,
     pub(super) replication: Replication,
@@ -105,6 +107,7 @@ impl Cluster {
             verdict: Verdict::default(),
             election: Election::default(),
             manual: ManualFailover::None,
+            moves: SlotMoves::default(),
             forgotten: BTreeMap::new(),
             replication: Replication::default(),
             stats: Stats::default(),
@@ -148,6 +151,7 @@ impl Cluster {
     pub(super) fn finish(&mut self, effects: &mut Vec<Effect>) {
         self.advance_manual_failover();
         self.advance_election();
+        self.drop_stale_imports();
         if self.todo.judge {
             self.judge();
         }

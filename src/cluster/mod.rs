@@ -38,6 +38,7 @@ pub mod settings;
 #[cfg(test)]
 mod simulator;
 pub mod slot_map;
+pub mod slot_moves;
 pub mod slot_set;
 mod snapshot;
 mod stats;

@@ -55,6 +55,10 @@ impl Ownership {
         }
     }
 
+    pub(super) fn is_open(&self, slot: Slot) -> bool {
+        self.open.contains_key(&slot)
+    }
+
     pub(super) fn open(&self) -> impl Iterator<Item = (Slot, OpenSlot)> + '_ {
         self.open.iter().map(|(slot, open)| (*slot, *open))
     }
@@ -89,6 +93,9 @@ impl Cluster {
         self.unassign(slot);
         self.slots.owners[slot.index()] = Some(owner);
         self.nodes[owner].slots.insert(slot);
+        if owner == ME {
+            self.unstage(slot);
+        }
         // A master that starts to serve among masters with replicas may have some too.
         if self.nodes[owner].slots.len() == 1
             && self.nodes.iter().any(|(_, node)| !node.replicas.is_empty())
@@ -197,7 +204,8 @@ impl Cluster {
         is_raised
     }
 
-    /// Keys were found in slots at start. What nobody owns is ours; what others own is to be handed over.
+    /// Keys were found in slots at start. What nobody owns is ours; what others own is to be handed over, unless it
+    /// came with a move that has not ended: that goes.
     pub(super) fn on_keys_found(&mut self, slots: &SlotSet) {
         if !self.i_am_master() {
             return;
@@ -205,6 +213,7 @@ impl Cluster {
         for slot in slots.iter() {
             match self.slots.owner(slot) {
                 Some(ME) => {}
+                _ if self.moves.staged().contains(slot) => _ = self.todo.delete.insert(slot),
                 None => self.assign(slot, ME),
                 Some(owner) if self.slots.importing_from(slot).is_none() => {
                     self.slots.set_open(slot, OpenSlot::ImportingFrom(owner));

@@ -102,7 +102,9 @@ fn restore(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> C
     let deleted = options.replace && ctx.keyspace[ctx.db].remove(&key);
     let expiry = expiry_of(ttl, options.absolute, ctx.now_ms());
     reply.ok();
-    if expiry.is_some_and(|at| at <= ctx.now_ms()) {
+    // In a slot that is on its way to here, the owner says what has expired.
+    let may_be_over = !ctx.keyspace[ctx.db].is_staged(key.slot);
+    if may_be_over && expiry.is_some_and(|at| at <= ctx.now_ms()) {
         if deleted {
             ctx.changed(&key, Class::Generic, "del");
             ctx.instead(&[b"DEL", key.bytes]);

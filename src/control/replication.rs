@@ -256,9 +256,11 @@ impl Control {
     }
 
     /// Shards record for replicas as long as there are any, or a backlog.
-    fn record_for_replicas(&mut self) {
+    pub(super) fn record_for_replicas(&mut self) {
         let replication = &mut self.replication;
-        let has_use = replication.master.has_replicas() || replication.master.wants_stream();
+        let has_use = replication.master.has_replicas()
+            || replication.master.wants_stream()
+            || self.moves.wants_effects();
         let wanted = replication.upstream.is_none() && has_use;
         match (replication.recording, wanted) {
             (Recording::Off, true) => {
@@ -271,6 +273,11 @@ impl Control {
             }
             _ => {}
         }
+    }
+
+    /// Whether all shards do.
+    pub(super) fn records_for_replicas(&self) -> bool {
+        self.replication.recording == Recording::On
     }
 
     /// A shard records for replicas.

@@ -27,6 +27,8 @@ pub struct NodesConf {
     nodes: Vec<StoredNode>,
     current_epoch: u64,
     last_vote_epoch: u64,
+    /// Slots whose keys were on their way to here as a whole. Redis has no such variable, and skips it.
+    staged: SlotSet,
 }
 
 /// A line of it.
@@ -79,7 +81,8 @@ impl NodesConf {
         if text.is_empty() {
             return Ok(None);
         }
-        let mut conf = Self { nodes: Vec::new(), current_epoch: 0, last_vote_epoch: 0 };
+        let (nodes, staged) = (Vec::new(), SlotSet::new());
+        let mut conf = Self { nodes, current_epoch: 0, last_vote_epoch: 0, staged };
         for (index, line) in text.lines().enumerate() {
             let fields: Vec<_> = line.split_ascii_whitespace().collect();
             let read = match fields.as_slice() {
@@ -102,10 +105,13 @@ impl NodesConf {
             return Err("a variable without a value");
         }
         for pair in pairs {
-            let value = pair[1].parse().map_err(|_| "a variable is no number")?;
+            let number = || pair[1].parse().map_err(|_| "a variable is no number");
             match pair[0] {
-                "currentEpoch" => self.current_epoch = value,
-                "lastVoteEpoch" => self.last_vote_epoch = value,
+                "currentEpoch" => self.current_epoch = number()?,
+                "lastVoteEpoch" => self.last_vote_epoch = number()?,
+                "staged" => {
+                    pair[1].split(',').try_for_each(|range| read_range(range, &mut self.staged))?;
+                }
                 name => tracing::warn!("unknown variable {name} in the cluster's configuration"),
             }
         }
@@ -150,13 +156,18 @@ impl StoredNode {
             }
             return Ok(());
         }
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let (first, last) = (parse_slot(first)?, parse_slot(last)?);
-        for slot in (first.get()..=last.get()).filter_map(Slot::new) {
-            self.slots.insert(slot);
-        }
-        Ok(())
+        read_range(text, &mut self.slots)
     }
+}
+
+/// A slot, or a first and a last one.
+fn read_range(text: &str, slots: &mut SlotSet) -> Result<(), &'static str> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (parse_slot(first)?, parse_slot(last)?);
+    for slot in (first.get()..=last.get()).filter_map(Slot::new) {
+        slots.insert(slot);
+    }
+    Ok(())
 }
 
 fn parse_id(text: &str) -> Result<NodeId, &'static str> {
@@ -218,6 +229,7 @@ impl Cluster {
         let highest = cluster.nodes.iter().map(|(_, node)| node.config_epoch).max().unwrap_or(0);
         cluster.current_epoch = conf.current_epoch.max(highest);
         cluster.last_vote_epoch = conf.last_vote_epoch;
+        cluster.restore_staged(&conf.staged);
         // The configuration may say other things of this node than the file.
         cluster.todo.save = Save::First;
         Ok(cluster)

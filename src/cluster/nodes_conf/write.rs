@@ -33,7 +33,12 @@ impl Cluster {
             }
         }
         let (epoch, voted) = (self.current_epoch, self.last_vote_epoch);
-        let _ = writeln!(out, "vars currentEpoch {epoch} lastVoteEpoch {voted}");
+        let _ = write!(out, "vars currentEpoch {epoch} lastVoteEpoch {voted}");
+        for (at, (first, last)) in self.moves.staged().ranges().enumerate() {
+            out.push_str(if at == 0 { " staged " } else { "," });
+            let _ = write!(out, "{}-{}", first.get(), last.get());
+        }
+        out.push('\n');
         out
     }
 
