@@ -79,7 +79,7 @@ fn what_cannot_move_is_refused_and_begins_nothing() {
             "the target of this migration myself",
         ),
         (
-            format!("migrateslots slotsrange 3 100 node {TARGET}"),
+            format!("migrateslots slotsrange 60 100 node {TARGET}"),
             "I'm not the owner of hash slot 100",
         ),
         (
