@@ -11,8 +11,9 @@ minority  SIGSTOP of all nodes but one master and its replica, as a partition wo
           master refuses writes; a majority that answers again lets it go on.
 
 All the time, writers with `WAIT 1` keep what was acknowledged; a trial fails if one of these writes is gone, if there is
-not one owner of the slots at the end, or if it takes longer than it may (for a crash, the node timeout and 1.5 s). One
-cluster serves all trials: the master that fell comes back as a replica before the next one.
+not one owner of the slots at the end, if a stopped master takes a write after it was replaced, or if it takes longer
+than it may (for a crash, the node timeout and 1.5 s). One cluster serves all trials: the master that fell comes back
+as a replica before the next one.
 """
 
 import argparse
@@ -36,7 +37,8 @@ PROBE_SECONDS = 0.005
 CRASH_SECONDS_MAX = cluster.NODE_TIMEOUT_MS / 1000 + 1.5
 # A stopped one is noticed by the next ping, which is due after half of the timeout.
 PAUSE_SECONDS_MAX = cluster.NODE_TIMEOUT_MS / 1000 * 1.5 + 1.5
-MINORITY_SECONDS_MAX = PAUSE_SECONDS_MAX
+# Nobody else can be elected before.
+MINORITY_SECONDS_MAX = cluster.NODE_TIMEOUT_MS / 1000
 TRIAL_SECONDS_MAX = 30
 # Long enough that a majority has replaced who is silent, whatever the random delays.
 SILENCE_SECONDS = cluster.NODE_TIMEOUT_MS / 1000 + 3
@@ -204,7 +206,7 @@ def pause(servers, number, keys):
     await_whole(servers)
     owners = [server.port for server in servers if takes_writes(server.port, keys[at])]
     figures = {"replaced after": replaced, "stale writes": taken, "last stale write after": refused}
-    return figures, replaced <= PAUSE_SECONDS_MAX and owners == [replica.port]
+    return figures, replaced <= PAUSE_SECONDS_MAX and taken == 0 and owners == [replica.port]
 
 
 def minority(servers, number, keys):

@@ -10,6 +10,7 @@ pub mod command;
 pub mod config;
 pub mod control;
 pub mod datatypes;
+pub mod entropy;
 pub mod journal;
 pub mod keyspace;
 pub mod lanes;

@@ -48,6 +48,8 @@ pub struct Process {
     pub cluster_connections: AtomicU64,
     /// Bytes that wait on them.
     pub cluster_link_bytes: AtomicU64,
+    /// Until when the slots of this node are its own if it hears nothing more of its cluster, as Unix time in ms.
+    pub cluster_lease_ms: AtomicU64,
     memory_peak: AtomicU64,
     /// Scripts and libraries.
     pub scripts: Store,
@@ -86,6 +88,7 @@ impl Process {
             rejected_connections: AtomicU64::new(0),
             cluster_connections: AtomicU64::new(0),
             cluster_link_bytes: AtomicU64::new(0),
+            cluster_lease_ms: AtomicU64::new(u64::MAX),
             memory_peak: AtomicU64::new(0),
             scripts: Store::default(),
             persistence: Mutex::new(PersistenceFacts {

@@ -9,8 +9,7 @@ pub mod placement;
 pub mod signals;
 
 use std::error::Error;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -21,6 +20,7 @@ use glommio::Placement as CorePlacement;
 use crate::clock;
 use crate::config::Config;
 use crate::control::{Control, Listeners};
+use crate::entropy::random_bytes;
 use crate::lanes::{self, Ports};
 use crate::process::Process;
 use crate::reactor::{self, Options, Reactor, Service};
@@ -192,7 +192,5 @@ fn create_pidfile(config: &Config) -> Result<Option<daemon::PidFile>, Box<dyn Er
 
 /// 40 random hex digits.
 fn run_id() -> Result<String, Box<dyn Error>> {
-    let mut bytes = [0; 20];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(random_bytes::<20>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }

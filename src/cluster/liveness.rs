@@ -34,9 +34,10 @@ impl Cluster {
                 self.watch(key);
             }
         }
+        self.renew_lease();
         self.migrate_to_orphaned_master();
-        // Time alone may bring the cluster back: see the delays there.
-        self.todo.judge |= self.verdict.is_down;
+        // Time alone may bring the cluster back (see the delays there), or end this node's lease.
+        self.todo.judge = true;
     }
 
     /// Opens missing links, and gives up handshakes that take too long.
@@ -108,7 +109,8 @@ impl Cluster {
         node.link.is_some_and(|link| since(link.created_ms) > timeout)
             && node.ping_sent_ms != 0
             && since(node.ping_sent_ms) > timeout / 2
-            && since(node.data_received_ms) > timeout / 2
+            // Whose own link to us works may be heard all the time, and not get a word of ours on this one.
+            && (since(node.data_received_ms) > timeout / 2 || since(node.ping_sent_ms) > timeout)
     }
 
     fn suspect(&mut self, key: NodeKey) {

@@ -15,6 +15,7 @@ mod command_tests;
 mod election;
 pub mod event;
 mod gossip;
+mod lease;
 mod links;
 mod liveness;
 mod machine;

@@ -37,6 +37,10 @@ pub struct Node {
     pub offset: u64,
     /// Since when a pong is due, in milliseconds since 1970; 0 if none is.
     pub ping_sent_ms: u64,
+    /// When the last ping that was answered had been sent; 0 if none was.
+    pub answered_ms: u64,
+    /// Since when its vote counts; 0 if it does not.
+    pub voter_since_ms: u64,
     /// When the last pong came.
     pub pong_received_ms: u64,
     /// When anything last came.
@@ -133,6 +137,8 @@ impl Node {
             replicas: Vec::new(),
             offset: 0,
             ping_sent_ms: 0,
+            answered_ms: 0,
+            voter_since_ms: 0,
             pong_received_ms: 0,
             data_received_ms: 0,
             created_ms: now_ms,

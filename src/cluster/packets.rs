@@ -262,6 +262,9 @@ impl Cluster {
     fn on_pong(&mut self, peer: NodeKey) {
         let node = &mut self.nodes[peer];
         node.pong_received_ms = self.now;
+        if node.ping_sent_ms != 0 {
+            node.answered_ms = node.ping_sent_ms;
+        }
         node.ping_sent_ms = 0;
         match node.health {
             Health::Fine => {}

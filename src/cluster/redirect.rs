@@ -52,6 +52,9 @@ const fn bit(slot: Slot) -> u64 {
 pub struct Territory {
     /// `None` until the control core has told.
     map: Option<Arc<SlotMap>>,
+    /// Commands with keys are refused: the map says so, or it is too old to rely on.
+    is_down: bool,
+    lapsed: bool,
     served: Bits,
     mirrored: Bits,
 }
@@ -123,13 +126,24 @@ impl Territory {
 
     /// That of a node which has this map.
     pub fn new(map: Option<Arc<SlotMap>>) -> Self {
-        let is_up = map.as_ref().is_some_and(|map| !map.is_down);
+        Self::under_lease(map, false)
+    }
+
+    /// The same, possibly of a node that has not heard from its cluster for too long.
+    fn under_lease(map: Option<Arc<SlotMap>>, lapsed: bool) -> Self {
+        let is_down = lapsed || map.as_ref().is_none_or(|map| map.is_down);
+        let is_up = !is_down;
         let tenure_is = |wanted: fn(&Tenure<'_>) -> bool| {
             Bits::of(|slot| is_up && map.as_ref().is_some_and(|map| wanted(&map.tenure(slot))))
         };
         let served = tenure_is(|tenure| matches!(tenure, Tenure::Owned));
         let mirrored = tenure_is(|tenure| matches!(tenure, Tenure::OfMaster { .. }));
-        Self { map, served, mirrored }
+        Self { map, is_down, lapsed, served, mirrored }
+    }
+
+    /// What this turns into when the lease of the node has lapsed, or is valid again; `None` if that is no news.
+    pub fn when_lease(&self, lapsed: bool) -> Option<Self> {
+        (self.lapsed != lapsed).then(|| Self::under_lease(self.map.clone(), lapsed))
     }
 
     /// Whether any command for one key of `slot` runs here, whatever the key.
@@ -151,7 +165,7 @@ impl Territory {
 
     /// Whether it makes no difference whether a command writes: the cluster is up and this node no replica.
     pub fn serves_alike(&self) -> bool {
-        self.map.as_ref().is_some_and(|map| !map.is_down && !map.is_replica)
+        self.map.as_ref().is_some_and(|map| !self.is_down && !map.is_replica)
     }
 
     /// Whether this node has the keys of `slot`, or is getting them, by right.
@@ -171,7 +185,7 @@ impl Territory {
         if others.iter().any(|key| key != first && slot_of(key) != slot) {
             return Route::Elsewhere(CROSS_SLOT);
         }
-        if map.is_down
+        if self.is_down
             && let Some(error) = terms.refusal_while_down()
         {
             return Route::Elsewhere(error);
@@ -195,7 +209,7 @@ impl Territory {
     /// clusterRedirectBlockedClientIfNeeded).
     pub fn refusal_of_waiting(&self, slot: Slot, readonly: bool) -> Option<CommandError> {
         let map = self.map.as_ref()?;
-        if map.is_down {
+        if self.is_down {
             return Some(DOWN);
         }
         match map.tenure(slot) {
@@ -346,6 +360,18 @@ mod tests {
             assert_eq!(said(territory.route(&terms, &[THEIRS])), expected, "{terms:?}");
         }
         assert!(territory.mirrors(slot_of(THEIRS)) && !territory.serves(slot_of(THEIRS)));
+    }
+
+    #[test]
+    fn a_lapsed_lease_is_as_good_as_a_cluster_that_is_down_until_it_is_renewed() {
+        let valid = Territory::new(Some(Arc::new(map(false, false))));
+        let slot = slot_of(OURS);
+        assert!(valid.when_lease(false).is_none());
+        let lapsed = valid.when_lease(true).unwrap();
+        assert!(valid.serves(slot) && !lapsed.serves(slot) && !lapsed.serves_alike());
+        assert_eq!(lapsed.route(&Terms::default(), &[OURS]), Route::Elsewhere(DOWN));
+        assert!(lapsed.when_lease(true).is_none());
+        assert!(lapsed.when_lease(false).unwrap().serves(slot));
     }
 
     #[test]

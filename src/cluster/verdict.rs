@@ -38,7 +38,8 @@ impl Cluster {
         let voters = || self.nodes.iter().filter(|(_, node)| node.votes());
         self.verdict.size = voters().count();
         let reached = voters().filter(|(_, node)| node.health == Health::Fine).count();
-        let in_minority = reached < self.quorum();
+        self.note_voters();
+        let in_minority = reached < self.quorum() || self.lease_ms() < self.now;
         let has_hole = self.settings.require_full_coverage && self.has_hole();
         if in_minority {
             self.verdict.minority_ms = Some(self.now);
@@ -63,7 +64,10 @@ impl Cluster {
     /// Whether a master that could serve must refuse for some time yet.
     fn must_wait(&self, first_ms: u64) -> bool {
         let rejoin = self.settings.node_timeout_ms.clamp(REJOIN_DELAY_MS_MIN, REJOIN_DELAY_MS_MAX);
-        let is_within = |start_ms: u64, delay_ms| self.now.saturating_sub(start_ms) < delay_ms;
+        // A start that lies ahead, because the clock was put back, must not stop this node until then.
+        let is_within = |start_ms: u64, delay_ms| {
+            self.now.checked_sub(start_ms).is_some_and(|age_ms| age_ms < delay_ms)
+        };
         self.nodes[ME].is_master()
             && (is_within(first_ms, WRITABLE_DELAY_MS)
                 || self.verdict.minority_ms.is_some_and(|start_ms| is_within(start_ms, rejoin)))

@@ -98,8 +98,6 @@ pub(super) struct Aof {
     /// Everything up to this stamp is on the disk.
     durable: Stamp,
     is_failing: bool,
-    /// The data is being replaced: there will be another base.
-    is_suspended: bool,
 }
 
 impl Aof {
@@ -140,7 +138,6 @@ impl Aof {
             told: Stamp::default(),
             durable: Stamp::default(),
             is_failing: false,
-            is_suspended: false,
         })
     }
 
@@ -582,14 +579,11 @@ impl Control {
     /// All data is about to be replaced by a master's: what the files say of it ends here.
     pub(super) fn suspend_aof(&mut self) {
         self.abandon_rewrite();
-        self.aof.is_suspended = self.aof.is_on;
     }
 
     /// The data is another: the files begin with a base of it.
     pub(super) fn resume_aof(&mut self) {
-        if std::mem::take(&mut self.aof.is_suspended) {
-            self.aof.is_scheduled = true;
-        }
+        self.aof.is_scheduled |= self.aof.is_on;
     }
 
     fn abandon_rewrite(&mut self) {

@@ -29,6 +29,7 @@ use crate::cluster::{
 use crate::command::{CommandError, CommandResult};
 use crate::config::Config;
 use crate::config::values::EndpointType;
+use crate::entropy::random_bytes;
 use crate::resp::Reply;
 use crate::shard::message::Message;
 use crate::shard_map::ShardId;
@@ -327,10 +328,11 @@ impl Control {
         self.tell_cluster_figures();
     }
 
-    /// What INFO says of the bus.
+    /// How long shards may go on, and what INFO says of the bus.
     fn tell_cluster_figures(&self) {
         let Some(cluster) = &self.cluster else { return };
         let others = cluster.node.nodes().len() as u64 - 1;
+        self.process.cluster_lease_ms.store(cluster.node.lease_ms(), Ordering::Relaxed);
         self.process.cluster_connections.store(2 * others, Ordering::Relaxed);
         let waiting = cluster.bus.waiting_bytes(&self.sockets) as u64;
         self.process.cluster_link_bytes.store(waiting, Ordering::Relaxed);
@@ -382,9 +384,7 @@ fn settings_of(config: &Config) -> Settings {
 }
 
 fn seed() -> std::io::Result<Seed> {
-    use std::io::Read as _;
-    let mut bytes = [0; size_of::<Seed>()];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let bytes = random_bytes::<{ size_of::<Seed>() }>()?;
     let (words, _) = bytes.as_chunks::<8>();
     Ok([words[0], words[1], words[2], words[3]].map(u64::from_ne_bytes))
 }

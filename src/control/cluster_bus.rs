@@ -11,10 +11,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 
 use super::Control;
-use super::sockets::{Owner, SocketId, Sockets};
+use super::sockets::{Owner, SocketId, Sockets, begin_connecting, unconnected};
 use crate::cluster::address::Host;
 use crate::cluster::bus::frame_length;
 use crate::cluster::{Event, LinkId, LinkQueue};
@@ -87,16 +87,13 @@ impl Bus {
 /// Begins to connect; nothing if that fails at once.
 fn start_connecting(ip: &Host, port: u16, source: Option<IpAddr>) -> Option<Connecting> {
     let remote = SocketAddr::new(ip.as_str().parse().ok()?, port);
-    let socket = Socket::new(Domain::for_address(remote), Type::STREAM, None).ok()?;
-    socket.set_nonblocking(true).ok()?;
+    let socket = unconnected(remote).ok()?;
     if let Some(source) = source {
         // As in Redis, an address that cannot be had is no reason not to try without.
         _ = socket.bind(&SocketAddr::new(source, 0).into());
     }
-    match socket.connect(&remote.into()) {
-        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => None,
-        _ => Some(Connecting { socket, remote, since: Instant::now(), output: Vec::new() }),
-    }
+    begin_connecting(&socket, remote).ok()?;
+    Some(Connecting { socket, remote, since: Instant::now(), output: Vec::new() })
 }
 
 /// What became of a socket that is being connected; nothing yet, there, or failed.

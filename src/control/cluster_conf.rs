@@ -85,7 +85,7 @@ fn lock(file: &File) -> Result<(), ConfError> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -130,7 +130,7 @@ impl Listeners {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::net::TcpStream;

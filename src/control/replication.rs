@@ -7,8 +7,7 @@
 //! acknowledges is told to who waits for it.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +25,7 @@ use crate::command::CommandError;
 use crate::config::Config;
 use crate::config::values::ReplicaOf;
 use crate::datatypes::number::parse_i64;
+use crate::entropy::random_bytes;
 use crate::journal::{Audience, Parcel, Stamp, Stream};
 use crate::persistence::rdb::write_file::ReplicationPoint;
 use crate::persistence::snapshot::{Piece, Pipe};
@@ -145,9 +145,7 @@ impl Replication {
 
 /// A name that nobody else has.
 pub(super) fn random_id() -> io::Result<ReplId> {
-    let mut bytes = [0; 20];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(ReplId::from_random(bytes))
+    random_bytes().map(ReplId::from_random)
 }
 
 /// Best effort: a line fits into the buffer of a socket that has nothing to send.

@@ -47,6 +47,21 @@ pub(super) struct Sockets {
     by_conn: HashMap<ConnId, SocketId>,
 }
 
+/// A socket that can be connected to this address, and never waits.
+pub(super) fn unconnected(remote: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(remote), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Sends for the other end, which answers later.
+pub(super) fn begin_connecting(socket: &Socket, remote: SocketAddr) -> io::Result<()> {
+    match socket.connect(&remote.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 impl Sockets {
     /// Takes a connected socket over.
     pub(super) fn adopt(
@@ -71,15 +86,11 @@ impl Sockets {
         owner: Owner,
         actions: &mut Vec<Action>,
     ) -> io::Result<SocketId> {
-        let socket = Socket::new(Domain::for_address(remote), Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
+        let socket = unconnected(remote)?;
         if let Some(source) = source {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
-        match socket.connect(&remote.into()) {
-            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
-            _ => {}
-        }
+        begin_connecting(&socket, remote)?;
         let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
         Ok(self.adopt(socket.into(), Peer::Tcp { remote, local }, owner, actions))
     }

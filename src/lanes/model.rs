@@ -1,6 +1,6 @@
 //! The lanes under loom: every schedule and every allowed reordering of small programs.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test --release --target-dir target/loom --lib lanes::`
+//! `RUSTFLAGS="--cfg loom" cargo test --release --target-dir target/loom -p corelane-loom`
 
 use loom::{
     sync::{Arc, Condvar, Mutex},

@@ -18,7 +18,7 @@ mod ring;
 mod send;
 mod service;
 mod signal;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;
 
 pub use core::{Options, Reactor, StartError, peer_of};

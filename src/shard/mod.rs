@@ -280,6 +280,7 @@ impl Shard {
             if self.scripts.running.is_none() {
                 // For a script, time stands still.
                 self.engine.keyspace.set_now(clock::unix_ms());
+                self.look_at_lease();
             }
             self.engine.start_timing();
             let now_ms = self.engine.keyspace.now_ms();

@@ -10,6 +10,7 @@
 //! rests here pays for the look at one bit more, and allocates nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Shard;
 use super::engine::Engine;
@@ -401,6 +402,16 @@ impl Shard {
             self.end_shard_channels(conn, &channels);
         }
         self.send(self.control_core(), Message::SlotMapNoted(self.id()));
+    }
+
+    /// Whether the slots are still ours: with the turn's first look at the clock, before anything that a client sent.
+    pub(super) fn look_at_lease(&mut self) {
+        let Some(territory) = &self.engine.territory else { return };
+        let lease_ms = self.process.cluster_lease_ms.load(Ordering::Relaxed);
+        let lapsed = lease_ms < self.engine.keyspace.now_ms() as u64;
+        if let Some(territory) = territory.when_lease(lapsed) {
+            self.engine.set_territory(territory);
+        }
     }
 
     /// Who listens here to shard channels of such slots, and to which.

@@ -24,6 +24,9 @@ LOG_TAIL_BYTES = 6000
 PR_SET_PDEATHSIG = 1
 BUS_PORT_OFFSET = 10000
 _libc = ctypes.CDLL(None, use_errno=True)
+# Between finding a free port and binding it another worker of the same run could find it, too: each has ports of its own.
+PORT_SHARES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+PORT_SHARE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PORT_SHARES
 _ports_given = set()
 
 
@@ -67,7 +70,8 @@ def free_port():
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = 20000 + probe.getsockname()[1] % 30000
-        if port in _ports_given:
+        # Linux gives away even ports only while there are some.
+        if port // 2 % PORT_SHARES != PORT_SHARE or port in _ports_given:
             continue
         if not (_is_free(port) and _is_free(port + BUS_PORT_OFFSET)):
             continue

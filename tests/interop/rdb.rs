@@ -1,14 +1,9 @@
 //! Files that this crate writes are loaded by redis-server 7.0, and files that redis-server saves are read here,
-//! key for key the same. Needs `redis-server` in the path, as the behaviour tests do.
+//! key for key the same.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use corelane::datatypes::hash::Hash;
 use corelane::datatypes::list::{End, List};
@@ -21,91 +16,7 @@ use corelane::persistence::rdb::write_file::{
 };
 use corelane::persistence::rdb::{Compression, Limits, ValueEncoder, encode, payload};
 
-/// A folder and a redis-server in it, both gone with the test.
-struct Redis {
-    server: Child,
-    folder: PathBuf,
-    connection: TcpStream,
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.server.kill().ok();
-        self.server.wait().ok();
-        fs::remove_dir_all(&self.folder).ok();
-    }
-}
-
-impl Redis {
-    fn start(file: &[u8]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let folder =
-            std::env::temp_dir().join(format!("corelane-rdb-{}-{port}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("dump.rdb"), file).unwrap();
-        let server = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .current_dir(&folder)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed");
-        let connection = connect(port);
-        Self { server, folder, connection }
-    }
-
-    /// The reply, of which only its first line and a bulk string matter here.
-    fn ask(&mut self, words: &[&[u8]]) -> Vec<u8> {
-        let mut request = format!("*{}\r\n", words.len()).into_bytes();
-        for word in words {
-            request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-            request.extend_from_slice(word);
-            request.extend_from_slice(b"\r\n");
-        }
-        self.connection.write_all(&request).unwrap();
-        let line = self.line();
-        match line.strip_prefix(b"$") {
-            Some(length) => {
-                let length: usize = std::str::from_utf8(length).unwrap().parse().unwrap();
-                let mut bytes = vec![0; length + 2];
-                self.connection.read_exact(&mut bytes).unwrap();
-                bytes.truncate(length);
-                bytes
-            }
-            None => line,
-        }
-    }
-
-    fn line(&mut self) -> Vec<u8> {
-        let (mut line, mut byte) = (Vec::new(), [0]);
-        while !line.ends_with(b"\r\n") {
-            self.connection.read_exact(&mut byte).unwrap();
-            line.push(byte[0]);
-        }
-        line.truncate(line.len() - 2);
-        line
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.join("dump.rdb")
-    }
-}
-
-/// A connection, as soon as the server has loaded its file.
-fn connect(port: u16) -> TcpStream {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Ok(mut connection) = TcpStream::connect(("127.0.0.1", port)) {
-            connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            let mut reply = [0; 7];
-            connection.write_all(b"PING\r\n").unwrap();
-            if connection.read_exact(&mut reply).is_ok() && &reply == b"+PONG\r\n" {
-                return connection;
-            }
-        }
-        assert!(Instant::now() < deadline, "redis-server does not load the file");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
+use super::redis::Redis;
 
 /// Values of every type and encoding, by key.
 fn values() -> BTreeMap<Vec<u8>, Value> {
@@ -210,17 +121,18 @@ fn content(value: &Value) -> Vec<Vec<u8>> {
 #[test]
 fn redis_loads_our_files_and_we_load_what_it_saves() {
     let values = values();
-    let mut redis = Redis::start(&write(&values));
-    assert_eq!(redis.ask(&[b"DBSIZE"]), format!(":{}", values.len()).as_bytes());
-    assert_eq!(redis.ask(&[b"PEXPIRETIME", b"text"]), b":4000000000000");
+    let redis =
+        Redis::start("no", |folder| fs::write(folder.join("dump.rdb"), write(&values)).unwrap());
+    assert_eq!(redis.ask("DBSIZE"), format!(":{}\r\n", values.len()));
+    assert_eq!(redis.ask("PEXPIRETIME text"), ":4000000000000\r\n");
     for (key, value) in &values {
-        let dump = redis.ask(&[b"DUMP", key]);
+        let dump = redis.dump(key);
         let (body, version) = payload::open(&dump).expect("Redis seals what it dumps");
         let theirs = payload::restore(body, version, Limits::default()).expect("and dumps values");
         assert!(content(&theirs) == content(value), "{}", key.escape_ascii());
     }
-    assert_eq!(redis.ask(&[b"SAVE"]), b"+OK");
-    let saved = read(&redis.file());
+    assert_eq!(redis.ask("SAVE"), "+OK\r\n");
+    let saved = read(&redis.folder.join("dump.rdb"));
     assert_eq!(saved.len(), values.len());
     for (key, (value, expiry)) in &saved {
         assert!(content(value) == content(&values[key]), "{}", key.escape_ascii());

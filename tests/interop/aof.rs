@@ -1,11 +1,10 @@
 //! A directory that this crate lays out is accepted by `redis-check-aof` and loaded by redis-server 7.0, with the
-//! same data in it. Needs both in the path, as the behaviour tests do.
+//! same data in it.
 
 use std::fs::{self, OpenOptions};
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,89 +14,35 @@ use corelane::persistence::aof::{Directory, Disk, resp_base};
 use corelane::persistence::rdb::Limits;
 use corelane::persistence::rdb::read_file::{FileReader, Found};
 
-/// A folder and a redis-server in it, both gone with the test.
-struct Redis {
-    server: Child,
-    folder: PathBuf,
-    port: u16,
+use super::redis::{PATIENCE, Redis};
+
+/// Has the server write its data down as commands, and load that.
+fn rewrite_as_commands(redis: &Redis) {
+    redis.ask("CONFIG SET aof-use-rdb-preamble no\r\nCONFIG SET appendonly yes");
+    let deadline = Instant::now() + PATIENCE;
+    let is_done = |info: String| {
+        info.contains("aof_rewrites:1\r\n") && info.contains("aof_rewrite_in_progress:0\r\n")
+    };
+    while !is_done(redis.ask("INFO persistence")) {
+        assert!(Instant::now() < deadline, "redis-server does not finish its rewrite");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(redis.ask("DEBUG LOADAOF"), "+OK\r\n");
 }
 
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.server.kill().ok();
-        self.server.wait().ok();
-        fs::remove_dir_all(&self.folder).ok();
+/// What tells two data sets apart.
+fn content(redis: &Redis) -> Vec<String> {
+    // Redis loses the sign of a score of -0 if the member comes before one that is too long for a listpack, and it
+    // writes members down in the order of its hash table, which differs from process to process.
+    redis.ask("ZREM z:sl n");
+    let stream = "XINFO STREAM st:1 FULL COUNT 0\r\nXINFO STREAM st:empty FULL COUNT 0";
+    let mut facts = vec![redis.ask("DEBUG DIGEST"), redis.ask("FUNCTION LIST WITHCODE")];
+    for database in [0, 3, 5] {
+        facts.push(redis.ask(&format!("SELECT {database}\r\nDBSIZE\r\n{stream}")));
     }
-}
-
-impl Redis {
-    /// Starts on the files that `fill` puts into its folder.
-    fn start(appendonly: &str, fill: impl FnOnce(&Path)) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let folder =
-            std::env::temp_dir().join(format!("corelane-aof-{}-{port}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        fill(&folder);
-        let server = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .args(["--appendonly", appendonly, "--enable-debug-command", "yes"])
-            .current_dir(&folder)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed");
-        let redis = Self { server, folder, port };
-        redis.wait();
-        redis
-    }
-
-    /// All that the server answers to inline commands.
-    fn ask(&self, commands: &str) -> String {
-        let Ok(mut connection) = TcpStream::connect(("127.0.0.1", self.port)) else {
-            return String::new();
-        };
-        connection.write_all(format!("{commands}\r\nQUIT\r\n").as_bytes()).unwrap();
-        let mut reply = Vec::new();
-        connection.read_to_end(&mut reply).ok();
-        let reply = String::from_utf8_lossy(&reply).into_owned();
-        reply.strip_suffix("+OK\r\n").unwrap_or_default().to_owned()
-    }
-
-    /// Has the server write its data down as commands, and load that.
-    fn rewrite_as_commands(&self) {
-        self.ask("CONFIG SET aof-use-rdb-preamble no\r\nCONFIG SET appendonly yes");
-        let deadline = Instant::now() + Duration::from_secs(20);
-        let is_done = |info: String| {
-            info.contains("aof_rewrites:1\r\n") && info.contains("aof_rewrite_in_progress:0\r\n")
-        };
-        while !is_done(self.ask("INFO persistence")) {
-            assert!(Instant::now() < deadline, "redis-server does not finish its rewrite");
-            thread::sleep(Duration::from_millis(20));
-        }
-        assert_eq!(self.ask("DEBUG LOADAOF"), "+OK\r\n");
-    }
-
-    fn wait(&self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while self.ask("PING") != "+PONG\r\n" {
-            assert!(Instant::now() < deadline, "redis-server does not load the files");
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// What tells two data sets apart.
-    fn content(&self) -> Vec<String> {
-        // Redis loses the sign of a score of -0 if the member comes before one that is too long for a listpack, and it
-        // writes members down in the order of its hash table, which differs from process to process.
-        self.ask("ZREM z:sl n");
-        let stream = "XINFO STREAM st:1 FULL COUNT 0\r\nXINFO STREAM st:empty FULL COUNT 0";
-        let mut facts = vec![self.ask("DEBUG DIGEST"), self.ask("FUNCTION LIST WITHCODE")];
-        for database in [0, 3, 5] {
-            facts.push(self.ask(&format!("SELECT {database}\r\nDBSIZE\r\n{stream}")));
-        }
-        // When a consumer was last heard of is not written down as commands, nor how idle it is.
-        facts.iter_mut().for_each(|fact| *fact = without_seen_times(fact));
-        facts
-    }
+    // When a consumer was last heard of is not written down as commands, nor how idle it is.
+    facts.iter_mut().for_each(|fact| *fact = without_seen_times(fact));
+    facts
 }
 
 fn without_seen_times(text: &str) -> String {
@@ -161,13 +106,13 @@ fn redis_loads_a_base_of_commands_and_has_the_same_data() {
     let rdb = vector("rdb/all-types-v10.rdb");
     let original = Redis::start("no", |folder| fs::write(folder.join("dump.rdb"), &rdb).unwrap());
     // Commands do not tell all that a snapshot does (a score of -0, for one): Redis writes its own, too.
-    original.rewrite_as_commands();
+    rewrite_as_commands(&original);
     let copy = Redis::start("yes", |folder| {
         lay_out(folder, BaseFormat::Resp, &as_commands(&rdb), &[]);
         assert!(check(folder));
     });
     assert!(copy.ask("DBSIZE") != ":0\r\n");
-    assert_eq!(copy.content(), original.content());
+    assert_eq!(content(&copy), content(&original));
 }
 
 #[test]
