@@ -336,7 +336,11 @@ impl Export {
 
     fn answer(&mut self, now_ms: u64, reply: &Value) {
         self.answered += 1;
-        let word = self.words.pop_front_if(|(place, _)| *place == self.answered);
+        let is_for = |(place, _): &(u64, Word)| *place == self.answered;
+        let word = self.words.front().copied().filter(is_for);
+        if word.is_some() {
+            self.words.pop_front();
+        }
         let error = first_error(reply);
         match (word.map(|(_, word)| word), error) {
             (Some(Word::Establish), Some(error)) => self.refused(now_ms, &error),
