@@ -155,16 +155,19 @@ impl Cluster {
         if self.todo.judge {
             self.judge();
         }
+        let told = self.changed_upstream();
+        // Who becomes a master takes writes only when it copies nobody any more; who becomes a
+        // replica takes none before it begins to copy.
+        let becomes_master = told == Some(Upstream::None);
+        if becomes_master {
+            self.drop_staged();
+        }
         let todo = std::mem::take(&mut self.todo);
         if todo.save > Save::No {
             let sync = todo.save == Save::First;
             effects.push(Effect::Persist { nodes_conf: self.nodes_conf(), sync });
         }
         let sends = std::mem::take(&mut self.out);
-        let told = self.changed_upstream();
-        // Who becomes a master takes writes only when it copies nobody any more; who becomes a
-        // replica takes none before it begins to copy.
-        let becomes_master = told == Some(Upstream::None);
         let replicate = told.map(Effect::Replicate);
         let slot_map = todo.slot_map.then(|| Effect::SlotMap(self.slot_map()));
         if becomes_master {

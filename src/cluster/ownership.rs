@@ -178,9 +178,7 @@ impl Cluster {
             // Our master has become a replica: what it copies is what we want.
             self.become_replica_of(above);
         } else {
-            for slot in lost_by_me.iter() {
-                self.todo.delete.insert(slot);
-            }
+            self.stage_lost(&lost_by_me);
         }
     }
 

@@ -79,6 +79,8 @@ pub enum Refusal {
     NoMoves,
     /// Nobody knows the move.
     UnknownMove,
+    /// Only replicas are told what is staged.
+    StagedOnMaster,
     /// The source may have given it up.
     MoveIsLate,
     /// The slot is not that of the source, as the target knows.
@@ -172,6 +174,7 @@ impl Refusal {
             Self::MoveToMyself => "I'm the target of this migration myself",
             Self::NoMoves => "No migrations ongoing",
             Self::UnknownMove => "No such slot migration",
+            Self::StagedOnMaster => "Only a master tells its replicas what is staged",
             Self::MoveIsLate => "It is too late to take the slots",
             Self::FailoverOnMaster => "You should send CLUSTER FAILOVER to a replica",
             Self::FailoverOfUnknown => "I'm a replica but my master is unknown to me",

@@ -162,6 +162,7 @@ impl Control {
                 Effect::ResumeWrites => self.resume_writes(),
                 Effect::SlotMap(map) => self.send_slot_map(&map),
                 Effect::DeleteKeys(slots) => self.tell_all(|| Message::SlotsLost(slots.clone())),
+                Effect::Staged(ranges) => self.tell_replicas_of_staged(&ranges),
                 Effect::FlushAll => {
                     // What is being saved is of the past.
                     self.abandon_snapshot();

@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::config::values::ReplicaOf;
 use crate::datatypes::number::parse_i64;
 use crate::entropy::random_bytes;
+use crate::journal::recorder::write_effect;
 use crate::journal::{Audience, Parcel, Stamp, Stream};
 use crate::persistence::rdb::write_file::ReplicationPoint;
 use crate::persistence::snapshot::{Piece, Pipe};
@@ -343,6 +344,16 @@ impl Control {
         }
     }
 
+    /// Tells replicas which slots of this node of a cluster are staged: a promoted replica has to delete their keys.
+    pub(super) fn tell_replicas_of_staged(&mut self, ranges: &str) {
+        let Replication { master, upstream, .. } = &mut self.replication;
+        if upstream.is_none() && master.wants_stream() {
+            let mut words = Vec::new();
+            write_effect(&mut words, &[b"CLUSTER", b"SYNCSLOTS", b"STAGED", ranges.as_bytes()]);
+            master.append(&words);
+        }
+    }
+
     /// Where the stream is, for a file that is a state of it.
     pub(super) fn replication_point(&self) -> Option<ReplicationPoint> {
         let Replication { master, upstream, stream, .. } = &self.replication;
@@ -412,6 +423,11 @@ impl Control {
             self.replication.stream.begin_anew();
         }
         self.replication.master.snapshot_begins(id, mark.to_bytes());
+        // The snapshot has the keys, and not that they are staged.
+        if let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.node.has_staged()) {
+            let ranges = cluster.node.staged_text();
+            self.tell_replicas_of_staged(&ranges);
+        }
     }
 
     fn go_on_with_pipe(&mut self) {

@@ -10,7 +10,7 @@ import pytest
 from harness import *
 from harness import OK
 from harness.cluster import Router, ask, await_agreement, my_id, node, nodes, table
-from harness.replicas import values
+from harness.replicas import has_link, values
 from harness.resp import ConnectionLost, NoReply
 from harness.server import chosen_targets
 
@@ -374,6 +374,7 @@ def test_replicas_of_both_ends_agree_with_their_masters():
                 assert ask(master, "CLUSTER", "MEET", "127.0.0.1", replica.port) == OK
                 eventually(lambda m=master, r=replica: my_id(m) in table(r), 20)
                 assert ask(replica, "CLUSTER", "REPLICATE", my_id(master)) == OK
+                eventually(lambda r=replica: has_link(r), 30)
             await_agreement([*masters, *replicas])
             with here.client() as client:
                 fill(client, rng)
@@ -388,6 +389,40 @@ def test_replicas_of_both_ends_agree_with_their_masters():
         finally:
             for replica in replicas:
                 replica.stop()
+
+
+def test_a_replica_that_takes_over_from_the_target_has_no_stray_keys():
+    with pair("corelane-3", "corelane-1", "corelane-1") as masters:
+        here, there, third = masters
+        move(here, third, 0, 99)  # so that two can agree that one has failed
+        replica = node("corelane-3")
+        try:
+            replica.start()
+            assert ask(there, "CLUSTER", "MEET", "127.0.0.1", replica.port) == OK
+            eventually(lambda: my_id(there) in table(replica), 20)
+            assert ask(replica, "CLUSTER", "REPLICATE", my_id(there)) == OK
+            eventually(lambda: has_link(replica), 30)
+            await_agreement([*masters, replica])
+            with there.client() as other, here.client() as client:
+                assert other("SET", "foo", "stays") == OK
+                big_source(client, 80_000)
+                assert begin(here, there) == OK
+                while not other("CLUSTER", "COUNTKEYSINSLOT", SLOT):
+                    pass
+                assert other("CLIENT", "PAUSE", 60_000, "WRITE") == OK
+                eventually(lambda: keys_in(replica))
+                assert dbsize(replica) == 1
+                there.kill()
+                assert end_of_move(here)["state"] == "failed"
+                eventually(lambda: "master" in table(replica)[my_id(replica)]["flags"], 30)
+                eventually(lambda: keys_in(replica) == 0, 20)
+                assert dbsize(replica) == 1 and owns(here, SLOT)
+                assert client("DBSIZE") == 80_000
+                await_agreement([here, third, replica])
+                move(here, replica)
+                assert dbsize(replica) == 80_001
+        finally:
+            replica.stop()
 
 
 def everything(server):

@@ -161,7 +161,7 @@ impl StoredNode {
 }
 
 /// A slot, or a first and a last one.
-fn read_range(text: &str, slots: &mut SlotSet) -> Result<(), &'static str> {
+pub(in crate::cluster) fn read_range(text: &str, slots: &mut SlotSet) -> Result<(), &'static str> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (parse_slot(first)?, parse_slot(last)?);
     for slot in (first.get()..=last.get()).filter_map(Slot::new) {

@@ -5,13 +5,15 @@
 //! the source gives: later it may have let its writers go on.
 //!
 //! Promise: what was staged and is not taken is deleted. nodes.conf tells which slots are staged before the first
-//! key comes, so that a node that falls deletes them when it is back.
+//! key comes, so that a node that falls deletes them when it is back; and so does the replication stream (STAGED), for a
+//! replica that is promoted.
 
-use super::{Move, MoveName, Side, State};
+use super::{Move, MoveName, Side, State, ranges_of};
 use crate::cluster::command::each_range_once;
 use crate::cluster::event::Effect;
 use crate::cluster::machine::Cluster;
 use crate::cluster::node_id::NodeId;
+use crate::cluster::nodes_conf::read_range;
 use crate::cluster::outgoing::Audience;
 use crate::cluster::refusal::Refusal;
 use crate::cluster::slot_set::SlotSet;
@@ -23,6 +25,9 @@ use crate::slot::Slot;
 /// Slots are staged no longer without a word from the source, in milliseconds (Redis 7.0 waits as long for a
 /// replica: `repl-timeout`).
 const SILENCE_MS_MAX: u64 = 60_000;
+
+/// What replicas are told instead of ranges, if there are none.
+const NONE_STAGED: &str = "none";
 
 /// Slots on their way to here.
 #[derive(Debug)]
@@ -48,7 +53,7 @@ pub(in crate::cluster) fn slots_to_stage(words: &[Vec<u8>]) -> SlotSet {
 
 impl Cluster {
     /// CLUSTER SYNCSLOTS ESTABLISH name source first last [first last …] | PING name | READY name milliseconds |
-    /// TAKE name epoch
+    /// TAKE name epoch; and STAGED ranges, as a master says it to its replicas
     pub(in crate::cluster) fn sync_slots(
         &mut self,
         words: &[Vec<u8>],
@@ -56,6 +61,11 @@ impl Cluster {
         reply: &mut Reply<'_>,
     ) -> Result<(), Refusal> {
         let [verb, name, rest @ ..] = words else { return Err(Refusal::Syntax) };
+        if verb.eq_ignore_ascii_case(b"staged") {
+            self.note_staged(name)?;
+            reply.ok();
+            return Ok(());
+        }
         let name = MoveName::parse(name).ok_or(Refusal::UnknownMove)?;
         let number = |word: &[u8]| parse_i64(word).and_then(|number| u64::try_from(number).ok());
         match (verb.to_ascii_lowercase().as_slice(), rest) {
@@ -128,9 +138,74 @@ impl Cluster {
         });
         let import = Import { name, source, slots, heard_ms: now, may_take_until: None };
         self.moves.imports.push(import);
+        self.tell_replicas();
         self.todo.slot_map = true;
         self.save_first();
         Ok(())
+    }
+
+    fn tell_replicas(&mut self) {
+        self.out.push(Effect::Staged(self.staged_text()));
+    }
+
+    /// Whether there are staged slots.
+    pub fn has_staged(&self) -> bool {
+        !self.moves.staged.is_empty()
+    }
+
+    /// Which slots are staged, as replicas are told, see [`Effect::Staged`].
+    pub fn staged_text(&self) -> String {
+        match self.moves.staged.is_empty() {
+            true => NONE_STAGED.to_owned(),
+            false => ranges_of(&self.moves.staged).join(","),
+        }
+    }
+
+    /// The master of this node says which slots are staged there, and so here.
+    fn note_staged(&mut self, text: &[u8]) -> Result<(), Refusal> {
+        if self.i_am_master() {
+            return Err(Refusal::StagedOnMaster);
+        }
+        let mut staged = SlotSet::new();
+        let text = str::from_utf8(text).map_err(|_| Refusal::Syntax)?;
+        if text != NONE_STAGED {
+            let mut ranges = text.split(',');
+            ranges
+                .try_for_each(|range| read_range(range, &mut staged))
+                .map_err(|_| Refusal::Syntax)?;
+        }
+        self.moves.staged = staged;
+        self.todo.slot_map = true;
+        self.save();
+        Ok(())
+    }
+
+    /// These slots are another node's, and their keys here are to be deleted. Whoever restarts or takes over before
+    /// that is done has to know.
+    pub(in crate::cluster) fn stage_lost(&mut self, lost: &SlotSet) {
+        if lost.is_empty() {
+            return;
+        }
+        for slot in lost.iter() {
+            self.todo.delete.insert(slot);
+            self.moves.staged.insert(slot);
+        }
+        self.tell_replicas();
+        self.todo.slot_map = true;
+        self.save();
+    }
+
+    /// This node is a master from now on: what is staged came to its master, and has lost its connection.
+    pub(in crate::cluster) fn drop_staged(&mut self) {
+        for slot in self.moves.staged.iter() {
+            self.todo.delete.insert(slot);
+        }
+    }
+
+    /// This node is a replica from now on, and its data is another node's.
+    pub(in crate::cluster) fn forget_staged(&mut self) {
+        self.moves.staged = SlotSet::new();
+        self.todo.slot_map = true;
     }
 
     fn is_coming(&self, slot: Slot) -> bool {
@@ -155,6 +230,7 @@ impl Cluster {
         self.take_next_epoch();
         import.slots.iter().for_each(|slot| self.assign(slot, ME));
         self.moves.update(now, name, State::Success, "");
+        self.tell_replicas();
         self.broadcast_pong(Audience::All);
         Ok(self.current_epoch)
     }

@@ -111,7 +111,7 @@ pub(super) struct SlotMoves {
     log: VecDeque<Move>,
     /// Those that bring slots to here.
     imports: Vec<Import>,
-    /// Slots whose keys here are not this node's, or not yet.
+    /// Slots whose keys here are not this node's: not yet, or not any more.
     staged: SlotSet,
 }
 

@@ -17,10 +17,11 @@ fn node(id: &str, vars: &str) -> Cluster {
     let text = format!(
         "{SOURCE} 10.0.0.1:7001@17001 {}master - 0 0 5 connected 0-99\n\
          {TARGET} 10.0.0.2:7002@17002 {}master - 0 0 2 connected 8192-16383\n\
-         {REPLICA} 10.0.0.3:7003@17003 slave {SOURCE} 0 0 5 connected\n\
+         {REPLICA} 10.0.0.3:7003@17003 {}slave {SOURCE} 0 0 5 connected\n\
          vars currentEpoch 5 lastVoteEpoch 0{vars}\n",
         mine(SOURCE),
         mine(TARGET),
+        mine(REPLICA),
     );
     let conf = NodesConf::parse(&text).unwrap().unwrap();
     Cluster::restore(&conf, Settings::default(), [7; 4], NOW).unwrap()
@@ -136,7 +137,11 @@ fn the_source_gives_slots_to_who_has_taken_them_and_deletes_their_keys() {
     let mut effects = Vec::new();
     source.hand_over(NOW, &name, 6, &mut effects);
     assert_eq!(deleted(&effects), slots([3, 4]));
-    assert!(matches!(&effects[0], Effect::Persist { sync: true, .. }));
+    // Who falls before they are gone deletes them when it is back, and who takes over does.
+    let is_on_disk = matches!(&effects[0], Effect::Persist { nodes_conf, sync: true }
+        if nodes_conf.ends_with(" staged 3-4\n"));
+    let is_told = |effect: &Effect| matches!(effect, Effect::Staged(ranges) if ranges == "3-4");
+    assert!(is_on_disk && effects.iter().any(is_told));
     assert_eq!(source.standing_of_move(&name), Standing::Taken);
     assert!(
         !source.slot_map().owns(Slot::new(3).unwrap())
@@ -218,6 +223,36 @@ fn a_target_that_fell_deletes_what_was_staged_when_it_is_back() {
     let mut target = node(TARGET, " staged 3-4");
     run(&mut target, &format!("setslot 3 importing {SOURCE}"));
     assert_eq!(target.slot_map().staged, slots([4]));
+}
+
+#[test]
+fn a_replica_learns_what_is_staged_and_deletes_it_when_it_is_promoted() {
+    let told = |effects: &[Effect]| {
+        let told = effects.iter().find_map(|effect| match effect {
+            Effect::Staged(ranges) => Some(ranges.clone()),
+            _ => None,
+        });
+        told.unwrap_or_default()
+    };
+    let mut target = node(TARGET, "");
+    let line = format!("syncslots establish {NAME} {SOURCE} 3 4 9 9");
+    let begun = told(&run_at(&mut target, NOW, &line, &SlotSet::new()).1);
+    run(&mut target, &format!("syncslots ready {NAME} 500"));
+    let taken =
+        told(&run_at(&mut target, NOW, &format!("syncslots take {NAME} 5"), &SlotSet::new()).1);
+    assert_eq!((begun.as_str(), taken.as_str()), ("3-4,9-9", "none"));
+
+    let mut replica = node(REPLICA, "");
+    assert_eq!(run(&mut replica, "syncslots staged 200-201,300-300"), "+OK\r\n");
+    assert_eq!(replica.slot_map().staged, slots([200, 201, 300]));
+    let effects = run_at(&mut replica, NOW, "failover takeover", &SlotSet::new()).1;
+    assert_eq!(deleted(&effects), slots([200, 201, 300]));
+    assert!(run(&mut replica, "syncslots staged none").contains("Only a master tells"));
+
+    let mut other = node(REPLICA, "");
+    run(&mut other, "syncslots staged 200-200");
+    assert_eq!(run(&mut other, "syncslots staged none"), "+OK\r\n");
+    assert!(other.slot_map().staged.is_empty());
 }
 
 #[test]
