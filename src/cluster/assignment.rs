@@ -102,11 +102,14 @@ impl Cluster {
             self.slots.close(slot);
         }
         self.assign(slot, to);
-        if to == ME && self.slots.importing_from(slot).is_some() {
+        if to == ME
+            && let Some(from) = self.slots.importing_from(slot)
+        {
             // Without asking anybody: two nodes that end the import of one slot at a time would own it both,
             // and the higher epoch settles that.
             self.bump_epoch();
             self.slots.close(slot);
+            self.slots.note_taken(slot, from, self.now + self.settings.node_timeout_ms);
             self.broadcast_pong(Audience::All);
         }
         let has_nothing = self.nodes[ME].slots.is_empty();

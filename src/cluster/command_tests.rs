@@ -197,3 +197,21 @@ fn reports_have_the_form_of_redis() {
                  cluster_size:2\r\ncluster_current_epoch:3\r\ncluster_my_epoch:3\r\n";
     assert!(info.contains(start), "{info}");
 }
+
+#[test]
+fn what_the_old_owner_said_before_it_gave_a_slot_away_does_not_undo_that() {
+    let mut cluster = master();
+    let slot = crate::slot::Slot::new(8192).unwrap();
+    assert_eq!(run(&mut cluster, &format!("setslot 8192 importing {OTHER}")), "+OK\r\n");
+    assert_eq!(run(&mut cluster, &format!("setslot 8192 node {ME}")), "+OK\r\n");
+    let other = cluster.nodes.find(&node_id::NodeId::parse(OTHER.as_bytes()).unwrap()).unwrap();
+    let is_mine = |cluster: &Cluster| cluster.slots.owner(slot) == Some(table::ME);
+    // It had taken a higher epoch that is not known here yet.
+    let epoch = cluster.my_epoch() + 5;
+    cluster.apply_claim(other, epoch, &slots(8192..=16383));
+    assert!(is_mine(&cluster));
+    // If it goes on saying so, it has not given the slot away.
+    cluster.begin(NOW + 60_000);
+    cluster.apply_claim(other, epoch, &slots(8192..=16383));
+    assert!(!is_mine(&cluster));
+}

@@ -15,7 +15,7 @@ use crate::datatypes::number::parse_i64;
 
 /// A forgotten node must not come back by gossip for so long, in milliseconds (Redis 7.0 `cluster.c`,
 /// CLUSTER_BLACKLIST_TTL): time to tell all others to forget it.
-const FORGOTTEN_MS: u64 = 60_000;
+pub(super) const FORGOTTEN_MS: u64 = 60_000;
 
 impl Cluster {
     /// CLUSTER MEET: asks the node at this address to let this one in.

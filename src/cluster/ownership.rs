@@ -17,6 +17,8 @@ pub(super) struct Ownership {
     unclaimed: SlotSet,
     /// Slots on their way from or to this node.
     open: BTreeMap<Slot, OpenSlot>,
+    /// Slots that this node took from another one lately, and until when what that one has said before does not count.
+    taken: BTreeMap<Slot, (NodeKey, u64)>,
 }
 
 /// A slot on its way.
@@ -34,6 +36,7 @@ impl Default for Ownership {
             owners: Box::new([None; SLOT_COUNT as usize]),
             unclaimed: SlotSet::new(),
             open: BTreeMap::new(),
+            taken: BTreeMap::new(),
         }
     }
 }
@@ -72,7 +75,14 @@ impl Ownership {
         self.open.remove(&slot);
     }
 
+    /// This node took a slot over as an operator said. Packets that the old owner sent before may claim it with an epoch
+    /// that was not known here when this node chose its own: they must not undo that.
+    pub(super) fn note_taken(&mut self, slot: Slot, from: NodeKey, until_ms: u64) {
+        self.taken.insert(slot, (from, until_ms));
+    }
+
     pub(super) fn close_all(&mut self) {
+        self.taken.clear();
         self.open.clear();
     }
 
@@ -81,6 +91,7 @@ impl Ownership {
         self.open.retain(|_, open| match *open {
             OpenSlot::MigratingTo(other) | OpenSlot::ImportingFrom(other) => other != node,
         });
+        self.taken.retain(|_, (other, _)| *other != node);
     }
 }
 
@@ -129,12 +140,14 @@ impl Cluster {
             return;
         }
         let shard = self.shard_master();
+        let now = self.now;
+        self.slots.taken.retain(|_, (_, until_ms)| *until_ms > now);
         let (mut lost_by_shard, mut lost_by_me) = (0, SlotSet::new());
         for slot in claimed.iter() {
             let owner = self.slots.owner(slot);
             if owner == Some(claimant) {
                 self.slots.unclaimed.remove(slot);
-            } else if self.claim_wins(slot, epoch) {
+            } else if self.claim_wins(slot, claimant, epoch) {
                 lost_by_shard += u16::from(owner.is_some() && owner == shard);
                 if owner == Some(ME) {
                     lost_by_me.insert(slot);
@@ -150,9 +163,10 @@ impl Cluster {
         self.after_losses(claimant, claimed.len(), lost_by_shard, lost_by_me);
     }
 
-    fn claim_wins(&self, slot: Slot, epoch: u64) -> bool {
+    fn claim_wins(&self, slot: Slot, claimant: NodeKey, epoch: u64) -> bool {
+        let was_taken = self.slots.taken.get(&slot).is_some_and(|(from, _)| *from == claimant);
         match self.slots.owner(slot) {
-            _ if self.slots.importing_from(slot).is_some() => false,
+            _ if was_taken || self.slots.importing_from(slot).is_some() => false,
             None => true,
             Some(owner) => self.slots.is_unclaimed(slot) || self.nodes[owner].config_epoch < epoch,
         }

@@ -33,6 +33,8 @@ pub struct Host {
     pub master_link: MasterLink,
     pub writes_paused: bool,
     pub settings: Settings,
+    /// By how much its clock is wrong, in milliseconds.
+    pub skew_ms: i64,
 }
 
 impl Host {
@@ -49,7 +51,13 @@ impl Host {
             master_link: MasterLink::Never,
             writes_paused: false,
             settings,
+            skew_ms: 0,
         }
+    }
+
+    /// What its clock shows at this time.
+    pub fn clock(&self, now: u64) -> u64 {
+        now.saturating_add_signed(self.skew_ms)
     }
 
     /// Starts the node with what is on its disk.

@@ -4,10 +4,12 @@ use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::super::address::Address;
+use super::super::event::TICK_MS;
 use super::super::machine::Cluster;
 use super::super::manual_failover::FailoverKind;
 use super::super::node::Health;
 use super::super::node_id::NodeId;
+use super::super::operator;
 use super::super::random::Random;
 use super::super::settings::Settings;
 use super::super::table::ME;
@@ -23,6 +25,10 @@ const SEEDS: u64 = 40;
 const TIMEOUT_MS: u64 = 1000;
 /// How long a world may take to agree after its faults have ended, in milliseconds.
 const HEALING_MS_MAX: u64 = 120_000;
+/// How closely it is watched when something happens, in milliseconds.
+const STEP_MS: u64 = 10;
+/// How far a clock jumps, in milliseconds.
+const CLOCK_JUMP_MS_MAX: u64 = 5000;
 
 /// What a world says that does not come to an agreement.
 const NO_AGREEMENT: &str = "no agreement";
@@ -31,18 +37,26 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// Runs `life` for each seed; one that fails is named.
-fn with_seeds(life: impl Fn(u64)) {
+/// Runs `life` for each seed, on all cores; one that fails is named.
+fn with_seeds(life: impl Fn(u64) + Sync) {
     let seeds = match variable("CORELANE_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..variable("CORELANE_SEEDS").unwrap_or(SEEDS),
     };
-    for seed in seeds {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| life(seed))) {
-            eprintln!("CORELANE_SEED={seed} fails");
-            resume_unwind(panic);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for first in 0..cores {
+            let (seeds, life) = (seeds.clone(), &life);
+            scope.spawn(move || {
+                for seed in seeds.skip(first).step_by(cores) {
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| life(seed))) {
+                        eprintln!("CORELANE_SEED={seed} fails");
+                        resume_unwind(panic);
+                    }
+                }
+            });
         }
-    }
+    });
 }
 
 fn settings() -> Settings {
@@ -91,7 +105,7 @@ fn settled(seed: u64, masters: usize, replicas: usize, settings: Settings) -> Wo
 }
 
 fn agree(world: &mut World) -> u64 {
-    let took = world.run_until(HEALING_MS_MAX, |world| disagreement(world).is_none());
+    let took = world.run_until(HEALING_MS_MAX, TICK_MS, |world| disagreement(world).is_none());
     took.unwrap_or_else(|| {
         // What each node believes is what one wants to see now.
         world.running().for_each(|(host, node)| eprintln!("{host:?}\n{}", node.nodes_conf()));
@@ -128,7 +142,7 @@ fn nodes_that_meet_know_each_other_all() {
                 met.count() == count && node.nodes.len() == count
             })
         };
-        let took = world.run_until(20_000, everybody_knows);
+        let took = world.run_until(20_000, STEP_MS, everybody_knows);
         assert!(took.is_some(), "{count} nodes");
         // Epochs were all 0: collisions are settled, each has its own.
         world.run(10_000);
@@ -149,7 +163,8 @@ fn a_replica_takes_over_from_a_master_that_was_killed() {
         let before = world.host(victim).node.take().unwrap();
         world.host(victim).node = Some(restored(&world, victim));
         world.crash(victim, seed % 2 == 0);
-        let took = world.run_until(20_000, |world| successor(world, &before, victim).is_some());
+        let took =
+            world.run_until(20_000, STEP_MS, |world| successor(world, &before, victim).is_some());
         let took = took.expect("somebody takes over");
         assert!(took <= TIMEOUT_MS + 1500, "it took {took} ms");
         world.start(victim);
@@ -174,11 +189,13 @@ fn a_master_in_a_minority_refuses_writes_and_follows_its_successor_when_it_is_ba
         for other in world.ids().filter(|other| *other != victim) {
             world.faults.blocked.extend([(victim, other), (other, victim)]);
         }
-        let stopped = world.run_until(20_000, |world| {
+        let stopped = world.run_until(20_000, STEP_MS, |world| {
             world.hosts[victim.0].node.as_ref().is_some_and(|node| node.verdict.is_down)
         });
-        assert!(stopped.expect("it notices") <= 2 * TIMEOUT_MS, "{stopped:?}");
-        let took = world.run_until(20_000, |world| successor(world, &before, victim).is_some());
+        // The lease counts from when the last question was sent that a majority answered; it is looked at every tick.
+        assert!(stopped.expect("it notices") <= TIMEOUT_MS + 2 * TICK_MS, "{stopped:?}");
+        let took =
+            world.run_until(20_000, STEP_MS, |world| successor(world, &before, victim).is_some());
         assert!(took.is_some(), "somebody takes over");
         world.faults.blocked.clear();
         agree(&mut world);
@@ -192,6 +209,7 @@ fn troubled_life(seed: u64, broken_rule: Option<BrokenRule>) {
     let (masters, replicas) = [(3, 1), (3, 2), (5, 1), (4, 3)][shape as usize];
     let mut world = formed(seed, masters, replicas, settings());
     world.broken_rule = broken_rule;
+    world.forgets = seed % 8 == 7;
     world.ids().for_each(|host| world.start(host));
     agree(&mut world);
     for _ in 0..20 + world.random.below(30) {
@@ -205,14 +223,38 @@ fn troubled_life(seed: u64, broken_rule: Option<BrokenRule>) {
             world.start(host);
         }
     }
+    if world.has_forgotten {
+        introduce_again(&mut world);
+    }
     agree(&mut world);
+}
+
+/// After the time for which a forgotten node is kept out, everybody meets everybody: clocks may have gone back meanwhile, so
+/// it takes what the largest jump adds.
+fn introduce_again(world: &mut World) {
+    world.run(operator::FORGOTTEN_MS + CLOCK_JUMP_MS_MAX);
+    for host in world.ids() {
+        for other in world.ids().filter(|other| *other != host) {
+            meet(world, host, other);
+        }
+    }
+}
+
+fn meet(world: &mut World, host: HostId, other: HostId) {
+    let answer = world.command(host, &format!("meet {} 7000 {BUS_PORT}", ip_of(other)));
+    assert!(answer.is_empty() || answer.starts_with("+OK"), "{answer}");
+}
+
+/// The id of a node of the world, also of one that does not run.
+fn id_of(world: &World, host: HostId) -> NodeId {
+    restored(world, host).nodes[ME].id
 }
 
 fn trouble(world: &mut World) {
     let hosts = world.hosts.len() as u64;
     let host = HostId(world.random.below(hosts) as usize);
     let is_running = world.host(host).node.is_some();
-    match world.random.below(10) {
+    match world.random.below(13) {
         0 | 1 if is_running => {
             let power = world.random.below(2) == 0;
             world.crash(host, power);
@@ -246,13 +288,33 @@ fn trouble(world: &mut World) {
             let kind = kind[world.random.below(2) as usize];
             fail_over(world, host, kind);
         }
+        10 => {
+            let jump = world.random.below(2 * CLOCK_JUMP_MS_MAX) as i64 - CLOCK_JUMP_MS_MAX as i64;
+            world.host(host).skew_ms = jump;
+        }
+        11 => {
+            // Refused where it may not be done: by masters with slots, and of replicas.
+            let other = HostId(world.random.below(hosts) as usize);
+            let master = id_of(world, other);
+            world.command(host, &format!("replicate {master}"));
+        }
+        12 if world.forgets => {
+            let other = HostId(world.random.below(hosts) as usize);
+            // Who forgets masters with slots counts majorities without them: nobody may be told to do that.
+            if world.host(other).node.as_ref().is_some_and(|node| node.nodes[ME].is_replica()) {
+                let replica = id_of(world, other);
+                // It goes on to others by gossip, and takes a minute to be over: not in every life.
+                world.has_forgotten |=
+                    world.command(host, &format!("forget {replica}")) == "+OK\r\n";
+            }
+        }
         _ => {}
     }
 }
 
 /// CLUSTER FAILOVER on a replica.
 fn fail_over(world: &mut World, host: HostId, kind: FailoverKind) {
-    let now = world.now;
+    let now = world.hosts[host.0].clock(world.now);
     // Who is a master by now refuses, as it should.
     let _ = world.act(host, |node, effects| Some(node.fail_over(now, kind, effects)));
 }
@@ -273,13 +335,55 @@ fn a_broken_rule_is_found_out() {
 }
 
 #[test]
+fn slots_that_are_moved_by_hand_have_one_owner_in_the_end() {
+    with_seeds(|seed| {
+        let mut world = settled(seed, 4, 1, settings());
+        world.faults.lost_permille = world.random.below(50);
+        world.faults.delay_ms_max = 1 + world.random.below(100);
+        let mut moved = 0;
+        for _ in 0..30 {
+            moved += u32::from(move_a_slot(&mut world));
+            let pause = world.random.below(1000);
+            world.run(pause);
+        }
+        assert!(moved > 10, "{moved} of 30");
+        world.faults = super::world::Faults { delay_ms_max: 5, ..Default::default() };
+        agree(&mut world);
+    });
+}
+
+/// The four commands by which redis-cli moves a slot; false if they were refused.
+fn move_a_slot(world: &mut World) -> bool {
+    let masters: Vec<HostId> =
+        world.running().filter(|(_, node)| node.nodes[ME].votes()).map(|(host, _)| host).collect();
+    let from = masters[world.random.below(masters.len() as u64) as usize];
+    let to = masters[world.random.below(masters.len() as u64) as usize];
+    let Some(slot) =
+        world.hosts[from.0].node.as_ref().and_then(|node| node.nodes[ME].slots.iter().next())
+    else {
+        return false;
+    };
+    let (source, target) = (id_of(world, from), id_of(world, to));
+    let slot = slot.get();
+    [
+        (to, format!("setslot {slot} importing {source}")),
+        (from, format!("setslot {slot} migrating {target}")),
+        (to, format!("setslot {slot} node {target}")),
+        (from, format!("setslot {slot} node {target}")),
+    ]
+    .into_iter()
+    .all(|(host, line)| world.command(host, &line) == "+OK\r\n")
+}
+
+#[test]
 fn a_manual_failover_loses_no_write_and_happens_at_once() {
     with_seeds(|seed| {
         let mut world = settled(seed, 3, 1, settings());
         let (master, replica) = (HostId(0), HostId(3));
         let before = restored(&world, master);
         fail_over(&mut world, replica, FailoverKind::Plain);
-        let took = world.run_until(5000, |world| successor(world, &before, master).is_some());
+        let took =
+            world.run_until(5000, STEP_MS, |world| successor(world, &before, master).is_some());
         assert!(took.expect("it takes over") <= 500, "{took:?}");
         let offset = world.host(master).offset;
         assert!(world.host(replica).offset >= offset, "{offset} at the old master");
@@ -309,7 +413,7 @@ fn a_spare_replica_goes_to_a_master_that_lost_its_own() {
         let mut world = settled(seed, 3, 2, settings());
         world.crash(HostId(3), false);
         world.crash(HostId(6), false);
-        let migrated = world.run_until(60_000, |world| {
+        let migrated = world.run_until(60_000, STEP_MS, |world| {
             let node = world.hosts[0].node.as_ref().unwrap();
             let works = |key: &&_| node.nodes[**key].health == Health::Fine;
             node.nodes[ME].replicas.iter().filter(works).count() == 1
@@ -324,7 +428,8 @@ fn a_large_cluster_agrees_and_replaces_a_dead_master() {
     let mut world = settled(7, 60, 2, settings);
     let before = restored(&world, HostId(17));
     world.crash(HostId(17), true);
-    let took = world.run_until(60_000, |world| successor(world, &before, HostId(17)).is_some());
+    let took =
+        world.run_until(60_000, STEP_MS, |world| successor(world, &before, HostId(17)).is_some());
     let took = took.expect("somebody takes over");
     assert!(took <= 2 * 5000, "it took {took} ms");
     world.start(HostId(17));

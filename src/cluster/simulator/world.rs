@@ -7,13 +7,16 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
+use super::super::command::{LinkQueue, Surroundings};
 use super::super::event::{Effect, Event, LinkId, MasterLink, TICK_MS, Upstream};
 use super::super::machine::Cluster;
 use super::super::random::Random;
 use super::super::settings::Settings;
+use super::super::slot_set::SlotSet;
 use super::BrokenRule;
 use super::checks::Checks;
 use super::host::{BUS_PORT, Host, HostId, host_of, ip_of};
+use crate::resp::Reply;
 
 /// A time to begin at, in milliseconds since 1970.
 pub const START_MS: u64 = 1_700_000_000_000;
@@ -115,6 +118,9 @@ pub struct World {
     pub faults: Faults,
     pub checks: Checks,
     pub broken_rule: Option<BrokenRule>,
+    /// Whether an operator has nodes forget others in this life, and whether one has.
+    pub forgets: bool,
+    pub has_forgotten: bool,
     /// Packets that were sent, and their bytes.
     pub traffic: (u64, u64),
     queue: BinaryHeap<Reverse<Scheduled>>,
@@ -132,6 +138,8 @@ impl World {
             faults: Faults { delay_ms_max: 5, ..Faults::default() },
             checks: Checks::default(),
             broken_rule: None,
+            forgets: false,
+            has_forgotten: false,
             traffic: (0, 0),
             queue: BinaryHeap::new(),
             order: 0,
@@ -164,7 +172,7 @@ impl World {
         let seed = std::array::from_fn(|_| self.random.draw());
         let (now, broken_rule) = (self.now, self.broken_rule);
         let machine = self.host(host);
-        machine.start(seed, now);
+        machine.start(seed, machine.clock(now));
         machine.node.as_mut().expect("it was started").broken_rule = broken_rule;
         let life = machine.life;
         let first = self.random.below(TICK_MS);
@@ -192,10 +200,11 @@ impl World {
         self.now = end;
     }
 
-    /// Runs until `done`, at most for `limit_ms`. How long it took, or `None`.
+    /// Runs until `done`, which is asked every `step_ms`, at most for `limit_ms`. How long it took, or `None`.
     pub fn run_until(
         &mut self,
         limit_ms: u64,
+        step_ms: u64,
         mut done: impl FnMut(&World) -> bool,
     ) -> Option<u64> {
         let start = self.now;
@@ -203,7 +212,7 @@ impl World {
             if self.now - start >= limit_ms {
                 return None;
             }
-            self.run(10);
+            self.run(step_ms);
         }
         Some(self.now - start)
     }
@@ -283,7 +292,7 @@ impl World {
             }
             return;
         }
-        machine.master_link = MasterLink::Up { heard_ms: now };
+        machine.master_link = MasterLink::Up { heard_ms: machine.clock(now) };
         if !is_lazy {
             machine.offset = offset;
         }
@@ -291,8 +300,24 @@ impl World {
 
     /// One step of a node, and all that it leads to.
     pub fn step(&mut self, host: HostId, event: Event<'_>) {
-        let now = self.now;
+        let now = self.hosts[host.0].clock(self.now);
         self.act(host, |node, effects| node.step(now, event, effects));
+    }
+
+    /// CLUSTER, as an operator says it to a node that has no keys; what a node that does not run answers is empty.
+    pub fn command(&mut self, host: HostId, line: &str) -> String {
+        let now = self.hosts[host.0].clock(self.now);
+        let words: Vec<Vec<u8>> = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        let around = Surroundings { kept: &SlotSet::new(), queue_of: &|_| LinkQueue::default() };
+        let reply = self.act(host, |node, effects| {
+            let mut out = Vec::new();
+            let mut reply = Reply::new(&mut out, false);
+            if let Err(refusal) = node.command(now, &words, &around, &mut reply, effects) {
+                reply.error(refusal);
+            }
+            out
+        });
+        String::from_utf8(reply).expect("these replies are text")
     }
 
     /// Something that a node does, and all that it leads to.

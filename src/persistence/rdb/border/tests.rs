@@ -257,10 +257,11 @@ proptest! {
         }
         typed[0] = code;
         let file = file_of(&typed);
+        // Damage may bring the end forward, and what follows is then a wrong sum: both look at it.
         if let Ok(expected) = found_in(&file, piece) {
-            prop_assert_eq!(found(&file, piece, false).map(|(all, _)| all), Ok(expected));
+            prop_assert_eq!(found(&file, piece, true).map(|(all, _)| all), Ok(expected));
         } else {
-            prop_assert!(found(&file, piece, false).is_err());
+            prop_assert!(found(&file, piece, true).is_err());
         }
     }
 }
