@@ -85,6 +85,7 @@ impl Cluster {
             return Err(Refusal::AlreadyOwner(slot));
         }
         let from = self.peer(node, Refusal::UnknownPeer)?;
+        self.unstage(slot);
         self.slots.set_open(slot, OpenSlot::ImportingFrom(from));
         Ok(())
     }
@@ -119,7 +120,11 @@ impl Cluster {
     }
 
     /// The master that an argument names.
-    fn peer(&self, word: &[u8], unknown: fn(String) -> Refusal) -> Result<NodeKey, Refusal> {
+    pub(super) fn peer(
+        &self,
+        word: &[u8],
+        unknown: fn(String) -> Refusal,
+    ) -> Result<NodeKey, Refusal> {
         let key = self.named_or(word, unknown)?;
         if self.nodes[key].is_replica() { Err(Refusal::TargetIsReplica) } else { Ok(key) }
     }

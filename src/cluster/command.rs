@@ -1,13 +1,14 @@
 //! CLUSTER as a client says it: words in, a reply and effects out.
 //!
-//! What a subcommand does stands in `operator.rs` (the node and its cluster), `assignment.rs` (slots) and
-//! `report.rs` (what is known). Some may do their work only without keys, which the data cores have: whoever
+//! What a subcommand does stands in `operator.rs` (the node and its cluster), `assignment.rs` (slots), `slot_moves/`
+//! (slots that move as a whole) and `report.rs` (what is known). Some may do their work only without keys, which the data cores have: whoever
 //! runs a command asks [`slots_in_question`] first, and says which of those slots hold keys.
 
 use super::event::{Effect, LinkId};
 use super::machine::Cluster;
 use super::manual_failover::FailoverKind;
 use super::refusal::Refusal;
+use super::slot_moves::slots_to_stage;
 use super::slot_set::SlotSet;
 use crate::datatypes::number::parse_i64;
 use crate::resp::Reply;
@@ -37,6 +38,7 @@ pub fn slots_in_question(words: &[Vec<u8>]) -> SlotSet {
         (b"setslot", [slot, action, _]) if action.eq_ignore_ascii_case(b"node") => {
             parse_slot(slot).ok().into_iter().collect()
         }
+        (b"syncslots", words) => slots_to_stage(words),
         (b"flushslots" | b"replicate" | b"reset", _) => SlotSet::all(),
         _ => SlotSet::new(),
     }
@@ -101,6 +103,15 @@ impl Cluster {
             }
             (b"flushslots", []) => self.flush_slots(around.kept)?,
             (b"setslot", words) => self.set_slot(words, around.kept)?,
+            (b"migrate" | b"migrateslots", words) => self.begin_moves(words)?,
+            (b"cancelslotmigrations", options) => {
+                is_all(options)?;
+                self.cancel_moves()?;
+            }
+            (b"syncslots", words) => {
+                self.sync_slots(words, around.kept, reply)?;
+                return Ok(true);
+            }
             (b"meet", [ip, port]) => self.meet_by_words(ip, port, None)?,
             (b"meet", [ip, port, bus]) => self.meet_by_words(ip, port, Some(bus))?,
             (b"forget", [node]) => self.forget(node)?,
@@ -136,6 +147,15 @@ fn is_hard(options: &[Vec<u8>]) -> Result<bool, Refusal> {
     }
 }
 
+/// CANCELSLOTMIGRATIONS [ALL]
+fn is_all(options: &[Vec<u8>]) -> Result<(), Refusal> {
+    match options {
+        [] => Ok(()),
+        [word] if word.eq_ignore_ascii_case(b"all") => Ok(()),
+        _ => Err(Refusal::Syntax),
+    }
+}
+
 /// FAILOVER [FORCE | TAKEOVER]
 fn failover_kind(options: &[Vec<u8>]) -> Result<FailoverKind, Refusal> {
     match options.first().map(|word| word.to_ascii_lowercase()).as_deref() {
@@ -159,7 +179,7 @@ fn each_once(
 }
 
 /// The same for ranges: pairs of a first and a last slot.
-fn each_range_once(
+pub(super) fn each_range_once(
     name: &str,
     words: &[Vec<u8>],
     fits: impl Fn(Slot) -> Result<(), Refusal>,

@@ -160,6 +160,9 @@ pub enum Effect {
     SlotMap(Arc<SlotMap>),
     /// Delete the keys of these slots: they belong to another node.
     DeleteKeys(SlotSet),
+    /// Tell replicas, before anything that is written later, that these slots are staged
+    /// ([`super::slot_moves`]), by CLUSTER SYNCSLOTS STAGED.
+    Staged(String),
     /// Delete all keys.
     FlushAll,
     /// A message for the subscribers here.

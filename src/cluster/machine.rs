@@ -20,6 +20,7 @@ use super::ownership::Ownership;
 use super::random::{Random, Seed};
 use super::settings::Settings;
 use super::shard_ports::ShardPorts;
+use super::slot_moves::SlotMoves;
 use super::slot_set::SlotSet;
 use super::stats::Stats;
 use super::table::{ME, NodeKey, NodeTable};
@@ -40,6 +41,7 @@ pub struct Cluster {
     pub(super) verdict: Verdict,
     pub(super) election: Election,
     pub(super) manual: ManualFailover,
+    pub(super) moves: SlotMoves,
     /// Nodes that must not come back by gossip, and until when.
     pub(super) forgotten: BTreeMap<NodeId, u64>,
     pub(super) replication: Replication,
@@ -112,6 +114,7 @@ impl Cluster {
             verdict: Verdict::default(),
             election: Election::default(),
             manual: ManualFailover::None,
+            moves: SlotMoves::default(),
             forgotten: BTreeMap::new(),
             replication: Replication::default(),
             stats: Stats::default(),
@@ -157,8 +160,16 @@ impl Cluster {
     pub(super) fn finish(&mut self, effects: &mut Vec<Effect>) {
         self.advance_manual_failover();
         self.advance_election();
+        self.drop_stale_imports();
         if self.todo.judge {
             self.judge();
+        }
+        let told = self.changed_upstream();
+        // Who becomes a master takes writes only when it copies nobody any more; who becomes a
+        // replica takes none before it begins to copy.
+        let becomes_master = told == Some(Upstream::None);
+        if becomes_master {
+            self.drop_staged();
         }
         let todo = std::mem::take(&mut self.todo);
         if todo.save > Save::No {
@@ -166,10 +177,6 @@ impl Cluster {
             effects.push(Effect::Persist { nodes_conf: self.nodes_conf(), sync });
         }
         let sends = std::mem::take(&mut self.out);
-        let told = self.changed_upstream();
-        // Who becomes a master takes writes only when it copies nobody any more; who becomes a
-        // replica takes none before it begins to copy.
-        let becomes_master = told == Some(Upstream::None);
         let replicate = told.map(Effect::Replicate);
         if todo.slot_map {
             self.tells_shard_ports = self.may_tell_shard_ports();

@@ -77,6 +77,7 @@ impl Cluster {
             me.wants_replicas = false;
             self.slots.close_all();
         }
+        self.forget_staged();
         self.attach(ME, master);
         self.reset_manual_failover();
         tracing::info!("this node becomes a replica of {}", self.nodes[master].id);

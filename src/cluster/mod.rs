@@ -40,6 +40,7 @@ pub mod shard_ports;
 #[cfg(test)]
 mod simulator;
 pub mod slot_map;
+pub mod slot_moves;
 pub mod slot_set;
 mod snapshot;
 mod stats;

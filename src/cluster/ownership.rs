@@ -58,6 +58,10 @@ impl Ownership {
         }
     }
 
+    pub(super) fn is_open(&self, slot: Slot) -> bool {
+        self.open.contains_key(&slot)
+    }
+
     pub(super) fn open(&self) -> impl Iterator<Item = (Slot, OpenSlot)> + '_ {
         self.open.iter().map(|(slot, open)| (*slot, *open))
     }
@@ -100,6 +104,9 @@ impl Cluster {
         self.unassign(slot);
         self.slots.owners[slot.index()] = Some(owner);
         self.nodes[owner].slots.insert(slot);
+        if owner == ME {
+            self.unstage(slot);
+        }
         // A master that starts to serve among masters with replicas may have some too.
         if self.nodes[owner].slots.len() == 1
             && self.nodes.iter().any(|(_, node)| !node.replicas.is_empty())
@@ -185,9 +192,7 @@ impl Cluster {
             // Our master has become a replica: what it copies is what we want.
             self.become_replica_of(above);
         } else {
-            for slot in lost_by_me.iter() {
-                self.todo.delete.insert(slot);
-            }
+            self.stage_lost(&lost_by_me);
         }
     }
 
@@ -211,7 +216,8 @@ impl Cluster {
         is_raised
     }
 
-    /// Keys were found in slots at start. What nobody owns is ours; what others own is to be handed over.
+    /// Keys were found in slots at start. What nobody owns is ours; what others own is to be handed over, unless it
+    /// came with a move that has not ended: that goes.
     pub(super) fn on_keys_found(&mut self, slots: &SlotSet) {
         if !self.i_am_master() {
             return;
@@ -219,6 +225,7 @@ impl Cluster {
         for slot in slots.iter() {
             match self.slots.owner(slot) {
                 Some(ME) => {}
+                _ if self.moves.staged().contains(slot) => _ = self.todo.delete.insert(slot),
                 None => self.assign(slot, ME),
                 Some(owner) if self.slots.importing_from(slot).is_none() => {
                     self.slots.set_open(slot, OpenSlot::ImportingFrom(owner));

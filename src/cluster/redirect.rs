@@ -72,6 +72,8 @@ pub struct Terms {
     pub asking: bool,
     /// The client has said READONLY.
     pub readonly: bool,
+    /// The client brings slots to here, see [`SlotMap::coming`].
+    pub brings: bool,
     /// It is MIGRATE, which moves the keys of slots on their way.
     pub is_migrate: bool,
     /// `cluster-allow-reads-when-down`
@@ -174,7 +176,8 @@ impl Territory {
     /// Whether this node has the keys of `slot`, or is getting them, by right.
     pub fn keeps(&self, slot: Slot) -> bool {
         let elsewhere = |tenure| matches!(tenure, Tenure::Elsewhere { .. } | Tenure::Unassigned);
-        self.map.as_ref().is_some_and(|map| !elsewhere(map.tenure(slot)))
+        let Some(map) = &self.map else { return false };
+        map.coming.contains(slot) || !elsewhere(map.tenure(slot))
     }
 
     /// Where a command with these keys runs, in the order in which it names them.
@@ -242,6 +245,7 @@ fn route_in(map: &SlotMap, slot: Slot, terms: &Terms, several: bool) -> Route {
         Tenure::Importing { .. } if terms.asking => Route::Here,
         Tenure::Importing { owner: Some(owner) } => moved(owner),
         Tenure::OfMaster { .. } if terms.may_run_on_replica() => Route::Here,
+        Tenure::Elsewhere { .. } if terms.brings && map.coming.contains(slot) => Route::Here,
         Tenure::OfMaster { owner } | Tenure::Elsewhere { owner } => moved(owner),
         Tenure::Importing { owner: None } | Tenure::Unassigned => Route::Elsewhere(NOT_SERVED),
     }

@@ -73,6 +73,24 @@ pub enum Refusal {
     NotMaster,
     /// RESET of a master with keys.
     ResetWithKeys,
+    /// Slots move as a whole between masters.
+    MoveOnReplica,
+    /// They are this node's already.
+    MoveToMyself,
+    /// The slot is on its way.
+    SlotMoves(Slot),
+    /// Nothing moves.
+    NoMoves,
+    /// Nobody knows the move.
+    UnknownMove,
+    /// Only replicas are told what is staged.
+    StagedOnMaster,
+    /// The source may have given it up.
+    MoveIsLate,
+    /// The slot is not that of the source, as the target knows.
+    NotSources(Slot),
+    /// Keys of the slot are about to be deleted.
+    SlotKeepsKeys(Slot),
     /// Only a replica can take over.
     FailoverOnMaster,
     /// A replica does not know its master.
@@ -102,6 +120,11 @@ impl fmt::Display for Refusal {
                 last.get()
             ),
             Self::NotOwner(slot) => write!(f, "I'm not the owner of hash slot {}", slot.get()),
+            Self::SlotMoves(slot) => write!(f, "Slot {} is being migrated already", slot.get()),
+            Self::NotSources(slot) => write!(f, "Slot {} is not the source's", slot.get()),
+            Self::SlotKeepsKeys(slot) => {
+                write!(f, "Slot {} still holds keys here that are being deleted", slot.get())
+            }
             Self::AlreadyOwner(slot) => {
                 write!(f, "I'm already the owner of hash slot {}", slot.get())
             }
@@ -154,6 +177,12 @@ impl Refusal {
             Self::ResetWithKeys => {
                 "CLUSTER RESET can't be called with master nodes containing keys"
             }
+            Self::MoveOnReplica => "Slots are migrated from master to master",
+            Self::MoveToMyself => "I'm the target of this migration myself",
+            Self::NoMoves => "No migrations ongoing",
+            Self::UnknownMove => "No such slot migration",
+            Self::StagedOnMaster => "Only a master tells its replicas what is staged",
+            Self::MoveIsLate => "It is too late to take the slots",
             Self::FailoverOnMaster => "You should send CLUSTER FAILOVER to a replica",
             Self::FailoverOfUnknown => "I'm a replica but my master is unknown to me",
             Self::FailoverOfFailed => "Master is down or failed, please use CLUSTER FAILOVER FORCE",

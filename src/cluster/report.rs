@@ -32,6 +32,7 @@ impl Cluster {
             (b"info", []) => reply.verbatim(*b"txt", self.info().as_bytes()),
             (b"slots", []) => self.write_slots_reply(reply),
             (b"shards", []) => self.write_shards(reply),
+            (b"getslotmigrations", []) => self.write_moves(reply),
             (b"links", []) => self.write_links(around.queue_of, reply),
             (b"replicas" | b"slaves", [node]) => self.write_replicas(node, reply)?,
             (b"count-failure-reports", [node]) => {

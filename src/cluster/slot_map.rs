@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::address::Host;
 use super::node_id::NodeId;
 use super::shard_ports::ShardPorts;
+use super::slot_set::SlotSet;
 use crate::slot::{SLOT_COUNT, Slot};
 
 /// Who serves which slot, as this node sees it.
@@ -21,6 +22,11 @@ pub struct SlotMap {
     /// For each slot the index of its owner in `nodes`.
     owners: Box<[u16; SLOT_COUNT as usize]>,
     open: BTreeMap<Slot, Move>,
+    /// Slots of other nodes whose keys come here as a whole: connections that bring them may write them.
+    pub coming: SlotSet,
+    /// Slots whose keys here, if there are some, no client sees: those that come, and those that were given up and are
+    /// being deleted.
+    pub staged: SlotSet,
 }
 
 /// A node that slots belong to.
@@ -104,6 +110,8 @@ impl SlotMap {
             nodes: vec![me],
             owners: Box::new([NOBODY; SLOT_COUNT as usize]),
             open: BTreeMap::new(),
+            coming: SlotSet::new(),
+            staged: SlotSet::new(),
         }
     }
 

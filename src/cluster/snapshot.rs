@@ -31,6 +31,7 @@ impl Cluster {
             };
             map.set_move(slot, way);
         }
+        (map.coming, map.staged) = (self.coming_slots(), self.moves.staged().clone());
         Arc::new(map)
     }
 

@@ -254,10 +254,12 @@ impl Ctx<'_> {
         self.keyspace.now_ms()
     }
 
-    /// Whether a key that gets this expiry, in unix ms, is deleted instead. What comes from a master or a file says so
-    /// itself when the time has come: until then such a key is there (Redis 7.0 `expire.c`, checkAlreadyExpired).
-    pub fn ends_key(&self, expiry: i64) -> bool {
-        expiry <= self.now_ms() && !self.keyspace.keeps_expired()
+    /// Whether a key that gets this expiry, in unix ms, is deleted instead. What comes from a master or a file, or from the
+    /// owner of a slot that is on its way to here, says so itself when the time has come: until then such a key is there
+    /// (Redis 7.0 `expire.c`, checkAlreadyExpired).
+    pub fn ends_key(&self, key: &Key<'_>, expiry: i64) -> bool {
+        let obeys = || self.keyspace.keeps_expired() || self.keyspace[self.db].is_staged(key.slot);
+        expiry <= self.now_ms() && !obeys()
     }
 }
 

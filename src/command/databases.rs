@@ -71,7 +71,7 @@ fn total(
 
 /// DBSIZE
 fn dbsize(ctx: &mut Ctx<'_>, _: &Request<'_>) -> CommandResult<Part> {
-    Ok(Part::Count(ctx.keyspace[ctx.db].len() as u64))
+    Ok(Part::Count(ctx.keyspace[ctx.db].shown_len() as u64))
 }
 
 /// FLUSHDB [ASYNC|SYNC]

@@ -72,7 +72,8 @@ fn set_expiry(
     let at = expiry_ms(integer(request.arg(2))?, unit, origin, ctx.now_ms()).ok_or_else(|| {
         CommandError::owned(format!("ERR invalid expire time in '{name}' command"))
     })?;
-    let (is_over, key) = (ctx.ends_key(at), request.key(1));
+    let key = request.key(1);
+    let is_over = ctx.ends_key(&key, at);
     let db = &mut ctx.keyspace[ctx.db];
     let current = db.entry_mut(&key).map(|entry| entry.expiry());
     if !current.is_some_and(|current| conditions.allow(current, at)) {

@@ -32,7 +32,8 @@ const SCAN: Walk = Walk { start: start_of_scan, stretch: scan, finish: finish_sc
 fn keys_of_shard(ctx: &mut Ctx<'_>, request: &Request<'_>) -> CommandResult<Part> {
     let pattern = request.arg(1);
     let all = pattern == b"*";
-    let entries = ctx.keyspace[ctx.db].iter();
+    let db = &ctx.keyspace[ctx.db];
+    let entries = db.iter().filter(|entry| db.shows(entry));
     let matching =
         entries.map(|entry| entry.key()).filter(|key| all || glob_match(pattern, key, false));
     Ok(Part::Keys(matching.map(<[u8]>::to_vec).collect()))
@@ -58,7 +59,7 @@ fn random_key_of_shard(ctx: &mut Ctx<'_>, _: &Request<'_>) -> CommandResult<Part
     let mut draws = Draws::new(ctx.keyspace.draw());
     let db = &ctx.keyspace[ctx.db];
     let entry = db.random_entry(&mut || draws.draw());
-    Ok(Part::Candidate(db.len() as u64, entry.map(|entry| entry.key().to_vec())))
+    Ok(Part::Candidate(db.shown_len() as u64, entry.map(|entry| entry.key().to_vec())))
 }
 
 /// Draws a shard by the number of its keys, so that each key of all is about equally likely.
@@ -100,9 +101,10 @@ fn scan(ctx: &mut Ctx<'_>, request: &Request<'_>, start: ScanCursor) -> CommandR
         Stretch { next: None, visited: 0, wanted: options.count, elements: Vec::new(), length: 0 };
     // Bulk strings are the same in both protocols.
     let mut elements = Reply::new(&mut stretch.elements, false);
-    let next = ctx.keyspace[ctx.db].scan(start, options.count, |entry| {
+    let db = &ctx.keyspace[ctx.db];
+    let next = db.scan(start, options.count, |entry| {
         stretch.visited += 1;
-        if options.matches_entry(entry) {
+        if db.shows(entry) && options.matches_entry(entry) {
             elements.bulk(entry.key());
             stretch.length += 1;
         }

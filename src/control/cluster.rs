@@ -22,6 +22,7 @@ use crate::cluster::address::{HOST_BYTES_MAX, Host, IP_BYTES_MAX};
 use crate::cluster::event::{TICK_MS, Upstream};
 use crate::cluster::random::Seed;
 use crate::cluster::settings::{Endpoint, Settings};
+use crate::cluster::slot_moves::MoveName;
 use crate::cluster::{
     Cluster, Effect, Event, NodesConf, ShardPorts, SlotMap, SlotSet, Surroundings,
     slots_in_question,
@@ -165,6 +166,7 @@ impl Control {
                 Effect::ResumeWrites => self.resume_writes(),
                 Effect::SlotMap(map) => self.send_slot_map(&map),
                 Effect::DeleteKeys(slots) => self.tell_all(|| Message::SlotsLost(slots.clone())),
+                Effect::Staged(ranges) => self.tell_replicas_of_staged(&ranges),
                 Effect::FlushAll => {
                     // What is being saved is of the past.
                     self.abandon_snapshot();
@@ -287,6 +289,14 @@ impl Control {
             }
         }
         self.go_on_with_calls();
+    }
+
+    /// The connection is gone that brought slots to here.
+    pub(super) fn on_import_lost(&mut self, name: &MoveName) {
+        let Some(cluster) = &mut self.cluster else { return };
+        let mut effects = Vec::new();
+        cluster.node.import_lost(clock::unix_ms() as u64, name, &mut effects);
+        self.perform(effects);
     }
 
     /// The data is loaded, and the node knows of it.

@@ -36,6 +36,7 @@ impl Control {
             match item {
                 Item::Effects(parcel) => {
                     self.replicate(&parcel);
+                    self.feed_move(&parcel);
                     self.aof_append(&parcel);
                 }
                 Item::Cut(number) => {

@@ -21,6 +21,7 @@ pub mod rdb_load;
 mod reload;
 mod replication;
 mod saving;
+mod slot_moves;
 mod sockets;
 mod upstream;
 
@@ -95,6 +96,7 @@ pub struct Control {
     /// The master of the settings is yet to be followed.
     follows_at_start: bool,
     pausing: pausing::Pausing,
+    moves: slot_moves::Moves,
     stopping: bool,
     /// In cluster mode.
     cluster: Option<Box<cluster::ClusterDriver>>,
@@ -156,6 +158,7 @@ impl Control {
             replication,
             follows_at_start: true,
             pausing: pausing::Pausing::default(),
+            moves: slot_moves::Moves::default(),
             stopping: false,
             cluster,
         };
@@ -360,6 +363,7 @@ impl Service for Control {
             Some((id, Owner::Replica)) => self.on_replica_bytes(id, bytes),
             Some((id, Owner::Master)) => self.on_master_bytes(id, bytes),
             Some((id, Owner::Bus)) => self.on_bus_bytes(id, bytes),
+            Some((id, Owner::Move)) => self.on_move_bytes(id, bytes),
             None => {}
         }
     }
@@ -374,6 +378,7 @@ impl Service for Control {
             Some((id, Owner::Replica)) => self.on_replica_closed(id),
             Some((id, Owner::Master)) => self.on_master_closed(id),
             Some((id, Owner::Bus)) => self.on_bus_lost(id),
+            Some((id, Owner::Move)) => self.on_move_closed(id),
             None => {}
         }
     }
@@ -419,6 +424,7 @@ impl Service for Control {
                     }
                     Message::SlotMapNoted(shard) => self.on_slot_map_noted(shard),
                     Message::SlotsWithKeys(slots) => self.on_slots_with_keys(&slots),
+                    Message::ImportLost(name) => self.on_import_lost(&name),
                     Message::PublishOnBus(publication) => self.publish_on_bus(&publication),
                     _ => unreachable!("meant for a shard"),
                 }
@@ -438,6 +444,7 @@ impl Service for Control {
         self.go_on_with_load_aof();
         self.go_on_ending(now);
         self.go_on_with_cluster(now);
+        self.go_on_with_moves();
         if let Some(signal) = self.signals.received()
             && !self.saver.is_stopping()
             && !self.pausing.is_saying_goodbye()
@@ -461,6 +468,7 @@ impl Service for Control {
             self.next_replication_look(),
             self.next_pause_look(),
             self.next_cluster_look(),
+            self.next_move_look(),
         ];
         let next = looks.into_iter().flatten().min();
         let reads = self.reads_files() || self.reads_again() || self.reads_from_master();
@@ -486,7 +494,7 @@ impl Service for Control {
         let Some((id, owner)) = self.sockets.owner(conn) else { return Vec::new() };
         match owner {
             Owner::Replica => self.replication.master.take_output(id),
-            Owner::Master | Owner::Bus => self.sockets.take_output(id),
+            Owner::Master | Owner::Bus | Owner::Move => self.sockets.take_output(id),
         }
     }
 

@@ -55,6 +55,8 @@ pub(super) struct Pausing {
     goodbye: Option<Goodbye>,
     /// A replica is to take over in the cluster: until when at most, and whether the cluster knows that nobody writes.
     cluster: Option<(Instant, bool)>,
+    /// Slots are about to be another node's: until when at most.
+    slot_move: Option<Instant>,
     has_asked: bool,
 }
 
@@ -70,8 +72,8 @@ impl Pausing {
 impl Control {
     /// Whether writers have to wait.
     pub(super) fn pauses_writes(&self) -> bool {
-        let Pausing { failover, goodbye, cluster, .. } = &self.pausing;
-        failover.is_some() || goodbye.is_some() || cluster.is_some()
+        let Pausing { failover, goodbye, cluster, slot_move, .. } = &self.pausing;
+        failover.is_some() || goodbye.is_some() || cluster.is_some() || slot_move.is_some()
     }
 
     /// Whether FAILOVER is at work.
@@ -208,6 +210,19 @@ impl Control {
         self.settle_quiet();
     }
 
+    /// Slots are about to be another node's.
+    pub(super) fn pause_for_move(&mut self, time: Duration) {
+        self.pausing.slot_move = Some(Instant::now() + time);
+        self.settle_quiet();
+    }
+
+    /// They are, or will not be.
+    pub(super) fn resume_for_move(&mut self) {
+        self.pausing.slot_move = None;
+        self.pausing.has_asked = self.pauses_writes() && self.pausing.has_asked;
+        self.settle_quiet();
+    }
+
     fn tell_cluster_of_quiet(&mut self) {
         if let Some((_, knows)) = &mut self.pausing.cluster
             && !std::mem::replace(knows, true)
@@ -264,8 +279,10 @@ impl Control {
             }
             self.look_at_failover(now);
             self.tell_cluster_of_quiet();
+            self.tell_move_of_quiet();
         }
         self.pausing.cluster.take_if(|(until, _)| now >= *until);
+        self.pausing.slot_move.take_if(|until| now >= *until);
         self.look_at_goodbye(now);
         if !self.pauses_writes() {
             self.pausing.has_asked = false;

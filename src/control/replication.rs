@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::config::values::ReplicaOf;
 use crate::datatypes::number::parse_i64;
 use crate::entropy::random_bytes;
+use crate::journal::recorder::write_effect;
 use crate::journal::{Audience, Parcel, Stamp, Stream};
 use crate::persistence::rdb::write_file::ReplicationPoint;
 use crate::persistence::snapshot::{Piece, Pipe};
@@ -254,9 +255,11 @@ impl Control {
     }
 
     /// Shards record for replicas as long as there are any, or a backlog.
-    fn record_for_replicas(&mut self) {
+    pub(super) fn record_for_replicas(&mut self) {
         let replication = &mut self.replication;
-        let has_use = replication.master.has_replicas() || replication.master.wants_stream();
+        let has_use = replication.master.has_replicas()
+            || replication.master.wants_stream()
+            || self.moves.wants_effects();
         let wanted = replication.upstream.is_none() && has_use;
         match (replication.recording, wanted) {
             (Recording::Off, true) => {
@@ -269,6 +272,11 @@ impl Control {
             }
             _ => {}
         }
+    }
+
+    /// Whether all shards do.
+    pub(super) fn records_for_replicas(&self) -> bool {
+        self.replication.recording == Recording::On
     }
 
     /// A shard records for replicas.
@@ -333,6 +341,16 @@ impl Control {
             master.append(buffer);
             buffer.clear();
             *written = master.history.end;
+        }
+    }
+
+    /// Tells replicas which slots of this node of a cluster are staged: a promoted replica has to delete their keys.
+    pub(super) fn tell_replicas_of_staged(&mut self, ranges: &str) {
+        let Replication { master, upstream, .. } = &mut self.replication;
+        if upstream.is_none() && master.wants_stream() {
+            let mut words = Vec::new();
+            write_effect(&mut words, &[b"CLUSTER", b"SYNCSLOTS", b"STAGED", ranges.as_bytes()]);
+            master.append(&words);
         }
     }
 
@@ -405,6 +423,11 @@ impl Control {
             self.replication.stream.begin_anew();
         }
         self.replication.master.snapshot_begins(id, mark.to_bytes());
+        // The snapshot has the keys, and not that they are staged.
+        if let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.node.has_staged()) {
+            let ranges = cluster.node.staged_text();
+            self.tell_replicas_of_staged(&ranges);
+        }
     }
 
     fn go_on_with_pipe(&mut self) {

@@ -55,6 +55,8 @@ pub(super) enum Purpose {
     Rewrite,
     /// Replicas that ask for all data share it.
     Replicas,
+    /// Slots move to another node: it has their keys and no others.
+    Move,
     /// DEBUG RELOAD: all stand still until the file is loaded again.
     Reload,
     /// The server stops when it is over; if it fails, only if that is forced.
@@ -289,7 +291,7 @@ impl Control {
     }
 
     pub(super) fn begin_snapshot(&mut self, purpose: Purpose) {
-        if !matches!(purpose, Purpose::Rewrite | Purpose::Replicas) {
+        if !matches!(purpose, Purpose::Rewrite | Purpose::Replicas | Purpose::Move) {
             self.saver.last_try = unix_seconds();
         }
         self.saver.is_scheduled &= !matches!(purpose, Purpose::Background(_));
@@ -300,6 +302,7 @@ impl Control {
         };
         let sink: Box<dyn Sink> = match purpose {
             Purpose::Replicas => Box::new(self.new_pipe().sink()),
+            Purpose::Move => Box::new(self.new_pipe_of_move().sink()),
             _ => {
                 let target = self.file_target(purpose);
                 Box::new(FileSink::start(target, Arc::clone(self.bell())))
@@ -352,13 +355,15 @@ impl Control {
         match purpose {
             Purpose::Rewrite => self.cut_aof(),
             Purpose::Replicas => self.cut_stream(),
+            Purpose::Move => self.cut_for_move(),
             _ => {}
         }
         let point = self.replication_point();
         if let Some(run) = &mut self.saver.run {
             run.point = point;
         }
-        self.order_snapshot(SnapshotOrder::Begin);
+        let order = self.beginning_of_snapshot(purpose);
+        self.order_snapshot(order);
     }
 
     /// A shard tells how its part goes on.
@@ -507,7 +512,7 @@ impl Control {
                 let answer = result.map(|()| "OK").map_err(|_| CommandError::text("ERR"));
                 self.answer(asker, answer);
             }
-            Purpose::Rewrite | Purpose::Replicas => {}
+            Purpose::Rewrite | Purpose::Replicas | Purpose::Move => {}
             Purpose::Reload => self.saved_for_reload(&result, (run.number, run.holder)),
             Purpose::AfterFlush(asker) => {
                 asker.into_iter().for_each(|asker| self.answer(asker, Ok("OK")));
@@ -527,7 +532,7 @@ impl Control {
     fn note_outcome(&mut self, run: &Run, result: &Result<(), String>) {
         match run.purpose {
             Purpose::Rewrite => return self.base_is_over(result),
-            Purpose::Replicas => return,
+            Purpose::Replicas | Purpose::Move => return,
             _ => {}
         }
         let seconds = run.began.elapsed().as_secs();
@@ -602,7 +607,7 @@ impl Control {
     // ---- messages ----
 
     fn order_snapshot(&mut self, order: SnapshotOrder) {
-        self.tell_all(|| Message::SnapshotOrder(order));
+        self.tell_all(|| Message::SnapshotOrder(order.clone()));
     }
 
     /// What a snapshot leaves behind that the server does not wait for.

@@ -28,6 +28,8 @@ pub(super) enum Owner {
     Master,
     /// It is a link of the cluster's bus.
     Bus,
+    /// Slots leave by it for another node.
+    Move,
 }
 
 struct Entry {

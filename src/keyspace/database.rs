@@ -17,9 +17,13 @@ use super::notes::{Noted, Notes};
 use super::slot_index::SlotIndex;
 use super::slot_table::{Location, SCAN_HASH_SHIFT, SlotTable};
 use super::snapshot::Saving;
+use super::staged::Staged;
 use super::value::{Collection, StrRef, Value, ValueMut, ValueRef};
 use crate::datatypes::number::parse_i64;
 use crate::slot::{SLOT_COUNT, Slot};
+
+/// When the expiry of a staged key is looked at again, in milliseconds: it may be this node's by then.
+const STAGED_MS: i64 = 1000;
 
 /// The key holds another type of value than the command works on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,6 +102,8 @@ pub struct Database {
     pub(super) garbage: Garbage,
     /// The snapshot under way, if there is one.
     pub(super) saving: Saving,
+    /// Slots whose keys are not this node's.
+    pub(super) staged: Staged,
 }
 
 impl Database {
@@ -120,6 +126,7 @@ impl Database {
             notes: Notes::new(noted),
             garbage: Garbage::default(),
             saving: Saving::default(),
+            staged: Staged::default(),
         }
     }
 
@@ -170,7 +177,9 @@ impl Database {
     }
 
     fn is_expired(&self, entry: &Entry) -> bool {
-        entry.expiry().is_some_and(|at| at <= self.now_ms) && self.expired.get() != Expired::Kept
+        entry.expiry().is_some_and(|at| at <= self.now_ms)
+            && self.expired.get() != Expired::Kept
+            && !self.staged.has_entry(entry)
     }
 
     /// The live entry of `key`: no statistics, no change of the access clock. For looking at several
@@ -538,6 +547,8 @@ impl Database {
         let Some(at) = table.find_if(hash, has_expiry).and_then(Entry::expiry) else { return };
         if at > now_ms {
             self.wheel.arm(slot, hash, at);
+        } else if self.staged.has(slot) {
+            self.wheel.arm(slot, hash, now_ms + STAGED_MS);
         } else if let Some(entry) = table.remove_if(hash, has_expiry) {
             self.stats.expired += 1;
             self.notes.expired(entry.key());
@@ -637,14 +648,15 @@ impl Database {
         for _ in 0..DRAWS_MAX {
             let table = self.random_slot(random)?;
             let drawn = table.random(random);
-            if let Some(entry) = drawn.filter(|entry| !self.is_expired(entry)) {
+            if let Some(entry) = drawn.filter(|entry| !self.is_expired(entry) && self.shows(entry))
+            {
                 fallback = Some(entry);
                 if random() % (4 * mean as u64) < table.len() as u64 {
                     return Some(entry);
                 }
             }
         }
-        fallback.or_else(|| self.iter().next())
+        fallback.or_else(|| self.iter().find(|entry| self.shows(entry)))
     }
 
     /// An entry for eviction to consider: cheaper than [`Database::random_entry`], fair enough.

@@ -21,6 +21,7 @@ mod notes;
 pub mod slot_index;
 pub mod slot_table;
 pub mod snapshot;
+mod staged;
 pub mod value;
 
 pub use access::AccessClock;

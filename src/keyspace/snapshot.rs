@@ -13,6 +13,8 @@
 //!
 //! Promise: the records of a snapshot are the entries at the mark, each once; see the test.
 
+use std::sync::Arc;
+
 use super::Keyspace;
 use super::access::AccessClock;
 use super::budget::{Budget, ELEMENTS_PER_LOOK};
@@ -24,7 +26,7 @@ use super::value::ValueRef;
 use crate::persistence::rdb::encode::type_code;
 use crate::persistence::rdb::write_file::{KeyHead, Usage, write_key_head};
 use crate::persistence::rdb::{Compression, ValueEncoder};
-use crate::slot::Slot;
+use crate::slot::{Slot, slot_of};
 
 /// Bytes of records that a walk leaves behind before it waits for somebody to take them.
 pub const RECORD_BYTES_MAX: usize = 128 << 10;
@@ -51,12 +53,25 @@ pub enum UsageWanted {
 }
 
 /// How records are written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Recording {
     /// How texts are compressed.
     pub compression: Compression,
     /// What is told of usage.
     pub usage: UsageWanted,
+    /// Only keys of these slots are recorded, if there are some: from the first to the last of each range.
+    pub ranges: Option<Arc<[(Slot, Slot)]>>,
+}
+
+impl Recording {
+    fn wants(&self, slot: Slot) -> bool {
+        let has = |(first, last): &(Slot, Slot)| (*first..=*last).contains(&slot);
+        self.ranges.as_ref().is_none_or(|ranges| ranges.iter().any(has))
+    }
+
+    fn wants_entry(&self, entry: &Entry) -> bool {
+        self.ranges.is_none() || self.wants(slot_of(entry.key()))
+    }
 }
 
 /// Records of a snapshot, whole ones, in the format of RDB files.
@@ -161,7 +176,10 @@ impl Walk {
 
     /// Writes the record of an entry, the whole of it or what is left.
     fn record(&mut self, entry: &Entry, access: &AccessClock) {
-        let Some(recording) = self.recording else { return };
+        let Some(recording) = self.recording.as_ref() else { return };
+        if !recording.wants_entry(entry) {
+            return;
+        }
         self.keys += 1;
         match self.half.take_if(|half| *half.key == *entry.key()) {
             Some(mut half) => {
@@ -208,9 +226,12 @@ impl Walk {
             if entry.epoch() == epoch {
                 return true;
             }
-            if let Some(recording) = self.recording.filter(|_| is_large(entry)) {
+            let is_wanted = |recording: &Recording| recording.wants_entry(entry);
+            if is_large(entry)
+                && let Some(recording) = self.recording.clone().filter(is_wanted)
+            {
                 let mut record = Vec::new();
-                write_head(entry, recording, access, &mut record);
+                write_head(entry, &recording, access, &mut record);
                 let (key, encoder) = (entry.key().into(), ValueEncoder::new(recording.compression));
                 self.half = Some(Half { key, encoder, record });
                 return false;
@@ -224,7 +245,7 @@ impl Walk {
     }
 }
 
-fn write_head(entry: &Entry, recording: Recording, access: &AccessClock, out: &mut Vec<u8>) {
+fn write_head(entry: &Entry, recording: &Recording, access: &AccessClock, out: &mut Vec<u8>) {
     let usage = match recording.usage {
         UsageWanted::Nothing => None,
         UsageWanted::Idle => Some(Usage::Idle(access.idle_seconds(entry.clock()).into())),
@@ -326,9 +347,9 @@ impl Database {
 
 impl Keyspace {
     /// Begins a snapshot of all databases. None may be under way.
-    pub fn mark_snapshot(&mut self, recording: Recording) {
+    pub fn mark_snapshot(&mut self, recording: &Recording) {
         for (number, database) in self.databases.iter_mut().enumerate() {
-            database.mark(number, recording);
+            database.mark(number, recording.clone());
         }
         self.saving = true;
     }

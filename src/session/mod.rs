@@ -9,6 +9,7 @@ pub mod replies;
 pub use multi::{Block, Multi, SlotsNamed, Spread};
 pub use replies::{Place, ReplyQueue};
 
+use crate::cluster::slot_moves::MoveName;
 use crate::command::CommandId;
 use crate::config::values::{BufferLimits, BufferLimitsByClass};
 use crate::journal::Stamp;
@@ -91,6 +92,14 @@ pub struct FedState {
     pub first_error: Option<Vec<u8>>,
 }
 
+/// Of a session that brings slots of another node to here (CLUSTER SYNCSLOTS).
+pub struct Bringing {
+    /// The name of the move.
+    pub name: MoveName,
+    /// This node has agreed.
+    pub is_agreed: bool,
+}
+
 /// On what terms a command was let through to the keys of this node. It goes with the command wherever that
 /// goes, for who runs it later has to ask again if the map of slots is another one by then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -101,6 +110,8 @@ pub struct Pass {
     pub asking: bool,
     /// The client has said READONLY.
     pub readonly: bool,
+    /// The client brings slots of another node to here.
+    pub brings: bool,
     /// It was let through as far as that can be said without looking for its keys.
     pub looks: bool,
     /// Nobody asks: it comes from where the data comes from.
@@ -175,6 +186,8 @@ pub struct Session {
     pub touched: bool,
     /// Its output may be sent when all effects up to this stamp are on the disk.
     pub gate: Option<Stamp>,
+    /// It brings slots of another node to here, or wants to.
+    pub brings: Option<Box<Bringing>>,
     /// It has no socket: the control core feeds it.
     pub fed: Option<Box<FedState>>,
     /// What it has said about itself by REPLCONF.
@@ -246,6 +259,7 @@ impl Session {
             paused: false,
             touched: false,
             gate: None,
+            brings: None,
             fed: None,
             replica: None,
             leaves_as_replica: None,
@@ -298,7 +312,9 @@ impl Session {
     #[inline]
     pub fn pass(&self, version: u32) -> Pass {
         let is_exempt = self.fed.is_some();
-        Pass { version, asking: self.asking, readonly: self.readonly, looks: self.looks, is_exempt }
+        let brings = self.brings.as_ref().is_some_and(|brings| brings.is_agreed);
+        let Self { asking, readonly, looks, .. } = *self;
+        Pass { version, asking, readonly, brings, looks, is_exempt }
     }
 
     /// Keeps a place for a reply that is made elsewhere or later.

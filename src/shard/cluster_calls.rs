@@ -4,9 +4,11 @@ use super::Shard;
 use super::message::{ControlRequest, Message, Ticket};
 use super::parts::Operation;
 use crate::cluster::SlotSet;
+use crate::cluster::slot_moves::MoveName;
 use crate::command::{CommandResult, NO_CLUSTER};
 use crate::pubsub::Publication;
 use crate::reactor::ConnId;
+use crate::session::Bringing;
 use crate::slot::Slot;
 
 impl Shard {
@@ -15,6 +17,10 @@ impl Shard {
         if !self.engine.config.cluster_enabled {
             self.engine.count_error(&NO_CLUSTER);
             return self.complete(conn, |_, reply| reply.error(NO_CLUSTER));
+        }
+        if is_word(words, 1, "syncslots") && is_word(words, 2, "establish") {
+            let name = words.get(3).and_then(|name| MoveName::parse(name));
+            self.note_bringing(conn, name);
         }
         let resp3 = self.protocol_of(conn);
         let words = words[1..].iter().map(|word| word.to_vec()).collect();
@@ -27,10 +33,32 @@ impl Shard {
         if let Err(error) = &result {
             self.engine.count_error(error);
         }
+        self.settle_bringing(conn, result.is_ok());
         self.complete(conn, |_, reply| match result {
             Ok(bytes) => reply.raw(&bytes),
             Err(error) => reply.error(error),
         });
+    }
+
+    /// The connection asks to bring slots to here, by a move of this name. One that brings some already goes on with
+    /// them, whatever the answer.
+    fn note_bringing(&mut self, conn: ConnId, name: Option<MoveName>) {
+        if let (Some(session), Some(name)) = (self.sessions.get_mut(conn), name)
+            && session.brings.is_none()
+        {
+            session.brings = Some(Box::new(Bringing { name, is_agreed: false }));
+        }
+    }
+
+    /// The control core has answered: if that was what the connection asked, it may, or may not.
+    fn settle_bringing(&mut self, conn: ConnId, is_good: bool) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        if let Some(brings) = session.brings.as_mut().filter(|brings| !brings.is_agreed) {
+            brings.is_agreed = true;
+            if !is_good {
+                session.brings = None;
+            }
+        }
     }
 
     /// Tells the control core which of these slots hold keys here, those that a courier has among them. A cluster has one database.
@@ -47,4 +75,8 @@ impl Shard {
         self.engine.pubsub.publish(*kind, channel, message);
         self.send_what_is_published();
     }
+}
+
+fn is_word(words: &[&[u8]], at: usize, word: &str) -> bool {
+    words.get(at).is_some_and(|given| given.eq_ignore_ascii_case(word.as_bytes()))
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::batch::Batch;
 use super::job::Job;
 use super::loading::{LoadBatch, RecordsLoaded};
+use crate::cluster::slot_moves::MoveName;
 use crate::cluster::{SlotMap, SlotSet};
 use crate::command::{CommandError, CommandId, CommandResult, Part};
 use crate::config::Config;
@@ -22,6 +23,7 @@ use crate::replication::master::Profile;
 use crate::scripting::Engine;
 use crate::session::{Pass, Place};
 use crate::shard_map::ShardId;
+use crate::slot::Slot;
 use crate::transaction::{TxId, Watcher};
 
 /// Where a reply is owed.
@@ -232,10 +234,11 @@ pub struct SubscriptionChanges {
 pub struct HoldNumber(pub u64);
 
 /// How a snapshot goes on, as the control core says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SnapshotOrder {
-    /// It begins with what there is now: all shards stand still.
-    Begin,
+    /// It begins with what there is now: all shards stand still. Of these slots, if not of all: the first and the last
+    /// of each range.
+    Begin(Option<Arc<[(Slot, Slot)]>>),
     /// A chunk is where it belongs: there is room for another one.
     Taken,
     /// Nobody wants it any more. Its end is told nevertheless.
@@ -491,6 +494,8 @@ pub enum Message {
     SlotsLost(SlotSet),
     /// Shard to control core: those.
     SlotsWithKeys(SlotSet),
+    /// Shard to control core: the connection is gone that brought the slots of this move.
+    ImportLost(MoveName),
     /// Control core to shard: the reply to a CLUSTER command.
     ClusterDone(Box<(Ticket, CommandResult<Vec<u8>>)>),
     /// Shard to control core: a client published this, and other nodes may have subscribers.

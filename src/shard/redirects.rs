@@ -388,6 +388,7 @@ impl Shard {
 
     /// Who owns which slots has changed.
     pub(super) fn on_slot_map(&mut self, map: Arc<SlotMap>) {
+        self.engine.keyspace.set_staged(map.staged.iter());
         let territory = Territory::new(Some(map));
         let moved = |slot: Slot| {
             let before = self.engine.territory.as_ref().and_then(|before| before.owner(slot));
@@ -437,8 +438,8 @@ impl Shard {
 }
 
 fn terms_of_block(block: &Block, pass: &Pass) -> Terms {
-    let (asking, readonly) = (pass.asking, pass.readonly);
-    Terms { block_writes: block.writes, asking, readonly, ..Terms::default() }
+    let Pass { asking, readonly, brings, .. } = *pass;
+    Terms { block_writes: block.writes, asking, readonly, brings, ..Terms::default() }
 }
 
 impl Engine {
@@ -454,6 +455,7 @@ impl Engine {
             is_channel: command.is_about_channels(),
             asking: pass.asking || command.flags.has(ASKING),
             readonly: pass.readonly,
+            brings: pass.brings,
             is_migrate: command.name == "migrate",
             ..Terms::default()
         }

@@ -9,6 +9,7 @@
 //! writers had to save before the walk came to it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shard;
@@ -22,6 +23,7 @@ use crate::keyspace::snapshot::{Recording, UsageWanted};
 use crate::persistence::rdb::Compression;
 use crate::persistence::snapshot::Sizes;
 use crate::reactor::ConnId;
+use crate::slot::Slot;
 use crate::transaction::TxId;
 
 /// Chunks on their way to where the snapshot goes.
@@ -87,13 +89,13 @@ impl Shard {
     /// The control core says how a snapshot goes on.
     pub(super) fn on_snapshot_order(&mut self, order: SnapshotOrder) {
         match order {
-            SnapshotOrder::Begin => self.begin_snapshot(),
+            SnapshotOrder::Begin(ranges) => self.begin_snapshot(ranges),
             SnapshotOrder::Taken => self.saving.chunks_under_way -= 1,
             SnapshotOrder::Abandon => self.engine.keyspace.abandon_snapshot(),
         }
     }
 
-    fn begin_snapshot(&mut self) {
+    fn begin_snapshot(&mut self, ranges: Option<Arc<[(Slot, Slot)]>>) {
         let config = &self.engine.config;
         let usage = match config.maxmemory_policy {
             MaxmemoryPolicy::AllkeysLru | MaxmemoryPolicy::VolatileLru => UsageWanted::Idle,
@@ -106,7 +108,7 @@ impl Shard {
         let sizes = databases
             .map(|db| Sizes { keys: db.len() as u64, expiring: db.expiring() as u64 })
             .collect();
-        self.engine.keyspace.mark_snapshot(Recording { compression, usage });
+        self.engine.keyspace.mark_snapshot(&Recording { compression, usage, ranges });
         self.saving.is_under_way = true;
         self.saving.last_slice = None;
         let changes = self.engine.changes.dirty;

@@ -78,6 +78,9 @@ impl Service for Shard {
             if session.has_returned {
                 self.drop_returned(conn);
             }
+            if let Some(brings) = session.brings {
+                self.send(self.control_core(), Message::ImportLost(brings.name));
+            }
             self.process.clients.fetch_sub(1, Ordering::Relaxed);
             self.engine.stats.counters().connected_clients -= 1;
         }
@@ -295,6 +298,7 @@ impl Shard {
             Message::Control(_)
             | Message::SlotMapNoted(_)
             | Message::SlotsWithKeys(_)
+            | Message::ImportLost(_)
             | Message::PublishOnBus(_)
             | Message::RecordsLoaded(_)
             | Message::SettingsDone(_)

@@ -8,4 +8,5 @@ mod read;
 mod tests;
 mod write;
 
+pub(super) use read::read_range;
 pub use read::{NodesConf, NodesConfError};

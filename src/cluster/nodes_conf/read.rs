@@ -29,6 +29,8 @@ pub struct NodesConf {
     last_vote_epoch: u64,
     /// Files of Redis have none.
     shard_id: Option<NodeId>,
+    /// Slots whose keys were on their way to here as a whole. Redis has no such variable, and skips it.
+    staged: SlotSet,
 }
 
 /// A line of it.
@@ -81,8 +83,8 @@ impl NodesConf {
         if text.is_empty() {
             return Ok(None);
         }
-        let mut conf =
-            Self { nodes: Vec::new(), current_epoch: 0, last_vote_epoch: 0, shard_id: None };
+        let (nodes, staged) = (Vec::new(), SlotSet::new());
+        let mut conf = Self { nodes, current_epoch: 0, last_vote_epoch: 0, shard_id: None, staged };
         for (index, line) in text.lines().enumerate() {
             let fields: Vec<_> = line.split_ascii_whitespace().collect();
             let read = match fields.as_slice() {
@@ -110,6 +112,9 @@ impl NodesConf {
                 "currentEpoch" => self.current_epoch = number()?,
                 "lastVoteEpoch" => self.last_vote_epoch = number()?,
                 "shardId" => self.shard_id = Some(parse_id(pair[1])?),
+                "staged" => {
+                    pair[1].split(',').try_for_each(|range| read_range(range, &mut self.staged))?;
+                }
                 name => tracing::warn!("unknown variable {name} in the cluster's configuration"),
             }
         }
@@ -154,13 +159,18 @@ impl StoredNode {
             }
             return Ok(());
         }
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let (first, last) = (parse_slot(first)?, parse_slot(last)?);
-        for slot in (first.get()..=last.get()).filter_map(Slot::new) {
-            self.slots.insert(slot);
-        }
-        Ok(())
+        read_range(text, &mut self.slots)
     }
+}
+
+/// A slot, or a first and a last one.
+pub(in crate::cluster) fn read_range(text: &str, slots: &mut SlotSet) -> Result<(), &'static str> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (parse_slot(first)?, parse_slot(last)?);
+    for slot in (first.get()..=last.get()).filter_map(Slot::new) {
+        slots.insert(slot);
+    }
+    Ok(())
 }
 
 fn parse_id(text: &str) -> Result<NodeId, &'static str> {
@@ -223,6 +233,7 @@ impl Cluster {
         cluster.current_epoch = conf.current_epoch.max(highest);
         cluster.last_vote_epoch = conf.last_vote_epoch;
         cluster.shard_id = conf.shard_id.unwrap_or(cluster.shard_id);
+        cluster.restore_staged(&conf.staged);
         // The configuration may say other things of this node than the file.
         cluster.todo.save = Save::First;
         Ok(cluster)

@@ -35,7 +35,12 @@ impl Cluster {
         let (epoch, voted) = (self.current_epoch, self.last_vote_epoch);
         // Redis 7.0 skips variables that it does not know; in the line of a node it would take the id for a host name.
         let shard = self.shard_id;
-        let _ = writeln!(out, "vars shardId {shard} currentEpoch {epoch} lastVoteEpoch {voted}");
+        let _ = write!(out, "vars shardId {shard} currentEpoch {epoch} lastVoteEpoch {voted}");
+        for (at, (first, last)) in self.moves.staged().ranges().enumerate() {
+            out.push_str(if at == 0 { " staged " } else { "," });
+            let _ = write!(out, "{}-{}", first.get(), last.get());
+        }
+        out.push('\n');
         out
     }
 

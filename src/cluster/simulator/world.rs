@@ -380,7 +380,7 @@ impl World {
             }
             Effect::ResumeWrites => self.host(host).writes_paused = false,
             Effect::SlotMap(_) | Effect::DeleteKeys(_) | Effect::FlushAll => {}
-            Effect::Deliver { .. } => {}
+            Effect::Deliver { .. } | Effect::Staged(_) => {}
         }
     }
 

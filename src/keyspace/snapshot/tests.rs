@@ -17,7 +17,7 @@ use crate::persistence::rdb::{Limits, VERSION};
 const DATABASES: usize = 3;
 const NOW_MS: i64 = 1_700_000_000_000;
 const RECORDING: Recording =
-    Recording { compression: Compression::BRIEF, usage: UsageWanted::Nothing };
+    Recording { compression: Compression::BRIEF, usage: UsageWanted::Nothing, ranges: None };
 
 /// A key with what it holds, as DUMP writes it, and when it expires.
 type State = BTreeMap<DbKey, (Vec<u8>, Option<i64>)>;
@@ -262,7 +262,7 @@ proptest! {
         before.iter().for_each(|step| world.run(step));
         for steps in rounds {
             let expected = world.state();
-            world.keyspace.mark_snapshot(RECORDING);
+            world.keyspace.mark_snapshot(&RECORDING);
             steps.iter().for_each(|step| world.run(step));
             let records = world.finish();
             prop_assert_eq!(records.iter().map(|r| r.keys).sum::<u64>(), expected.len() as u64);
@@ -280,14 +280,14 @@ proptest! {
     ) {
         let mut world = World::new();
         before.iter().for_each(|step| world.run(step));
-        world.keyspace.mark_snapshot(RECORDING);
+        world.keyspace.mark_snapshot(&RECORDING);
         steps.iter().for_each(|step| world.run(step));
         world.keyspace.abandon_snapshot();
         world.taken.clear();
         more.iter().for_each(|step| world.run(step));
         prop_assert!(world.finish().is_empty());
         let expected = world.state();
-        world.keyspace.mark_snapshot(RECORDING);
+        world.keyspace.mark_snapshot(&RECORDING);
         prop_assert!(read(&world.finish()) == expected);
     }
 }
@@ -301,7 +301,7 @@ fn a_large_value_is_written_in_slices_and_in_one_go_when_it_is_written_to() {
     world.keyspace[0].insert(&key, Value::ZSet(Box::new(zset)), None);
     for touched in [false, true] {
         let expected = world.state();
-        world.keyspace.mark_snapshot(RECORDING);
+        world.keyspace.mark_snapshot(&RECORDING);
         let mut slices = 0;
         while world.keyspace.save_slice(&mut brief()) {
             slices += 1;
@@ -322,7 +322,7 @@ fn a_walk_waits_while_nobody_takes_its_records() {
         let name = format!("key:{number}");
         world.keyspace[1].set_str(&Key::new(name.as_bytes()), &[b'v'; 100], NewExpiry::None);
     }
-    world.keyspace.mark_snapshot(Recording { compression: Compression::NONE, ..RECORDING });
+    world.keyspace.mark_snapshot(&Recording { compression: Compression::NONE, ..RECORDING });
     let mut chunks = 0;
     while world.keyspace.is_saving() {
         while world.keyspace.save_slice(&mut brief()) {}
