@@ -113,6 +113,22 @@ fn incr(key: &str) -> String {
     format!("*2\r\n$4\r\nINCR\r\n$16\r\n{key}\r\n")
 }
 
+/// A script that is one command, as `benches/beside_redis.py` sends it.
+fn eval(key: &str) -> String {
+    const SCRIPT: &str = "return redis.call('INCR', KEYS[1])";
+    let length = SCRIPT.len();
+    format!("*4\r\n$4\r\nEVAL\r\n${length}\r\n{SCRIPT}\r\n$1\r\n1\r\n$16\r\n{key}\r\n")
+}
+
+/// To streams that are cut short, so that they stay in the cache.
+fn xadd(key: &str) -> String {
+    let key = key.replace("key", "str");
+    format!(
+        "*8\r\n$4\r\nXADD\r\n$16\r\n{key}\r\n$6\r\nMAXLEN\r\n$1\r\n~\r\n$3\r\n100\r\n$1\r\n*\r\n\
+         $5\r\nfield\r\n$5\r\nvalue\r\n"
+    )
+}
+
 /// Names of which, among `shards` shards, every second is not of the first shard.
 fn names(prefix: &str, shards: u16) -> Vec<String> {
     let map = ShardMap::new(shards).expect("a few shards");
@@ -147,6 +163,8 @@ fn dispatch(criterion: &mut Criterion) {
             ("16 SET", &sets),
             ("16 GET", &pipelines(&strings, get)),
             ("16 INCR", &pipelines(&numbers, incr)),
+            ("16 EVAL", &pipelines(&numbers, eval)),
+            ("16 XADD", &pipelines(&strings, xadd)),
         ] {
             let mut cores = Cores::new(shards);
             sets.iter().for_each(|input| cores.prepare(input));

@@ -10,6 +10,7 @@
 
 #include "lua.h"
 
+#include "direct.h"
 #include "lauxlib.h"
 #include "lobject.h"
 #include "lstate.h"
@@ -35,16 +36,13 @@ static int readonly (lua_State *L) {
   return 0;
 }
 
-/* arguments(keys, args): sets the globals KEYS and ARGV. */
-static int arguments (lua_State *L) {
+void sandbox_arguments (lua_State *L) {
   Table *globals = (Table *)lua_topointer(L, LUA_GLOBALSINDEX);
   lu_byte before = globals->readonly;
-  lua_settop(L, 2);
   globals->readonly = 0;
   lua_setglobal(L, "ARGV");
   lua_setglobal(L, "KEYS");
   globals->readonly = before;
-  return 0;
 }
 
 /*
@@ -57,7 +55,7 @@ static int arguments (lua_State *L) {
 **   nil, string      an error without a position
 **   number, string   an error about the argument of that number
 */
-static int lifted (lua_State *L) {
+int lifted (lua_State *L) {
   int base = 0;
   luaL_checkstack(L, 4, "too many arguments");
   lua_pushvalue(L, lua_upvalueindex(1));
@@ -159,7 +157,6 @@ static int run (lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-  {"arguments", arguments},
   {"error_handler", error_handler},
   {"lift", lift},
   {"pcall", script_pcall},
@@ -170,6 +167,7 @@ static const luaL_Reg functions[] = {
 
 void sandbox_open (lua_State *L) {
   luaL_register(L, "sandbox", functions);
+  direct_open(L);
   lua_pop(L, 1);
   bits_open(L);
 }

@@ -24,4 +24,10 @@ void sandbox_passon (lua_State *L);
 */
 int sandbox_handle (lua_State *L);
 
+/* Sets the globals KEYS and ARGV to the two values on top of the stack. */
+void sandbox_arguments (lua_State *L);
+
+/* The body of a lifted function; its upvalues are the arguments of `lift`. */
+int lifted (lua_State *L);
+
 #endif

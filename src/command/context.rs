@@ -253,6 +253,12 @@ impl Ctx<'_> {
     pub fn now_ms(&self) -> i64 {
         self.keyspace.now_ms()
     }
+
+    /// Whether a key that gets this expiry, in unix ms, is deleted instead. What comes from a master or a file says so
+    /// itself when the time has come: until then such a key is there (Redis 7.0 `expire.c`, checkAlreadyExpired).
+    pub fn ends_key(&self, expiry: i64) -> bool {
+        expiry <= self.now_ms() && !self.keyspace.keeps_expired()
+    }
 }
 
 /// How the removal of a key that nobody asked for is recorded (Redis 7.0 `db.c`, propagateDeletion).

@@ -102,7 +102,7 @@ fn restore(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> C
     let deleted = options.replace && ctx.keyspace[ctx.db].remove(&key);
     let expiry = expiry_of(ttl, options.absolute, ctx.now_ms());
     reply.ok();
-    if expiry.is_some_and(|at| at <= ctx.now_ms()) {
+    if expiry.is_some_and(|at| ctx.ends_key(at)) {
         if deleted {
             ctx.changed(&key, Class::Generic, "del");
             ctx.instead(&[b"DEL", key.bytes]);

@@ -72,14 +72,14 @@ fn set_expiry(
     let at = expiry_ms(integer(request.arg(2))?, unit, origin, ctx.now_ms()).ok_or_else(|| {
         CommandError::owned(format!("ERR invalid expire time in '{name}' command"))
     })?;
-    let (now, key) = (ctx.now_ms(), request.key(1));
+    let (is_over, key) = (ctx.ends_key(at), request.key(1));
     let db = &mut ctx.keyspace[ctx.db];
     let current = db.entry_mut(&key).map(|entry| entry.expiry());
     if !current.is_some_and(|current| conditions.allow(current, at)) {
         reply.integer(0);
         return Ok(());
     }
-    if at <= now {
+    if is_over {
         db.remove(&key);
         ctx.changed(&key, Class::Generic, "del");
         ctx.instead(&[removal(ctx.config.lazyfree_lazy_expire), key.bytes]);
@@ -229,12 +229,27 @@ fn rounded_seconds(ms: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keyspace::Key;
+    use crate::keyspace::{Expired, Key};
 
     use crate::command::testing::TestShard;
 
     /// "Now" on a test shard, in seconds.
     const NOW: i64 = 1_700_000_000;
+
+    #[test]
+    fn what_a_master_says_too_late_does_not_delete_its_keys() {
+        let mut shard = TestShard::new();
+        shard.run("SET k v");
+        shard.keyspace.set_expired(Expired::Kept);
+        for command in ["PEXPIREAT k 1", "GETEX k PXAT 1", "EXPIRE k -1"] {
+            shard.run(command);
+            assert_eq!(shard.run("DBSIZE"), ":1\r\n", "{command}");
+        }
+        assert_eq!(shard.run("PEXPIRETIME k"), format!(":{}000\r\n", NOW - 1));
+        // Whoever does not obey a master finds it gone.
+        shard.keyspace.set_expired(Expired::Gone);
+        assert_eq!(shard.run("GET k"), "$-1\r\n");
+    }
 
     #[test]
     fn expiries_are_told_in_every_unit() {

@@ -27,30 +27,25 @@ pub struct ScriptCommand {
     pub read_only: bool,
 }
 
-/// First argument behind the number of keys.
-const KEYS_AT: usize = 3;
-
 impl ScriptCommand {
-    /// How many of the arguments from [`KEYS_AT`] on are keys.
+    /// First argument behind the number of keys.
+    pub const ARGUMENTS_AT: usize = 3;
+
+    /// How many of the arguments from [`Self::ARGUMENTS_AT`] on are keys.
     pub fn key_count(self, args: &[&[u8]]) -> CommandResult<usize> {
-        let number = match (parse_i64(args[KEYS_AT - 1]), self.by) {
+        let number = match (parse_i64(args[Self::ARGUMENTS_AT - 1]), self.by) {
             (Some(number), _) => number,
             (None, ScriptBy::Function) => {
                 return Err(CommandError::text("ERR Bad number of keys provided"));
             }
             (None, _) => return Err(CommandError::NotInteger),
         };
-        if number > (args.len() - KEYS_AT) as i64 {
+        if number > (args.len() - Self::ARGUMENTS_AT) as i64 {
             const TEXT: &str = "ERR Number of keys can't be greater than number of args";
             return Err(CommandError::text(TEXT));
         }
         let count = usize::try_from(number);
         count.map_err(|_| CommandError::text("ERR Number of keys can't be negative"))
-    }
-
-    /// The keys and the other arguments.
-    pub fn split(args: &[Vec<u8>], key_count: usize) -> (&[Vec<u8>], &[Vec<u8>]) {
-        args[KEYS_AT..].split_at(key_count)
     }
 }
 

@@ -177,7 +177,7 @@ fn getex(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Com
     match options.lifetime {
         Lifetime::Until(form, text) => {
             let at = form.deadline(text, ctx.now_ms(), "getex")?;
-            if at <= ctx.now_ms() {
+            if ctx.ends_key(at) {
                 remove(ctx, &key);
                 ctx.instead(&[removal(ctx.config.lazyfree_lazy_expire), key.bytes]);
             } else {

@@ -236,7 +236,7 @@ impl Control {
         let (bytes, counted) = (std::mem::take(&mut aof.buffer), std::mem::take(&mut aof.counted));
         writer.give(Job::Append { bytes, stamp, counted });
         match (always, may_synchronise) {
-            (true, true) => writer.give(Job::Synchronise),
+            (true, true) => writer.give(Job::Commit),
             (true, false) => aof.spared = stamp,
             (false, _) => {}
         }

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::persistence::rdb::Error;
 use crate::persistence::rdb::border::{BorderReader, Found, RawKey};
-use crate::persistence::rdb::write_file::{ReplicationPoint, write_database};
+use crate::persistence::rdb::write_file::{ReplicationPoint, write_database, write_sizes};
 use crate::process::Process;
 use crate::scripting::library::LibraryError;
 use crate::shard::library_of;
@@ -193,6 +193,8 @@ pub struct RdbLoad {
     full: Option<ShardId>,
     /// Of the keys to come.
     database: usize,
+    /// Keys of it in the whole file, and those of them that expire, as far as the file tells.
+    sizes: (u64, u64),
     databases: usize,
     rules: LoadRules,
     process: Arc<Process>,
@@ -232,6 +234,7 @@ impl RdbLoad {
             parts: shards.iter().map(|_| Part::default()).collect(),
             full: None,
             database: 0,
+            sizes: (0, 0),
             databases: config.databases,
             rules,
             process,
@@ -327,8 +330,9 @@ impl RdbLoad {
                     let reason = LoadFailure::Database(self.databases);
                     let offset = self.reader.record_offset();
                     self.database = known.ok_or(LoadError { offset, reason })?;
+                    self.sizes = (0, 0);
                 }
-                Found::Sizes { .. } => {}
+                Found::Sizes { keys, expiring } => self.sizes = (keys, expiring),
                 Found::Function(text) => {
                     let offset = self.reader.record_offset();
                     self.load_library(&text, offset)?;
@@ -336,7 +340,7 @@ impl RdbLoad {
                 Found::Key(raw) => {
                     let shard = self.shards.owner(slot_of(raw.head.key));
                     let part = &mut self.parts[shard.index()];
-                    part.put(self.database, &raw);
+                    part.put((self.database, self.sizes), &raw);
                     self.full = (part.records.len() >= BATCH_BYTES).then_some(shard);
                 }
                 Found::End => {
@@ -393,10 +397,11 @@ impl RdbLoad {
 }
 
 impl Part {
-    fn put(&mut self, database: usize, raw: &RawKey<'_>) {
+    fn put(&mut self, (database, sizes): (usize, (u64, u64)), raw: &RawKey<'_>) {
         if self.database != Some(database) {
             self.database = Some(database);
             write_database(database as u64, &mut self.records);
+            write_sizes(sizes.0, sizes.1, &mut self.records);
         }
         raw.write(&mut self.records);
         self.offsets.push(raw.offset);

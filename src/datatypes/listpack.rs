@@ -226,6 +226,20 @@ impl Listpack {
         self.insert(self.byte_len() - 1, &Encoded::int(value));
     }
 
+    /// Adds elements at the tail, with one move to make room for all. They are encoded twice, which costs less than
+    /// the bookkeeping for each.
+    pub fn push_back_all<'t>(&mut self, elements: impl Iterator<Item = Element<'t>> + Clone) {
+        let size = elements.clone().map(|element| Encoded::of(element).byte_len()).sum();
+        let (mut room, mut count) = (self.open_gap(self.byte_len() - 1, size), 0);
+        for element in elements {
+            let encoded = Encoded::of(element);
+            let (own, rest) = room.split_at_mut(encoded.byte_len());
+            encoded.write(own);
+            (room, count) = (rest, count + 1);
+        }
+        self.change_count(count);
+    }
+
     /// Adds an element at the head.
     pub fn push_front(&mut self, text: &[u8]) {
         self.insert(HEADER_BYTES, &Encoded::text(text));

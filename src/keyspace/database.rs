@@ -362,7 +362,7 @@ impl Database {
         }
     }
 
-    fn slot_mut(&mut self, slot: Slot) -> &mut SlotTable {
+    pub(super) fn slot_mut(&mut self, slot: Slot) -> &mut SlotTable {
         if self.slots.is_empty() {
             self.slots = (0..SLOT_COUNT).map(|_| SlotTable::default()).collect();
         }

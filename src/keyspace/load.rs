@@ -6,6 +6,7 @@ use super::entry::Entry;
 use super::key::Key;
 use super::value::Value;
 use crate::persistence::rdb::write_file::Usage;
+use crate::slot::Slot;
 
 /// What a file tells of a key.
 pub struct Loaded {
@@ -18,6 +19,12 @@ pub struct Loaded {
 }
 
 impl Database {
+    /// Makes the table of a slot that has none yet for so many keys: growing up to there takes longer than all else
+    /// about loading a small key.
+    pub fn make_room(&mut self, slot: Slot, keys: usize) {
+        self.slot_mut(slot).make_room(keys);
+    }
+
     /// Adds a key from a file. If it is there already, also if it has expired, it is replaced if it may be;
     /// otherwise nothing is done, and the answer is false.
     pub fn load(&mut self, key: &Key<'_>, loaded: Loaded, may_replace: bool) -> bool {

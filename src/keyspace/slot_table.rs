@@ -338,6 +338,17 @@ impl SlotTable {
         self.at_mut(self.locate(key)?)
     }
 
+    /// Makes room for `len` entries, or for as many as one segment takes, if there is no room for any.
+    pub fn make_room(&mut self, len: usize) {
+        if let Shape::Small(segment) = &mut self.0
+            && segment.buckets.is_empty()
+            && len > 0
+        {
+            let wanted = (1..SEGMENT_BUCKETS_MAX).find(|count| capacity(*count) >= len);
+            segment.buckets = Lines::new(wanted.unwrap_or(SEGMENT_BUCKETS_MAX));
+        }
+    }
+
     /// Adds the entry of a key that is not there yet. `hash` is the key's.
     pub fn insert(&mut self, hash: u64, entry: Entry) {
         loop {

@@ -14,8 +14,6 @@ use crate::admin::info::REDIS_VERSION;
 /// What the host is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Op {
-    /// The VM's hook: may the script go on?
-    Tick,
     /// `redis.call`
     Call,
     /// `redis.pcall`
@@ -33,8 +31,7 @@ pub enum Op {
 }
 
 impl Op {
-    const ALL: [Self; 8] = [
-        Self::Tick,
+    const ALL: [Self; 7] = [
         Self::Call,
         Self::ProtectedCall,
         Self::Log,
@@ -63,13 +60,12 @@ const REPLICATION: [(&str, i64); 5] =
 /// The table that scripts (or functions, which lack what only scripts ever needed) find.
 pub fn table(lua: &Lua, lift: &Lift, host: &Table, engine: Engine) -> mlua::Result<Table> {
     let table = common(lua, lift, host)?;
-    for (name, op) in [
-        ("call", Op::Call),
-        ("pcall", Op::ProtectedCall),
-        ("setresp", Op::SetResp),
-        ("acl_check_cmd", Op::AclCheck),
-        ("set_repl", Op::SetRepl),
-    ] {
+    for (name, op) in [("call", Op::Call), ("pcall", Op::ProtectedCall)] {
+        table.raw_set(name, lift.calling(host, op.number())?)?;
+    }
+    for (name, op) in
+        [("setresp", Op::SetResp), ("acl_check_cmd", Op::AclCheck), ("set_repl", Op::SetRepl)]
+    {
         table.raw_set(name, lift.slot(host, op.number())?)?;
     }
     for (name, value) in REPLICATION {

@@ -1,6 +1,7 @@
 //! A host for tests: some commands with fixed answers, and a diary.
 
 use super::host::{Abort, Host, LogLevel, Tick};
+use super::words::Words;
 use crate::journal::Audience;
 
 /// See the module.
@@ -21,8 +22,8 @@ pub struct FakeHost {
 }
 
 impl Host for FakeHost {
-    fn call(&mut self, args: &[&[u8]], resp3: bool, out: &mut Vec<u8>) -> Result<(), Abort> {
-        let words: Vec<_> = args.iter().map(|arg| String::from_utf8_lossy(arg)).collect();
+    fn call(&mut self, words: &mut Words, resp3: bool, out: &mut Vec<u8>) -> Result<(), Abort> {
+        let words: Vec<_> = words.iter().map(|arg| String::from_utf8_lossy(arg)).collect();
         let line = words.join(" ");
         self.calls.push(if resp3 { format!("3>{line}") } else { line.clone() });
         if line == "GET again" && self.aborts > 0 {
@@ -68,10 +69,10 @@ impl Host for FakeHost {
         self.audience = audience;
     }
 
-    fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {
-        match args {
-            [b"GET", ..] => Some(true),
-            [b"SET", ..] => Some(false),
+    fn may_call(&mut self, words: &mut Words) -> Option<bool> {
+        match words.iter().next() {
+            Some(b"GET") => Some(true),
+            Some(b"SET") => Some(false),
             _ => None,
         }
     }

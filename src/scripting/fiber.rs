@@ -11,37 +11,15 @@ use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use super::host::{Abort, Host, LogLevel, Tick};
+use super::run::Buffers;
 use super::vm::{Compiled, Invocation, Outcome, Vm};
+use super::words::{KEPT_BYTES_MAX, Words};
 use crate::journal::Audience;
 use crate::resp::Reply;
 
 /// Bytes of a stack, taken from the kernel as they are touched. Lua nests its C functions 200 deep, and some of
 /// them have buffers of 8 KiB.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
-
-/// The words of a command, one after the other in one buffer.
-#[derive(Default)]
-pub struct Words {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Words {
-    fn set(&mut self, words: &[&[u8]]) {
-        self.bytes.clear();
-        self.ends.clear();
-        for word in words {
-            self.bytes.extend_from_slice(word);
-            self.ends.push(self.bytes.len());
-        }
-    }
-
-    /// The words.
-    pub fn list(&self) -> Vec<&[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end]).collect()
-    }
-}
 
 /// What a script needs of the server.
 pub enum Ask {
@@ -82,6 +60,8 @@ pub struct Ended {
     pub reply: Vec<u8>,
     /// What became of it.
     pub outcome: Result<Outcome, Abort>,
+    /// Buffers for the next one.
+    pub spare: Spare,
 }
 
 /// What a script does next.
@@ -100,12 +80,33 @@ pub struct Program {
     pub function: Compiled,
     /// What errors call it.
     pub name: Rc<str>,
-    /// Its keys.
-    pub keys: Vec<Vec<u8>>,
-    /// Its other arguments.
-    pub args: Vec<Vec<u8>>,
+    /// Its arguments, behind other words.
+    pub words: Rc<Words>,
+    /// Where they begin.
+    pub first: usize,
+    /// How many of them are keys.
+    pub key_count: usize,
     /// Whether its client reads RESP3.
     pub resp3: bool,
+    /// What it uses while it runs.
+    pub spare: Spare,
+}
+
+/// Buffers that no script uses.
+#[derive(Default)]
+pub struct Spare {
+    call: Buffers,
+    reply: Vec<u8>,
+}
+
+impl Spare {
+    /// A buffer for the next reply.
+    pub fn keep_reply(&mut self, mut reply: Vec<u8>) {
+        if reply.capacity() <= KEPT_BYTES_MAX {
+            reply.clear();
+            self.reply = reply;
+        }
+    }
 }
 
 /// A stack that no script uses.
@@ -125,10 +126,8 @@ impl Fiber {
         let stack = stack.unwrap_or_else(|| {
             DefaultStack::new(STACK_BYTES).unwrap_or_else(|error| panic!("no stack: {error}"))
         });
-        let coroutine = Coroutine::with_stack(stack, move |yielder, _: Answer| {
-            let mut host = Outside { yielder, words: Words::default() };
-            run(&program, &mut host)
-        });
+        let coroutine =
+            Coroutine::with_stack(stack, move |yielder, _: Answer| run(program, yielder));
         Self { coroutine: Some(coroutine) }
     }
 
@@ -166,20 +165,20 @@ impl Drop for Fiber {
     }
 }
 
-fn run(program: &Program, host: &mut Outside<'_>) -> Ended {
-    let keys: Vec<&[u8]> = program.keys.iter().map(Vec::as_slice).collect();
-    let args: Vec<&[u8]> = program.args.iter().map(Vec::as_slice).collect();
-    let call =
-        Invocation { function: &program.function, name: &program.name, keys: &keys, args: &args };
-    let mut reply = Vec::new();
-    let outcome = program.vm.run(&call, host, &mut Reply::new(&mut reply, program.resp3));
-    Ended { reply, outcome }
+fn run(program: Program, yielder: &Yielder<Answer, Ask>) -> Ended {
+    let Program { vm, function, name, words, first, key_count, resp3, mut spare } = program;
+    let mut host = Outside { yielder };
+    let call = Invocation { function: &function, name: &name, words: &words, first, key_count };
+    let mut reply = std::mem::take(&mut spare.reply);
+    let mut writer = Reply::new(&mut reply, resp3);
+    let outcome = vm.run(&call, (&mut host, &mut spare.call), &mut writer);
+    spare.call.trim();
+    Ended { reply, outcome, spare }
 }
 
 /// The server, as a script on its own stack sees it.
 struct Outside<'y> {
     yielder: &'y Yielder<Answer, Ask>,
-    words: Words,
 }
 
 impl Outside<'_> {
@@ -192,12 +191,10 @@ impl Outside<'_> {
 }
 
 impl Host for Outside<'_> {
-    fn call(&mut self, args: &[&[u8]], resp3: bool, out: &mut Vec<u8>) -> Result<(), Abort> {
-        let mut words = std::mem::take(&mut self.words);
-        words.set(args);
-        let wire = std::mem::take(out);
-        match self.ask(Ask::Call { words, resp3, wire })? {
-            Answer::Replied(words, wire) => (self.words, *out) = (words, wire),
+    fn call(&mut self, words: &mut Words, resp3: bool, out: &mut Vec<u8>) -> Result<(), Abort> {
+        let ask = Ask::Call { words: std::mem::take(words), resp3, wire: std::mem::take(out) };
+        match self.ask(ask)? {
+            Answer::Replied(asked, wire) => (*words, *out) = (asked, wire),
             _ => unreachable!("a command is answered with its reply"),
         }
         Ok(())
@@ -217,12 +214,10 @@ impl Host for Outside<'_> {
         _ = self.ask(Ask::RecordFor(audience));
     }
 
-    fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {
-        let mut words = std::mem::take(&mut self.words);
-        words.set(args);
-        match self.ask(Ask::MayCall(words)) {
-            Ok(Answer::May(words, may)) => {
-                self.words = words;
+    fn may_call(&mut self, words: &mut Words) -> Option<bool> {
+        match self.ask(Ask::MayCall(std::mem::take(words))) {
+            Ok(Answer::May(asked, may)) => {
+                *words = asked;
                 may
             }
             _ => None,
@@ -241,9 +236,11 @@ mod tests {
             vm: Rc::clone(vm),
             function,
             name: "test".into(),
-            keys: vec![b"k".to_vec()],
-            args: vec![b"a".to_vec()],
+            words: Rc::new(Words::of(&[b"k", b"a"])),
+            first: 0,
+            key_count: 1,
             resp3: false,
+            spare: Spare::default(),
         };
         Fiber::new(program, spare)
     }
@@ -265,7 +262,7 @@ mod tests {
                 panic!("{script} calls first");
             };
             let expected: [&[u8]; 3] = [b"GET", b"k", b"a"];
-            assert_eq!(words.list(), expected, "{script}");
+            assert!(words.iter().eq(expected), "{script}");
             wire.extend_from_slice(b"$1\r\nv\r\n");
             let Turn::Ended(ended) = fiber.resume(Answer::Replied(words, wire)) else {
                 panic!("{script} ends then");

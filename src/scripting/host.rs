@@ -1,5 +1,6 @@
 //! What a script needs of the server.
 
+use super::words::Words;
 use crate::journal::Audience;
 
 /// Why a script ends before its end. No `pcall` catches it.
@@ -41,8 +42,8 @@ impl LogLevel {
 /// What a script needs of the server. All calls come from the thread that runs the script.
 pub trait Host {
     /// Runs a command and appends its reply to `out`: one reply, in RESP3 or in RESP2. A command that
-    /// is refused is an error reply. There is at least one argument.
-    fn call(&mut self, args: &[&[u8]], resp3: bool, out: &mut Vec<u8>) -> Result<(), Abort>;
+    /// is refused is an error reply. There is at least one word.
+    fn call(&mut self, words: &mut Words, resp3: bool, out: &mut Vec<u8>) -> Result<(), Abort>;
 
     /// Called now and then while Lua runs, see [`super::vm::TICK_INSTRUCTIONS`].
     fn tick(&mut self) -> Tick;
@@ -54,5 +55,5 @@ pub trait Host {
     fn record_for(&mut self, audience: Audience);
 
     /// Whether the user may run this command; `None` if there is no such command.
-    fn may_call(&mut self, args: &[&[u8]]) -> Option<bool>;
+    fn may_call(&mut self, words: &mut Words) -> Option<bool>;
 }

@@ -153,7 +153,10 @@ impl LoadedLibraries {
         let (mut infos, mut functions) = (Vec::new(), HashMap::new());
         for function in registered {
             let (name, flags) = (function.name, function.flags);
-            functions.insert(name.clone(), Compiled(function.callback));
+            let compiled = vm.keep(function.callback);
+            let compiled =
+                compiled.map_err(|e| LibraryError::Failed(e.to_string().into_bytes()))?;
+            functions.insert(name.clone(), compiled);
             infos.push(FunctionInfo { name, description: function.description, flags });
         }
         let library = Arc::new(Library { name, text: text.to_vec(), functions: infos });

@@ -13,6 +13,7 @@ mod answer;
 mod api;
 mod cjson;
 mod cmsgpack;
+mod direct;
 mod fiber;
 mod host;
 pub mod library;
@@ -20,18 +21,22 @@ mod native;
 mod random;
 mod registration;
 mod result;
+mod run;
 mod sandbox;
 pub mod source;
 mod store;
 mod structs;
 mod vm;
+mod words;
 
-pub use fiber::{Answer, Ask, Ended, Fiber, Program, SpareStack, Turn, Words};
+pub use fiber::{Answer, Ask, Ended, Fiber, Program, Spare, SpareStack, Turn};
 pub use host::{Abort, Host, LogLevel, Tick};
 pub use random::Random;
+pub use run::Buffers;
 pub use sandbox::Engine;
 pub use store::{Digest, Store};
 pub use vm::{Compiled, Invocation, Outcome, Vm};
+pub use words::Words;
 
 #[cfg(test)]
 mod fake_host;

@@ -63,12 +63,13 @@ pub fn marked(lua: &Lua, answer: NativeResult) -> mlua::Result<MultiValue> {
 #[derive(Clone)]
 pub struct Lift {
     lift: Function,
+    calling: Function,
 }
 
 impl Lift {
-    /// With the function `lift` of the sandbox.
-    pub fn new(lift: Function) -> Self {
-        Self { lift }
+    /// With the functions of these names of the sandbox.
+    pub fn new(lift: Function, calling: Function) -> Self {
+        Self { lift, calling }
     }
 
     /// A function that runs `native`.
@@ -86,6 +87,11 @@ impl Lift {
     /// arguments.
     pub fn slot(&self, slot: &Table, first: i64) -> mlua::Result<Function> {
         self.lift.call((slot, first))
+    }
+
+    /// As [`Lift::slot`], a function that runs commands: for most of them it needs no native.
+    pub fn calling(&self, slot: &Table, first: i64) -> mlua::Result<Function> {
+        self.calling.call((slot, first))
     }
 }
 

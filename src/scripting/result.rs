@@ -135,7 +135,7 @@ impl Writer<'_, '_> {
 }
 
 /// Cuts off the fraction. What no integer can hold becomes the smallest, as the conversion of x86-64 does.
-fn truncated(number: f64) -> i64 {
+pub fn truncated(number: f64) -> i64 {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     if (-LIMIT..LIMIT).contains(&number) { number as i64 } else { i64::MIN }
 }

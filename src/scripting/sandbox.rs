@@ -21,8 +21,10 @@ const FORBIDDEN: &[&str] =
 
 /// The functions of the sandbox that are written in C, see `lua/`.
 pub struct Tools {
-    /// Sets KEYS and ARGV.
-    pub arguments: Function,
+    /// Makes a function ready to be run by a number.
+    pub keep: Function,
+    /// Begins to run functions so.
+    pub direct: Function,
     /// Runs a function, and makes a table of its error.
     pub run: Function,
     readonly: Function,
@@ -34,7 +36,8 @@ pub struct Sandbox {
     pub lua: Lua,
     /// Its tools.
     pub tools: Tools,
-    /// Where the functions of `redis` look for the host of the running script: element 1.
+    /// Where the functions of `redis` find what asks the host of the running script: element 1; and the result of a
+    /// script: element 2.
     pub host_slot: Table,
     /// The globals of a library while it loads, and how to show them.
     pub library_globals: LibraryGlobals,
@@ -67,11 +70,12 @@ impl Sandbox {
             globals.raw_set("__redis__err__handler", handler)?;
         }
         let tools = Tools {
-            arguments: sandbox.raw_get("arguments")?,
+            keep: sandbox.raw_get("keep")?,
+            direct: sandbox.raw_get("direct")?,
             run: sandbox.raw_get("run")?,
             readonly: sandbox.raw_get("readonly")?,
         };
-        let lift = Lift::new(sandbox.raw_get("lift")?);
+        let lift = Lift::new(sandbox.raw_get("lift")?, sandbox.raw_get("calling")?);
         let host_slot = lua.create_table()?;
         random.install(&lua, &lift)?;
         cjson::install(&lua, &lift)?;

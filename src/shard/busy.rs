@@ -249,7 +249,7 @@ impl Shard {
         let busy = running.map(|run| BusyScript {
             engine: run.engine,
             name: run.name.to_string(),
-            command: run.command.args.clone(),
+            command: run.call.words.iter().map(<[u8]>::to_vec).collect(),
             milliseconds: run.began.elapsed().as_millis() as u64,
         });
         Part::Other(Box::new(busy))

@@ -21,6 +21,7 @@ use crate::keyspace::{Expired, Key, Keyspace, NotesWanted};
 use crate::process::Process;
 use crate::pubsub::Directory;
 use crate::resp::Reply;
+use crate::scripting::Words;
 use crate::shard_map::{ShardId, ShardMap};
 use crate::transaction::LockTable;
 
@@ -486,20 +487,13 @@ impl Engine {
 
     /// Counts a command that has run others ([`Engine::account`] of which has taken their times): all the time
     /// since it began is its own.
-    pub fn account_since(
-        &mut self,
-        id: CommandId,
-        args: &[Vec<u8>],
-        began: Ticks,
-        outcome: Outcome,
-    ) {
+    pub fn account_since(&mut self, id: CommandId, words: &Words, began: Ticks, outcome: Outcome) {
         self.start_timing();
         let nanos = self.nanos(self.last.since(began));
         self.stats.record_call(id, outcome);
         self.stats.record_time(id, nanos, 1, self.config.latency_tracking);
         if nanos >= self.slow_nanos {
-            let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-            self.note_slow(id, nanos, &args);
+            words.with_list(|words| self.note_slow(id, nanos, words));
         }
         if nanos >= self.spike_nanos {
             self.note_spike(id, nanos);

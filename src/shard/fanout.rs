@@ -14,6 +14,7 @@ use super::Shard;
 use crate::pubsub::{Kind, MoveId, Name, Publication};
 use crate::reactor::ConnId;
 use crate::resp::Reply;
+use crate::session::Session;
 use crate::shard_map::ShardId;
 
 /// Deliveries of one turn, in messages of up to [`DELIVERY_BYTES`]: at most half a millisecond.
@@ -25,6 +26,19 @@ const RECEIVERS_AT_A_TIME: usize = 256;
 /// Messages and words that may wait. Beyond, deliveries are made at once: the shard falls behind with
 /// everything else, which slows down those who publish.
 const INCOMING_MAX: usize = 1024;
+
+/// Turns that what is delivered may wait for what the next turn delivers: sending it costs more than all else about
+/// it, and a pipeline of messages to many is more than one turn takes.
+const HELD_TURNS_MAX: u32 = 4;
+/// Output that does not wait: nobody is spared a send by it.
+const HELD_BYTES_MAX: usize = 4096;
+
+/// Whether the output of this connection may wait for further messages.
+pub(super) fn may_be_held(session: &Session) -> bool {
+    session.subscribed.any()
+        && session.replies.ready_bytes() < HELD_BYTES_MAX
+        && !(session.closing || session.input_ended)
+}
 
 /// What waits to be taken, in order.
 pub(super) enum Incoming {
@@ -113,6 +127,12 @@ impl Shard {
             }
         }
         false
+    }
+
+    /// At the end of a turn: whether its messages wait for those that the next one delivers.
+    pub(super) fn note_held_turn(&mut self, delivers_on: bool) {
+        let waits = delivers_on && self.held_turns < HELD_TURNS_MAX;
+        self.held_turns = if waits { self.held_turns + 1 } else { 0 };
     }
 
     /// Delivers a message as far as this turn may; true if all have it.

@@ -18,8 +18,8 @@ use crate::admin::slowlog::Caller;
 use crate::admin::stats::Outcome;
 use crate::command::spec::{DENYOOM, NO_AUTH, PROTECTED};
 use crate::command::{
-    Command, CommandError, CommandId, CommandResult, CommandTable, Handler, KeyShape, Request, Run,
-    SessionCommand, debug_is_allowed,
+    Blocking, Command, CommandError, CommandId, CommandResult, CommandTable, Handler, KeyShape,
+    Request, Run, ScriptCommand, SessionCommand, debug_is_allowed,
 };
 use crate::keyspace::Key;
 use crate::reactor::ConnId;
@@ -383,8 +383,8 @@ impl Shard {
             (Run::Publish(handler), _) => self.run_here(conn, |engine, state, out| {
                 _ = engine.run(id, handler, &Request::new(words), state, out);
             }),
-            (Run::Blocking(_), _) => self.run_blocking(conn, id, words),
-            (Run::Script(_), _) => self.run_script(conn, id, words),
+            (Run::Blocking(blocking), _) => self.run_blocking(conn, (id, blocking), words),
+            (Run::Script(script), _) => self.run_script(conn, (id, script), words),
             (Run::Walk(_) | Run::EveryShard(_), _) => self.run_in_parts(conn, id, words),
             (Run::Session(which), _) if is_about_transactions(which) => {
                 self.transaction_command(conn, id, which, words)
@@ -567,10 +567,20 @@ impl Shard {
     }
 
     /// A command that may wait: all that is further said on its connection waits as well.
-    fn run_blocking(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
+    fn run_blocking(
+        &mut self,
+        conn: ConnId,
+        (id, blocking): (CommandId, Blocking),
+        words: &[&[u8]],
+    ) -> Next {
         let spread = self.spread_of(CommandTable::get().command(id), words);
-        let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
-        let next = self.when_drained(conn, |shard| shard.start_job(conn, job, spread));
+        let next = match self.run_blocking_at_once(conn, (id, blocking), words, spread) {
+            Some(next) => next,
+            None => {
+                let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
+                self.when_drained(conn, |shard| shard.start_job(conn, job, spread))
+            }
+        };
         if let Some(session) = self.sessions.get(conn)
             && session.input_ended
             && session.hold == Hold::Blocked
@@ -581,8 +591,16 @@ impl Shard {
     }
 
     /// A script: where its keys are, after all that its connection has sent before.
-    fn run_script(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
+    fn run_script(
+        &mut self,
+        conn: ConnId,
+        (id, script): (CommandId, ScriptCommand),
+        words: &[&[u8]],
+    ) -> Next {
         let spread = self.spread_of(CommandTable::get().command(id), words);
+        if let Some(next) = self.run_script_at_once(conn, (id, script), words, spread) {
+            return next;
+        }
         let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
         self.when_drained(conn, |shard| shard.start_job(conn, job, spread))
     }
@@ -682,7 +700,7 @@ impl Shard {
 
 /// Whether to look how much output there is, now that the buffer of replies is so long.
 #[inline]
-fn after_reply(length: usize) -> Next {
+pub(super) fn after_reply(length: usize) -> Next {
     if length >= LONG_OUTPUT_BYTES { Next::DoneAndLong } else { Next::Done }
 }
 

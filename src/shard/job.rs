@@ -291,7 +291,7 @@ impl Shard {
                 }
             }
             Run::Script(script) => {
-                return self.begin_script(script, command, (client, Scope::Keys));
+                return self.begin_script(script, command.into(), (client, Scope::Keys));
             }
             _ => unreachable!("only commands that work on keys are jobs"),
         }

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use super::Shard;
 use super::message::Message;
-use crate::keyspace::{Budget, Key, Keyspace, Loaded};
+use crate::keyspace::{Budget, Database, Key, Keyspace, Loaded};
 use crate::persistence::rdb::read_file::{FileReader, Found, FoundKey};
 use crate::persistence::rdb::{Error, Limits};
 use crate::shard_map::ShardId;
+use crate::slot::{SLOT_COUNT, Slot};
 
 /// How long one slice may take. Nothing else is to be done meanwhile but telling clients to wait.
 const SLICE_TIME: Duration = Duration::from_micros(500);
@@ -25,6 +26,9 @@ const ELEMENTS_PER_STEP: usize = 16;
 const STEP_COST: usize = 16;
 /// Empty keys of a batch that the log names.
 const EMPTY_KEYS_LOGGED_MAX: u64 = 10;
+
+/// Keys that are put into the keyspace together, so that their cache misses overlap: a file has them in no order.
+const WINDOW_KEYS: usize = 32;
 
 /// How keys of a file meet the keyspace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -106,7 +110,11 @@ struct Current {
     offsets: Vec<u64>,
     rules: LoadRules,
     database: usize,
-    /// Keys that were read, whatever became of them.
+    /// Keys that were read and are not in the keyspace yet.
+    window: Vec<FoundKey>,
+    /// Keys that a slot of the database will have, about.
+    slot_keys: usize,
+    /// Keys that were read before, whatever became of them.
     read: usize,
     keys: u64,
     expired: u64,
@@ -140,9 +148,11 @@ impl Loading {
             budget.spend(STEP_COST);
             let result = match current.step(keyspace) {
                 Ok(Step::Going) => continue,
-                Ok(Step::Over) => Ok(()),
-                Err(fault) => Err(BadRecord { offset: current.offset(), fault }),
+                Ok(Step::Over) => current.load_window(keyspace),
+                // What comes before the fault is there, unless it has one itself.
+                Err(fault) => current.load_window(keyspace).and(Err(fault)),
             };
+            let result = result.map_err(|fault| BadRecord { offset: current.offset(), fault });
             let Current { keys, expired, empty, .. } = self.current.take()?;
             return Some(RecordsLoaded { shard, keys, expired, empty, result });
         }
@@ -154,7 +164,9 @@ impl Current {
     fn new(batch: LoadBatch, limits: Limits) -> Self {
         let LoadBatch { version, records, offsets, rules } = batch;
         let reader = FileReader::of_records(records, version, limits);
-        Self { reader, offsets, rules, database: 0, read: 0, keys: 0, expired: 0, empty: 0 }
+        let (window, slot_keys) = (Vec::with_capacity(WINDOW_KEYS), 0);
+        let (database, read, keys, expired, empty) = (0, 0, 0, 0, 0);
+        Self { reader, offsets, rules, database, window, slot_keys, read, keys, expired, empty }
     }
 
     /// Where the record under way is in the file.
@@ -165,10 +177,13 @@ impl Current {
     fn step(&mut self, keyspace: &mut Keyspace) -> Result<Step, Fault> {
         match self.reader.find(ELEMENTS_PER_STEP).map_err(Fault::Value)? {
             Found::Key(key) => {
-                self.load(*key, keyspace)?;
-                self.read += 1;
+                self.window.push(key);
+                if self.window.len() == WINDOW_KEYS {
+                    self.load_window(keyspace)?;
+                }
             }
             Found::EmptyKey(key) => {
+                self.load_window(keyspace)?;
                 if self.empty < EMPTY_KEYS_LOGGED_MAX {
                     let key = key.escape_ascii();
                     tracing::info!("loading skips the empty key '{key}'");
@@ -176,17 +191,45 @@ impl Current {
                 self.empty += 1;
                 self.read += 1;
             }
-            Found::Database(number) => self.database = number as usize,
+            Found::Database(number) => {
+                self.load_window(keyspace)?;
+                self.database = number as usize;
+            }
+            Found::Sizes { keys, .. } => self.slot_keys = (keys / SLOT_COUNT as u64) as usize,
             Found::NeedsMore if self.reader.unread().is_empty() => return Ok(Step::Over),
             // Its border was found elsewhere, but it is inconsistent within.
             Found::NeedsMore => return Err(Fault::Value(Error::Truncated)),
-            Found::Progress | Found::Sizes { .. } | Found::Aux { .. } | Found::Function(_) => {}
+            Found::Progress | Found::Aux { .. } | Found::Function(_) => {}
             Found::End => return Ok(Step::Over),
         }
         Ok(Step::Going)
     }
 
-    fn load(&mut self, found: FoundKey, keyspace: &mut Keyspace) -> Result<(), Fault> {
+    /// Puts what was read into the keyspace.
+    fn load_window(&mut self, keyspace: &mut Keyspace) -> Result<(), Fault> {
+        if self.window.is_empty() {
+            return Ok(());
+        }
+        let mut window = std::mem::take(&mut self.window);
+        let database = &mut keyspace[self.database];
+        let keys: Vec<Key<'_>> = window.iter().map(|found| Key::new(&found.key)).collect();
+        keys.iter().for_each(|key| database.prefetch_slot(key));
+        keys.iter().for_each(|key| database.prefetch_bucket(key));
+        let places: Vec<_> = keys.iter().map(|key| (key.hash, key.slot)).collect();
+        for (found, place) in window.drain(..).zip(places) {
+            self.load(found, place, database)?;
+            self.read += 1;
+        }
+        self.window = window;
+        Ok(())
+    }
+
+    fn load(
+        &mut self,
+        found: FoundKey,
+        (hash, slot): (u64, Slot),
+        database: &mut Database,
+    ) -> Result<(), Fault> {
         let FoundKey { key, value, expiry, usage } = found;
         let limit = self.rules.drops_expired_before;
         if limit.zip(expiry).is_some_and(|(limit, expiry)| expiry < limit) {
@@ -194,7 +237,8 @@ impl Current {
             return Ok(());
         }
         let loaded = Loaded { value, expiry, usage };
-        if !keyspace[self.database].load(&Key::new(&key), loaded, self.rules.merges) {
+        database.make_room(slot, self.slot_keys);
+        if !database.load(&Key { bytes: &key, hash, slot }, loaded, self.rules.merges) {
             return Err(Fault::Duplicate(key, self.database));
         }
         self.keys += 1;

@@ -10,6 +10,7 @@
 //! operation with a ticket, and the connection is held until it is.
 
 mod aftermath;
+mod at_once;
 mod background;
 pub mod batch;
 mod blocking;
@@ -41,6 +42,7 @@ pub mod refusal;
 mod replication;
 pub mod room;
 mod saving;
+mod script_calls;
 mod script_commands;
 mod script_run;
 mod script_whole;
@@ -161,6 +163,10 @@ pub struct Shard {
     couriers: migrate::Couriers,
     /// What waits for the subscribers here, in order.
     incoming: VecDeque<fanout::Incoming>,
+    /// Turns in a row in which subscribers got messages that were not sent.
+    held_turns: u32,
+    /// Those subscribers, within [`Shard::settle_touched`].
+    held: Vec<ConnId>,
     /// Deliveries that this turn may still make.
     deliveries_left: usize,
     /// Kept for its allocation.
@@ -232,6 +238,8 @@ impl Shard {
             registry: Registry::default(),
             awaited: HashMap::default(),
             incoming: VecDeque::new(),
+            held_turns: 0,
+            held: Vec::new(),
             deliveries_left: fanout::DELIVERIES_PER_TURN,
             receivers: Vec::new(),
             next_ticket: 0,

@@ -340,7 +340,7 @@ impl Shard {
         command: &Command,
         words: &[&[u8]],
     ) -> Result<Option<Slot>, CommandError> {
-        if self.engine.territory.is_none() || run.command.pass.is_exempt {
+        if self.engine.territory.is_none() || run.call.pass.is_exempt {
             return Ok(None);
         }
         self.route_of_call_in_cluster(run, command, words)
@@ -358,7 +358,7 @@ impl Shard {
         let slot = slot_of(first);
         let looks = match self
             .engine
-            .route(&self.engine.terms_of(command, words, &run.command.pass), &names)
+            .route(&self.engine.terms_of(command, words, &run.call.pass), &names)
         {
             Route::Here => None,
             Route::Look(slot) => Some(slot),

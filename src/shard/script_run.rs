@@ -16,22 +16,19 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Shard;
-use super::engine::Ran;
 use super::eviction::OUT_OF_MEMORY;
-use super::group::{identify, why_unidentified};
+use super::group::identify;
 use super::job::{Job, Outcome};
-use super::message::{Fetch, JobRequest, Message, Origin, OwnedCommand};
-use super::scripts::{self, AwaitedParts, Resolved};
+use super::message::{JobRequest, Origin};
+use super::scripts::{self, Resolved};
 use super::undo::Undo;
 use crate::admin::stats;
 use crate::clock::Ticks;
-use crate::command::spec::{DENYOOM, MAY_REPLICATE, NOSCRIPT, WRITE};
 use crate::command::{
-    Attempt, Command, CommandError, CommandId, CommandResult, CommandTable, Ctx, Request, Run,
-    ScriptCommand, SessionCommand, selected_database,
+    CommandError, CommandId, CommandResult, CommandTable, ScriptBy, ScriptCommand,
 };
 use crate::journal::{Audience, Unit};
-use crate::keyspace::{DbKey, Key};
+use crate::keyspace::DbKey;
 use crate::pubsub::Outgoing;
 use crate::reactor::ConnId;
 use crate::resp::Reply;
@@ -39,36 +36,39 @@ use crate::scripting::source::ScriptFlags;
 use crate::scripting::{
     Abort, Answer, Ask, Ended, Engine, Fiber, Outcome as Ending, Program, Turn, Words,
 };
+use crate::session::Pass;
 use crate::shard_map::ShardId;
 use crate::slot::{Slot, slot_of};
 use crate::transaction::TxId;
 
 const KILLED: Abort = Abort::Killed("Script killed by user with SCRIPT KILL...");
-const CANNOT_UNDO: CommandError = CommandError::text(
-    "ERR Script attempted to access a non declared key after it wrote to a value too big to be undone",
-);
-
-/// Keys that a job may find out about one after the other; then it runs with all.
-const LEARNED_KEYS_MAX: usize = 4;
+/// The command that runs a script.
+pub(super) struct ScriptCall {
+    pub(super) id: CommandId,
+    pub(super) db: usize,
+    pub(super) resp3: bool,
+    pub(super) pass: Pass,
+    /// The script has them as well.
+    pub(super) words: Rc<Words>,
+}
 
 /// A script, while it runs.
 pub(super) struct Running {
     fiber: Fiber,
-    /// The command that runs it.
-    pub(super) command: OwnedCommand,
+    pub(super) call: ScriptCall,
     pub(super) name: Rc<str>,
     pub(super) engine: Engine,
     /// The connection, if it lives here.
-    client: Option<ConnId>,
-    read_only: bool,
-    allows_oom: bool,
+    pub(super) client: Option<ConnId>,
+    pub(super) read_only: bool,
+    pub(super) allows_oom: bool,
     /// All its keys have to be in one slot.
     pub(super) keeps_to_slot: bool,
     /// That slot, as soon as it has named a key.
     pub(super) slot: Option<Slot>,
     /// The database that it has selected.
-    db: usize,
-    scope: Scope,
+    pub(super) db: usize,
+    pub(super) scope: Scope,
     /// Keys of other shards are here: which are changed has to be known.
     borrows: bool,
     /// So it was already when the script went on.
@@ -81,14 +81,14 @@ pub(super) struct Running {
     published: Vec<Outgoing>,
     /// Keys in reach besides those that are free, while the script waits.
     reach: HashSet<DbKey>,
-    undo: Undo,
+    pub(super) undo: Undo,
     /// It has run a command that writes.
     pub(super) has_written: bool,
     /// Why it was aborted.
-    verdict: Option<Verdict>,
+    pub(super) verdict: Option<Verdict>,
     pub(super) began: Instant,
     began_ticks: Ticks,
-    waits: WaitsFor,
+    pub(super) waits: WaitsFor,
     /// Somebody wants its end.
     pub(super) is_killed: bool,
     /// What follows its end.
@@ -104,7 +104,7 @@ pub(super) enum Scope {
 }
 
 /// Why a script was aborted to run again.
-enum Verdict {
+pub(super) enum Verdict {
     /// It needs these keys.
     Lacks(Vec<DbKey>),
     /// It needs all shards; and will need them every time, as far as one can tell.
@@ -112,7 +112,7 @@ enum Verdict {
 }
 
 /// What a script waits for.
-enum WaitsFor {
+pub(super) enum WaitsFor {
     /// To be told to go on.
     Tick,
     /// Keys that so many shards have not sent yet, to run this command.
@@ -133,32 +133,18 @@ pub(super) enum Then {
     Block(ConnId),
 }
 
-/// What became of a command of a script.
-enum Called {
-    /// It is answered.
-    Replied,
-    /// It needs these keys.
-    Lacks(Vec<DbKey>),
-    /// It needs all shards.
-    NeedsAll,
-    /// It changes a value that is too big to be undone.
-    TooBig,
-    /// All shards have to do their part of it.
-    Parts(OwnedCommand),
-}
-
 /// The script waits; [`Running::waits`] says for what.
-struct Parked;
+pub(super) struct Parked;
 
 impl Shard {
     // ---- from the command to the script ----
 
-    /// Starts the script that `command` runs: its outcome, if it is over at once; [`Outcome::RunsOn`] if
+    /// Starts the script that `call` runs: its outcome, if it is over at once; [`Outcome::RunsOn`] if
     /// not.
     pub(super) fn begin_script(
         &mut self,
         script: ScriptCommand,
-        command: &OwnedCommand,
+        call: ScriptCall,
         (client, scope): (Option<ConnId>, Scope),
     ) -> Outcome {
         let began_ticks = Ticks::now();
@@ -167,20 +153,20 @@ impl Shard {
             // Two scripts must never take turns in one Lua. Nobody gets here: who holds keys or shards
             // does so while no script waits.
             debug_assert!(false, "a script begins while another one waits");
-            return self.refuse_script(command, &self.busy_reply(), began_ticks);
+            return self.refuse_script(&call, &self.busy_reply(), began_ticks);
         }
         self.scripts.has_room = self.engine.has_room();
-        let prepared = self.prepare_script(script, command);
+        let prepared = call.words.with_list(|words| self.prepare_script(script, words));
         let (resolved, key_count) = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => return self.refuse_script(command, &error, began_ticks),
+            Err(error) => return self.refuse_script(&call, &error, began_ticks),
         };
         let is_whole = matches!(scope, Scope::Whole { .. });
         if !is_whole && self.starts_with_all(&resolved.name) {
             return Outcome::NeedsAll;
         }
-        self.extend_reach(command);
-        let mut run = self.new_run(script, command, resolved, key_count);
+        self.extend_reach(&call);
+        let mut run = self.new_run(script, call, resolved, key_count);
         (run.client, run.scope, run.began_ticks) = (client, scope, began_ticks);
         run.borrows |= is_whole;
         // What is published from here on is the script's.
@@ -199,18 +185,16 @@ impl Shard {
     fn prepare_script(
         &mut self,
         script: ScriptCommand,
-        command: &OwnedCommand,
+        words: &[&[u8]],
     ) -> CommandResult<(Resolved, usize)> {
-        let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
-        use crate::command::ScriptBy;
         let store = &self.process.scripts;
         // Each looks at its first argument, or at its second, before the other.
         let (resolved, count) = if script.by == ScriptBy::Text {
-            let count = script.key_count(&words)?;
-            (self.scripts.resolve(store, script, &command.args)?, count)
+            let count = script.key_count(words)?;
+            (self.scripts.resolve(store, script, words)?, count)
         } else {
-            let resolved = self.scripts.resolve(store, script, &command.args)?;
-            (resolved, script.key_count(&words)?)
+            let resolved = self.scripts.resolve(store, script, words)?;
+            (resolved, script.key_count(words)?)
         };
         if let Some(flags) = resolved.flags {
             self.check_flags(flags, script.read_only)?;
@@ -236,62 +220,60 @@ impl Shard {
 
     pub(super) fn refuse_script(
         &mut self,
-        command: &OwnedCommand,
+        call: &ScriptCall,
         error: &CommandError,
         began: Ticks,
     ) -> Outcome {
         let mut reply = Vec::new();
-        Reply::new(&mut reply, command.resp3).error(error);
+        Reply::new(&mut reply, call.resp3).error(error);
         self.engine.count_error(error);
-        self.engine.account_since(command.id, &command.args, began, stats::Outcome::Failed);
+        self.engine.account_since(call.id, &call.words, began, stats::Outcome::Failed);
         Outcome::Reply(reply)
     }
 
     /// The keys that the command declares are held, if others want some.
-    fn extend_reach(&mut self, command: &OwnedCommand) {
+    fn extend_reach(&mut self, call: &ScriptCall) {
         if self.engine.locks.is_idle() {
             return;
         }
-        let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
         let databases = self.engine.keyspace.database_count();
         let (shards, me) = (self.engine.shards, self.engine.id);
         let reach = &mut self.engine.reach;
-        CommandTable::get().command(command.id).for_each_db_key(
-            &words,
-            command.db,
-            databases,
-            |db, key| {
-                if shards.owner(crate::slot::slot_of(key)) == me {
+        let command = CommandTable::get().command(call.id);
+        call.words.with_list(|words| {
+            command.for_each_db_key(words, call.db, databases, |db, key| {
+                if shards.owner(slot_of(key)) == me {
                     reach.keys.insert((db, key.to_vec()));
                 }
-            },
-        );
+            });
+        });
     }
 
     fn new_run(
         &mut self,
         script: ScriptCommand,
-        command: &OwnedCommand,
+        call: ScriptCall,
         resolved: Resolved,
         key_count: usize,
     ) -> Box<Running> {
         let Resolved { engine, vm, function, name, flags } = resolved;
-        let (keys, args) = ScriptCommand::split(&command.args, key_count);
+        let (words, first) = (Rc::clone(&call.words), ScriptCommand::ARGUMENTS_AT);
+        let slot = words.iter().nth(first).filter(|_| key_count > 0).map(slot_of);
         let program = Program {
             vm,
             function,
             name: Rc::clone(&name),
-            keys: keys.to_vec(),
-            args: args.to_vec(),
-            resp3: command.resp3,
+            words,
+            first,
+            key_count,
+            resp3: call.resp3,
+            spare: std::mem::take(&mut self.scripts.buffers),
         };
         let is_declared = flags.is_some();
         let flags = flags.unwrap_or_default();
-        let slot = keys.first().map(|key| slot_of(key));
         Box::new(Running {
             fiber: Fiber::new(program, self.scripts.spare.take()),
-            command: command.clone(),
-            undo: Undo::new(&self.engine.changes, self.scripts.habit(&name).keeps_to_its_keys),
+            undo: Undo::new(&self.engine.changes, self.keeps_to_its_keys(&name)),
             name,
             engine,
             client: None,
@@ -299,7 +281,8 @@ impl Shard {
             allows_oom: flags.has(ScriptFlags::ALLOW_OOM),
             keeps_to_slot: is_declared && !flags.has(ScriptFlags::ALLOW_CROSS_SLOT_KEYS),
             slot,
-            db: command.db,
+            db: call.db,
+            call,
             scope: Scope::Keys,
             borrows: self.borrowing,
             found_borrowing: false,
@@ -317,6 +300,12 @@ impl Shard {
         })
     }
 
+    /// Whether a run of this script was over with the keys that it had declared. Where all keys are here, nobody
+    /// needs to know.
+    fn keeps_to_its_keys(&self, name: &str) -> bool {
+        self.engine.shards.len() > 1 && self.scripts.habit(name).keeps_to_its_keys
+    }
+
     /// Says what follows the end of the script that runs on.
     pub(super) fn then(&mut self, then: Then) {
         let running = self.scripts.running.as_mut();
@@ -326,7 +315,11 @@ impl Shard {
     // ---- while it runs ----
 
     /// Lets a script go on until it is over, or has to wait; then it is kept.
-    fn drive(&mut self, mut run: Box<Running>, answer: Answer) -> Option<(Outcome, Option<Then>)> {
+    pub(super) fn drive(
+        &mut self,
+        mut run: Box<Running>,
+        answer: Answer,
+    ) -> Option<(Outcome, Option<Then>)> {
         let mut answer = answer;
         self.enter(&mut run);
         let ended = loop {
@@ -349,7 +342,7 @@ impl Shard {
     }
 
     /// A script goes on: what it holds is in reach, and if some of it is borrowed, what changes is noted.
-    fn enter(&mut self, run: &mut Running) {
+    pub(super) fn enter(&mut self, run: &mut Running) {
         self.engine.reach.keys.extend(std::mem::take(&mut run.reach));
         self.engine.reach.whole = matches!(run.scope, Scope::Whole { .. });
         self.engine.pubsub.put_back(std::mem::take(&mut run.published));
@@ -360,7 +353,7 @@ impl Shard {
     }
 
     /// It waits, or is over. What it publishes is held back until it is over.
-    fn leave(&mut self, run: &mut Running) {
+    pub(super) fn leave(&mut self, run: &mut Running) {
         run.reach = std::mem::take(&mut self.engine.reach.keys);
         self.engine.reach.whole = false;
         self.engine.publish_notes();
@@ -371,7 +364,7 @@ impl Shard {
     }
 
     /// What a script waited for is there.
-    fn resume_script(&mut self, answer: Answer) {
+    pub(super) fn resume_script(&mut self, answer: Answer) {
         let Some(run) = self.scripts.running.take() else { return };
         if let Some((outcome, then)) = self.drive(run, answer) {
             self.script_is_over(outcome, then);
@@ -393,7 +386,8 @@ impl Shard {
             }
             Ask::MayCall(words) => {
                 // Every user may run everything.
-                let may = identify(CommandTable::get(), &words.list()).map(|_| true);
+                let may = words.with_list(|list| identify(CommandTable::get(), list));
+                let may = may.map(|_| true);
                 Ok(Answer::May(words, may))
             }
         }
@@ -432,357 +426,15 @@ impl Shard {
         self.resume_script(answer);
     }
 
-    fn call_of_script(
-        &mut self,
-        run: &mut Running,
-        words: Words,
-        resp3: bool,
-        mut wire: Vec<u8>,
-    ) -> Result<Answer, Parked> {
-        let list = words.list();
-        let called = self.run_call(run, &list, resp3, &mut wire);
-        drop(list);
-        match called {
-            Called::Replied => Ok(Answer::Replied(words, wire)),
-            Called::Lacks(keys) if matches!(run.scope, Scope::Whole { .. }) => {
-                let left = self.fetch_for_script(run, keys);
-                run.waits = WaitsFor::Keys { left, words, resp3, wire };
-                Err(Parked)
-            }
-            Called::Lacks(_) | Called::NeedsAll | Called::TooBig if !run.undo.is_possible() => {
-                self.engine.count_error(&CANNOT_UNDO);
-                Reply::new(&mut wire, resp3).error(&CANNOT_UNDO);
-                Ok(Answer::Replied(words, wire))
-            }
-            Called::Lacks(keys) if !run.has_written && self.may_learn(run) => {
-                run.verdict = Some(Verdict::Lacks(keys));
-                Ok(Answer::Abort(Abort::Again))
-            }
-            Called::Lacks(_) | Called::NeedsAll | Called::TooBig => {
-                let always = !matches!(called, Called::TooBig);
-                run.verdict = Some(Verdict::NeedsAll { always });
-                Ok(Answer::Abort(Abort::Again))
-            }
-            Called::Parts(command) => self.call_in_parts(run, words, command),
-        }
-    }
-
-    /// Whether the job may find out about one more key by running again.
-    fn may_learn(&self, run: &Running) -> bool {
-        let words: Vec<&[u8]> = run.command.args.iter().map(Vec::as_slice).collect();
-        let mut declared = HashSet::new();
-        let command = CommandTable::get().command(run.command.id);
-        command.for_each_key(&words, |at| _ = declared.insert(words[at]));
-        let further = self.engine.reach.keys.iter().filter(|key| !declared.contains(&*key.1));
-        further.count() < LEARNED_KEYS_MAX
-    }
-
-    fn run_call(
-        &mut self,
-        run: &mut Running,
-        words: &[&[u8]],
-        resp3: bool,
-        out: &mut Vec<u8>,
-    ) -> Called {
-        let table = CommandTable::get();
-        let Some(id) = identify(table, words) else {
-            let error = match why_unidentified(words) {
-                CommandError::WrongArity(_) => {
-                    "ERR Wrong number of args calling Redis command from script"
-                }
-                _ => "ERR Unknown Redis command called from script",
-            };
-            return self.refuse_call(None, CommandError::text(error), resp3, out);
-        };
-        let command = table.command(id);
-        if let Err(error) = run.may_run(command, self.scripts.has_room) {
-            return self.refuse_call(Some(id), error, resp3, out);
-        }
-        if command.flags.has(WRITE)
-            && let Some(error) = self.engine.refusals.of_writes()
-        {
-            let error = error.clone();
-            return self.refuse_call(Some(id), error, resp3, out);
-        }
-        let is_alone = self.engine.shards.len() == 1;
-        let called = match command.run {
-            Run::Data(_) | Run::Publish(_) | Run::Blocking(_) | Run::ContainerOr(_) => {
-                self.call_on_keys(run, id, words, resp3, out)
-            }
-            Run::EveryShard(_) | Run::Walk(_) if is_alone => {
-                self.call_here(id, words, (run.db, resp3), out);
-                Called::Replied
-            }
-            Run::EveryShard(_) | Run::Walk(_) => {
-                let args = words.iter().map(|word| word.to_vec()).collect();
-                match run.scope {
-                    Scope::Keys => Called::NeedsAll,
-                    Scope::Whole { .. } => {
-                        let pass = run.command.pass;
-                        Called::Parts(OwnedCommand { id, db: run.db, resp3, pass, args })
-                    }
-                }
-            }
-            Run::Session(SessionCommand::Select) => {
-                self.select_of_script(run, id, words, resp3, out);
-                Called::Replied
-            }
-            Run::Session(which) => {
-                match run.client.filter(|client| self.sessions.get(*client).is_some()) {
-                    Some(client) => out.extend(self.session_reply(client, which, words)),
-                    None => Reply::new(out, resp3).ok(),
-                }
-                Called::Replied
-            }
-            Run::Script(_) | Run::Container => unreachable!("not from scripts; resolved"),
-        };
-        if matches!(called, Called::Replied | Called::Parts(_)) {
-            run.has_written |= command.flags.has(WRITE);
-        }
-        called
-    }
-
-    fn refuse_call(
-        &mut self,
-        id: Option<CommandId>,
-        error: CommandError,
-        resp3: bool,
-        out: &mut Vec<u8>,
-    ) -> Called {
-        self.engine.rejected(id, &error);
-        Reply::new(out, resp3).error(&error);
-        Called::Replied
-    }
-
-    /// A command that works on keys, or on nothing but its arguments.
-    fn call_on_keys(
-        &mut self,
-        run: &mut Running,
-        id: CommandId,
-        words: &[&[u8]],
-        resp3: bool,
-        out: &mut Vec<u8>,
-    ) -> Called {
-        let command = CommandTable::get().command(id);
-        let looks = match self.route_of_call(run, command, words) {
-            Ok(looks) => looks,
-            Err(error) => return self.refuse_call(Some(id), error, resp3, out),
-        };
-        if self.engine.shards.len() > 1 || !self.engine.locks.is_idle() {
-            let lacking = self.out_of_reach(command, words, run.db);
-            if !lacking.is_empty() {
-                return Called::Lacks(lacking);
-            }
-            let may_have_to_undo = matches!(run.scope, Scope::Keys) && command.flags.has(WRITE);
-            if may_have_to_undo && !self.save_for_undo(run, command, words) {
-                return Called::TooBig;
-            }
-        }
-        if let Some(slot) = looks
-            && let Err(error) = self.check_presence_for_script(slot, command, words)
-        {
-            return self.refuse_call(Some(id), error, resp3, out);
-        }
-        let (request, state) = (Request::new(words), (run.db, resp3));
-        match command.run {
-            Run::Data(handler) | Run::Publish(handler) | Run::ContainerOr(handler) => {
-                if self.engine.run(id, handler, &request, state, out) == Ran::OutOfReach {
-                    return Called::Lacks(std::mem::take(&mut self.engine.reach.missing));
-                }
-            }
-            Run::Blocking(blocking) => {
-                if self.engine.attempt(id, &blocking, &request, state, out) != Attempt::Done {
-                    (blocking.nothing)(&self.process, &mut Reply::new(out, resp3));
-                    self.engine.account(id, words, stats::Outcome::Ok);
-                }
-            }
-            _ => unreachable!("the caller has looked"),
-        }
-        Called::Replied
-    }
-
-    fn out_of_reach(&mut self, command: &Command, words: &[&[u8]], db: usize) -> Vec<DbKey> {
-        let databases = self.engine.keyspace.database_count();
-        let mut ctx = self.engine.ctx(db);
-        command.for_each_db_key(words, db, databases, |db, key| {
-            // What is missing is noted.
-            _ = ctx.reach(db, &Key::new(key));
-        });
-        std::mem::take(&mut self.engine.reach.missing)
-    }
-
-    /// Keeps what the command may change; false if that is too much.
-    fn save_for_undo(&mut self, run: &mut Running, command: &Command, words: &[&[u8]]) -> bool {
-        let databases = self.engine.keyspace.database_count();
-        let (keyspace, mut saved) = (&mut self.engine.keyspace, true);
-        command.for_each_db_key(words, run.db, databases, |db, key| {
-            saved &= run.undo.save(keyspace, db, key);
-        });
-        saved
-    }
-
-    /// A command of all shards, where there is one.
-    fn call_here(
-        &mut self,
-        id: CommandId,
-        words: &[&[u8]],
-        state: (usize, bool),
-        out: &mut Vec<u8>,
-    ) {
-        let run = CommandTable::get().command(id).run;
-        let ran = self.engine.run(
-            id,
-            |ctx, request, reply| match run {
-                Run::EveryShard(every) => {
-                    let part = (every.part)(ctx, request)?;
-                    (every.merge)(ctx, request, vec![part], reply)
-                }
-                Run::Walk(walk) => {
-                    let mut found = (walk.stretch)(ctx, request, (walk.start)(request)?)?;
-                    while let Some(next) = found.goes_on() {
-                        found.extend((walk.stretch)(ctx, request, next)?);
-                    }
-                    (walk.finish)(&found, reply);
-                    Ok(())
-                }
-                _ => unreachable!("the caller has looked"),
-            },
-            &Request::new(words),
-            state,
-            out,
-        );
-        debug_assert_eq!(ran, Ran::Done, "they touch keys without asking");
-    }
-
-    /// A command of all shards, which stand still: what was borrowed goes home first.
-    fn call_in_parts(
-        &mut self,
-        run: &mut Running,
-        words: Words,
-        command: OwnedCommand,
-    ) -> Result<Answer, Parked> {
-        let Scope::Whole { tx, conn, borrowed } = &mut run.scope else {
-            unreachable!("only with all shards")
-        };
-        let (tx, conn, borrowed) = (*tx, *conn, std::mem::take(borrowed));
-        self.engine.reach.keys.clear();
-        self.give_back_borrowed(tx, borrowed);
-        self.scripts.awaited = Some(AwaitedParts { conn, resp3: command.resp3, wire: None });
-        self.start_parts_of(conn, command, Some((tx, false)));
-        match self.scripts.awaited.take() {
-            Some(AwaitedParts { wire: Some(wire), .. }) => Ok(Answer::Replied(words, wire)),
-            waiting => {
-                self.scripts.awaited = waiting;
-                run.waits = WaitsFor::Parts(words);
-                Err(Parked)
-            }
-        }
-    }
-
-    /// The reply of a command of all shards is made: it is for the script, if that waits for one of `conn`.
-    pub(super) fn answer_parts_to_script(
-        &mut self,
-        conn: ConnId,
-        write: impl FnOnce(&mut super::engine::Engine, &mut Reply<'_>),
-    ) {
-        let Some(awaited) = self.scripts.awaited.as_mut().filter(|a| a.conn == conn) else {
-            return;
-        };
-        let mut wire = Vec::new();
-        write(&mut self.engine, &mut Reply::new(&mut wire, awaited.resp3));
-        let Some(run) = self.scripts.running.as_mut() else {
-            // It is being driven, and looks here next.
-            awaited.wire = Some(wire);
-            return;
-        };
-        self.scripts.awaited = None;
-        if let WaitsFor::Parts(words) = std::mem::replace(&mut run.waits, WaitsFor::Tick) {
-            self.resume_script(Answer::Replied(words, wire));
-        }
-    }
-
-    fn select_of_script(
-        &mut self,
-        run: &mut Running,
-        id: CommandId,
-        words: &[&[u8]],
-        resp3: bool,
-        out: &mut Vec<u8>,
-    ) {
-        let select = |ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>| {
-            run.db = selected_database(words[1], ctx.config)?;
-            reply.ok();
-            Ok(())
-        };
-        _ = self.engine.run(id, select, &Request::new(words), (0, resp3), out);
-    }
-
-    /// Asks the owners of these keys for their entries; how many owners there are.
-    fn fetch_for_script(&mut self, run: &mut Running, mut keys: Vec<DbKey>) -> usize {
-        let Scope::Whole { conn, borrowed, .. } = &mut run.scope else {
-            unreachable!("only with all shards")
-        };
-        keys.sort_unstable();
-        keys.dedup();
-        self.engine.reach.keys.extend(keys.iter().cloned());
-        borrowed.extend(keys.iter().cloned());
-        let (mut by_owner, conn, coordinator) = (Vec::new(), *conn, self.id());
-        keys.into_iter().for_each(|key| self.add_participant(&mut by_owner, key));
-        let owners = by_owner.len();
-        for (owner, keys) in by_owner {
-            let fetch = Fetch { coordinator, conn, keys: keys.unwrap_or_default() };
-            self.send(owner.index(), Message::Fetch(Box::new(fetch)));
-        }
-        owners
-    }
-
-    /// Whether the script that runs here for `conn` waits for keys.
-    pub(super) fn script_fetches(&self, conn: ConnId) -> bool {
-        self.scripts.running.as_ref().is_some_and(|run| {
-            let is_its = matches!(run.scope, Scope::Whole { conn: its, .. } if its == conn);
-            is_its && matches!(run.waits, WaitsFor::Keys { .. })
-        })
-    }
-
-    /// One more shard has sent what the script waits for.
-    pub(super) fn on_fetched_for_script(&mut self) {
-        let Some(mut run) = self.scripts.running.take() else { return };
-        match std::mem::replace(&mut run.waits, WaitsFor::Tick) {
-            WaitsFor::Keys { left, words, resp3, wire } if left > 1 => {
-                run.waits = WaitsFor::Keys { left: left - 1, words, resp3, wire };
-                self.scripts.running = Some(run);
-            }
-            WaitsFor::Keys { words, resp3, wire, .. } => {
-                self.retry_call(run, words, resp3, wire);
-            }
-            other => unreachable!("it waits for keys, not for {}", other.name()),
-        }
-    }
-
-    /// The keys of a command are here: it runs, and the script goes on.
-    fn retry_call(&mut self, mut run: Box<Running>, words: Words, resp3: bool, wire: Vec<u8>) {
-        // As within `drive`, which goes on with the answer.
-        self.enter(&mut run);
-        let answer = self.call_of_script(&mut run, words, resp3, wire);
-        self.leave(&mut run);
-        match answer {
-            Ok(answer) => {
-                if let Some((outcome, then)) = self.drive(run, answer) {
-                    self.script_is_over(outcome, then);
-                }
-            }
-            Err(Parked) => self.scripts.running = Some(run),
-        }
-    }
-
     // ---- its end ----
 
     /// A script is over, or aborted: what it answers, and what follows.
     fn conclude_script(&mut self, run: Running, ended: Ended) -> (Outcome, Option<Then>) {
         self.scripts.is_busy = false;
-        let Running { fiber, command, name, scope, mut undo, verdict, published, unit, .. } = run;
+        let Running { fiber, call, name, scope, mut undo, verdict, published, unit, .. } = run;
         let (began_ticks, then) = (run.began_ticks, run.then);
         self.scripts.spare = fiber.into_stack();
+        self.scripts.buffers = ended.spare;
         self.scripts.note_memory(&self.process.scripts);
         let outcome = match ended.outcome {
             Err(_) => {
@@ -806,7 +458,7 @@ impl Shard {
                         self.engine.stats.record_error(&error);
                     }
                 }
-                self.engine.account_since(command.id, &command.args, began_ticks, result);
+                self.engine.account_since(call.id, &call.words, began_ticks, result);
                 if matches!(scope, Scope::Keys) && self.engine.shards.len() > 1 {
                     self.scripts.learn(&name, |habit| habit.keeps_to_its_keys = true);
                 }
@@ -830,7 +482,7 @@ impl Shard {
     }
 
     /// A script that did not end at once is over.
-    fn script_is_over(&mut self, outcome: Outcome, then: Option<Then>) {
+    pub(super) fn script_is_over(&mut self, outcome: Outcome, then: Option<Then>) {
         match then.expect("who waited knows what follows") {
             Then::Job(request, under) => {
                 self.end_request(*request, outcome, under);
@@ -862,30 +514,9 @@ impl Shard {
     }
 }
 
-impl Running {
-    /// Whether the script may run this command (Redis 7.0 `script.c`, scriptCall).
-    fn may_run(&self, command: &Command, has_room: bool) -> CommandResult {
-        // What MIGRATE waits for takes longer than a script may.
-        let waits = matches!(command.run, Run::Session(SessionCommand::Migrate));
-        if command.flags.has(NOSCRIPT) || waits {
-            return Err(CommandError::text("ERR This Redis command is not allowed from script"));
-        }
-        let writes = command.flags.has(WRITE) || command.flags.has(MAY_REPLICATE);
-        if self.read_only && writes {
-            const TEXT: &str = "ERR Write commands are not allowed from read-only scripts.";
-            return Err(CommandError::text(TEXT));
-        }
-        // A script that has begun to write may go on: half of it would be worse.
-        let refuses = !has_room && !self.allows_oom && !self.has_written;
-        if refuses && command.flags.has(DENYOOM) {
-            return Err(OUT_OF_MEMORY);
-        }
-        Ok(())
-    }
-}
-
 impl WaitsFor {
-    fn name(&self) -> &'static str {
+    /// In words.
+    pub(super) fn name(&self) -> &'static str {
         match self {
             WaitsFor::Tick => "a tick",
             WaitsFor::Keys { .. } => "keys",

@@ -25,7 +25,7 @@ impl Shard {
     pub(super) fn run_script_with_all(&mut self, tx: TxId, job: Job, origin: Origin) {
         let Job::Command(command) = &job else { unreachable!("a script is one command") };
         if let Some(error) = self.refusal_of_whole_script(command) {
-            let outcome = self.refuse_script(command, &error, Ticks::now());
+            let outcome = self.refuse_script(&command.into(), &error, Ticks::now());
             return self.end_whole_script(tx, origin, outcome);
         }
         let scope = Scope::Whole { tx, conn: origin.conn, borrowed: Vec::new() };
@@ -71,6 +71,6 @@ impl Shard {
         let Run::Script(script) = CommandTable::get().command(command.id).run else {
             unreachable!("only these run scripts")
         };
-        self.begin_script(script, command, place)
+        self.begin_script(script, command.into(), place)
     }
 }

@@ -13,7 +13,8 @@ use crate::reactor::ConnId;
 use crate::scripting::library::{Catalogue, Library, LibraryError, LoadedLibraries};
 use crate::scripting::source::{self, ScriptFlags};
 use crate::scripting::{
-    Abort, Compiled, Digest, Engine, Host, LogLevel, Random, SpareStack, Store, Tick, Vm,
+    Abort, Compiled, Digest, Engine, Host, LogLevel, Random, Spare, SpareStack, Store, Tick, Vm,
+    Words,
 };
 
 const NO_SUCH_SCRIPT: CommandError =
@@ -59,8 +60,12 @@ pub(super) struct Scripts {
     habits: HashMap<Rc<str>, Habit, ahash::RandomState>,
     /// Bytes of both Lua, as the process knows them.
     noted_memory: [i64; 2],
-    /// The stack of the script before.
+    /// The stack of the script before,
     pub(super) spare: Option<SpareStack>,
+    /// its buffers,
+    pub(super) buffers: Spare,
+    /// and what held the words of its command.
+    pub(super) words: Option<Rc<Words>>,
     /// A script that waits for something. There is one at most: a Lua runs one script at a time.
     pub(super) running: Option<Box<Running>>,
     /// There was room for what takes memory when the script began.
@@ -100,18 +105,18 @@ impl Scripts {
         &mut self,
         store: &Store,
         script: ScriptCommand,
-        args: &[Vec<u8>],
+        args: &[&[u8]],
     ) -> CommandResult<Resolved> {
         match script.by {
             ScriptBy::Text => {
-                let digest = self.digest_of(&args[1]);
-                self.script(store, digest, Some(&args[1]))
+                let digest = self.digest_of(args[1]);
+                self.script(store, digest, Some(args[1]))
             }
             ScriptBy::Digest => {
-                let digest = Digest::parse(&args[1]).ok_or(NO_SUCH_SCRIPT)?;
+                let digest = Digest::parse(args[1]).ok_or(NO_SUCH_SCRIPT)?;
                 self.script(store, digest, None)
             }
-            ScriptBy::Function => self.function(store, &args[1]),
+            ScriptBy::Function => self.function(store, args[1]),
         }
     }
 
@@ -279,7 +284,7 @@ impl Loading {
 }
 
 impl Host for Loading {
-    fn call(&mut self, _: &[&[u8]], resp3: bool, out: &mut Vec<u8>) -> Result<(), Abort> {
+    fn call(&mut self, _: &mut Words, resp3: bool, out: &mut Vec<u8>) -> Result<(), Abort> {
         // A library that loads sees no `redis.call`.
         crate::resp::Reply::new(out, resp3).error("ERR no commands while a library loads");
         Ok(())
@@ -300,7 +305,7 @@ impl Host for Loading {
         // Nor does it see `redis.set_repl`.
     }
 
-    fn may_call(&mut self, _: &[&[u8]]) -> Option<bool> {
+    fn may_call(&mut self, _: &mut Words) -> Option<bool> {
         None
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Shard;
-use super::fanout::DELIVERIES_PER_TURN;
+use super::fanout::{self, DELIVERIES_PER_TURN};
 use super::message::{JobRequest, Message, NewReplica};
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
 use crate::session::{Endpoint, Hold, Session};
@@ -116,8 +116,10 @@ impl Service for Shard {
         let waits = self.scripts.running.is_some();
         let mut more = (!waits && self.background_slice()) || self.scripts.is_busy;
         self.send_what_is_published();
-        more |= self.fan_out();
+        let delivers_on = self.fan_out();
+        more |= delivers_on;
         self.deliveries_left = DELIVERIES_PER_TURN;
+        self.note_held_turn(delivers_on);
         self.send_batches();
         if self.engine.journal.has_parcel() {
             // Before any reply leaves.
@@ -358,8 +360,13 @@ impl Shard {
         let now_ms = self.engine.keyspace.now_ms();
         let gate = self.gate();
         let mut touched = std::mem::take(&mut self.touched);
+        let mut held = std::mem::take(&mut self.held);
         for conn in touched.drain(..) {
             let Some(session) = self.sessions.get_mut(conn) else { continue };
+            if self.held_turns > 0 && fanout::may_be_held(session) {
+                held.push(conn);
+                continue;
+            }
             session.touched = false;
             if session.fed.is_some() {
                 self.settle_fed();
@@ -400,6 +407,7 @@ impl Shard {
         }
         // Nothing is touched meanwhile; what is kept is the allocation.
         touched.append(&mut self.touched);
-        self.touched = touched;
+        touched.append(&mut held);
+        (self.touched, self.held) = (touched, held);
     }
 }

@@ -113,38 +113,49 @@ impl<'a> Encoded<'a> {
         }
     }
 
+    /// Encodes an element as [`Encoded::text`] or [`Encoded::int`].
+    #[inline]
+    pub(super) fn of(element: Element<'a>) -> Self {
+        match element {
+            Element::Int(value) => Self::int(value),
+            Element::Bytes(text) => Self::text(text),
+        }
+    }
+
     /// Encodes an integer in the narrowest form that holds it.
+    #[inline]
     pub(super) fn int(value: i64) -> Self {
         let bytes = value.to_le_bytes();
         match value {
-            0..=127 => Self::head(bytes[0], &[]),
-            -4096..=4095 => Self::head(INT_13_BIT | (bytes[1] & 0x1F), &bytes[..1]),
-            -0x8000..=0x7FFF => Self::head(INT_16_BIT, &bytes[..2]),
-            -0x80_0000..=0x7F_FFFF => Self::head(INT_24_BIT, &bytes[..3]),
-            -0x8000_0000..=0x7FFF_FFFF => Self::head(INT_32_BIT, &bytes[..4]),
-            _ => Self::head(INT_64_BIT, &bytes),
+            0..=127 => Self::head(bytes[0], bytes, 0),
+            -4096..=4095 => Self::head(INT_13_BIT | (bytes[1] & 0x1F), bytes, 1),
+            -0x8000..=0x7FFF => Self::head(INT_16_BIT, bytes, 2),
+            -0x80_0000..=0x7F_FFFF => Self::head(INT_24_BIT, bytes, 3),
+            -0x8000_0000..=0x7FFF_FFFF => Self::head(INT_32_BIT, bytes, 4),
+            _ => Self::head(INT_64_BIT, bytes, 8),
         }
     }
 
     fn string(text: &'a [u8]) -> Self {
         let len = text.len();
-        let bytes = (len as u32).to_le_bytes();
+        let bytes = (len as u64).to_le_bytes();
         let encoded = if len < STRING_6_BIT_LIMIT {
-            Self::head(STRING_6_BIT | bytes[0], &[])
+            Self::head(STRING_6_BIT | bytes[0], bytes, 0)
         } else if len < STRING_12_BIT_LIMIT {
-            Self::head(STRING_12_BIT | bytes[1], &bytes[..1])
+            Self::head(STRING_12_BIT | bytes[1], bytes, 1)
         } else {
             assert!(len <= u32::MAX as usize, "a string above 4 GiB was sent to a listpack");
-            Self::head(STRING_32_BIT, &bytes)
+            Self::head(STRING_32_BIT, bytes, 4)
         };
         Self { body: text, ..encoded }
     }
 
-    fn head(first: u8, rest: &[u8]) -> Self {
-        let mut head = [0; HEAD_BYTES_MAX];
-        head[0] = first;
-        head[1..=rest.len()].copy_from_slice(rest);
-        Self { head, head_len: 1 + rest.len(), body: &[] }
+    /// With the first `count` of `rest`. All are copied, because to copy as many as it happens to be takes a call.
+    #[inline]
+    fn head(first: u8, rest: [u8; HEAD_BYTES_MAX - 1], count: usize) -> Self {
+        let mut head = [first; HEAD_BYTES_MAX];
+        head[1..].copy_from_slice(&rest);
+        Self { head, head_len: 1 + count, body: &[] }
     }
 
     /// Bytes that the element takes, backlen included.
@@ -156,6 +167,11 @@ impl<'a> Encoded<'a> {
     /// Writes the element; `room` is exactly [`Self::byte_len`] long.
     pub(super) fn write(&self, room: &mut [u8]) {
         let len = self.head_len + self.body.len();
+        if len == 1 {
+            // A small integer, as most in nodes of streams.
+            (room[0], room[1]) = (self.head[0], 1);
+            return;
+        }
         room[..self.head_len].copy_from_slice(&self.head[..self.head_len]);
         room[self.head_len..len].copy_from_slice(self.body);
         write_backlen(len, &mut room[len..]);

@@ -142,6 +142,7 @@ fn fits_stops_at_the_size_that_redis_deems_safe() {
 #[derive(Clone, Debug)]
 enum Change {
     PushBack(Vec<u8>),
+    PushBackAll(Vec<Vec<u8>>),
     PushFront(Vec<u8>),
     InsertBefore(usize, Vec<u8>),
     InsertAfter(usize, Vec<u8>),
@@ -168,6 +169,7 @@ fn any_change() -> impl Strategy<Value = Change> {
     let index = 0usize..1000;
     prop_oneof![
         3 => any_text().prop_map(PushBack),
+        2 => prop::collection::vec(any_text(), 0..4).prop_map(PushBackAll),
         3 => any_text().prop_map(PushFront),
         2 => (index.clone(), any_text()).prop_map(|(index, text)| InsertBefore(index, text)),
         2 => (index.clone(), any_text()).prop_map(|(index, text)| InsertAfter(index, text)),
@@ -189,6 +191,10 @@ fn apply(change: Change, listpack: &mut Listpack, model: &mut Vec<Vec<u8>>) {
         Change::PushBack(text) => {
             listpack.push_back(&text);
             model.push(text);
+        }
+        Change::PushBackAll(texts) => {
+            listpack.push_back_all(texts.iter().map(|text| Element::Bytes(text)));
+            model.extend(texts);
         }
         Change::PushFront(text) => {
             listpack.push_front(&text);

@@ -224,19 +224,18 @@ pub(super) fn append(pack: &mut Listpack, first: StreamId, id: StreamId, texts: 
 }
 
 fn push_entry(pack: &mut Listpack, flags: i64, (ms, seq): (i64, i64), texts: &[&[u8]]) {
-    pack.push_back_int(flags);
-    pack.push_back_int(ms);
-    pack.push_back_int(seq);
+    let head = [flags, ms, seq].into_iter().map(Element::Int);
+    let closing = |elements: usize| std::iter::once(Element::Int(elements as i64));
     let fields = texts.len() / 2;
-    let elements = if flags & SAME_FIELDS != 0 {
-        texts.iter().skip(1).step_by(2).for_each(|value| pack.push_back(value));
-        HEAD_ELEMENTS + fields
+    if flags & SAME_FIELDS != 0 {
+        let values = texts.chunks_exact(2).map(|pair| Element::Bytes(pair[1]));
+        pack.push_back_all(head.chain(values).chain(closing(HEAD_ELEMENTS + fields)));
     } else {
-        pack.push_back_int(fields as i64);
-        texts.iter().for_each(|text| pack.push_back(text));
-        HEAD_ELEMENTS + 1 + 2 * fields
-    };
-    pack.push_back_int(elements as i64);
+        let count = std::iter::once(Element::Int(fields as i64));
+        let texts = texts.iter().map(|text| Element::Bytes(text));
+        let closing = closing(HEAD_ELEMENTS + 1 + 2 * fields);
+        pack.push_back_all(head.chain(count).chain(texts).chain(closing));
+    }
 }
 
 /// Flags the live entry at `place` as deleted and counts it so.

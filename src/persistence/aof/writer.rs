@@ -2,7 +2,9 @@
 //!
 //! It does one thing after the other, in the order in which it was told: so what is appended after a change of the
 //! directory goes to the file that the change has opened. What has come meanwhile is written in one go, which
-//! makes `appendfsync always` a group commit.
+//! makes `appendfsync always` a group commit. Those whose replies leave with a commit come back within moments; were
+//! the first of them committed alone, all others would wait for a commit of little and then for their own. So a
+//! commit that is much smaller than the one before waits for the others, no longer than a commit takes.
 //!
 //! The [`Directory`] is the task's, for what a change does depends on whether those before it were made: a base
 //! that is whole takes the place of the files before its cut only if the cut was made.
@@ -17,10 +19,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use glommio::GlommioError;
 use glommio::channels::local_channel::{self, LocalReceiver, LocalSender};
 use glommio::io::{BufferedFile, OpenOptions};
+use glommio::timer::try_timeout;
 
 use super::directory::{Change, Directory, Turn};
 use super::disk::Disk;
@@ -40,10 +44,53 @@ pub enum Job {
     },
     /// Bring what was appended to the disk.
     Synchronise,
+    /// As [`Job::Synchronise`], and somebody waits for it.
+    Commit,
     /// Change the directory; what was appended is on the disk before.
     Change(u64, Turn),
     /// Nothing is written any more.
     Close,
+}
+
+/// The longest that a commit waits for more to commit.
+const GATHER_TIME_MAX: Duration = Duration::from_millis(2);
+
+/// A commit, as far as it tells what the next one may be.
+#[derive(Clone, Copy, Default, Debug)]
+struct Commit {
+    /// How long the disk took.
+    time: Duration,
+    /// Bytes that it had,
+    bytes: usize,
+    /// and how many appends they were.
+    appends: usize,
+}
+
+impl Commit {
+    /// What `jobs` will commit, if that is all they do.
+    fn of(jobs: &VecDeque<Job>) -> Option<Self> {
+        let mut commit = Self::default();
+        let mut is_wanted = false;
+        for job in jobs {
+            match job {
+                Job::Append { bytes, .. } if bytes.is_empty() => {}
+                Job::Append { bytes, .. } => {
+                    commit.bytes += bytes.len();
+                    commit.appends += 1;
+                }
+                Job::Commit => is_wanted = true,
+                Job::Synchronise => {}
+                Job::Change(..) | Job::Close => return None,
+            }
+        }
+        Some(commit).filter(|_| is_wanted)
+    }
+
+    /// Whether most of those who have made the commit before are still missing. Who commits alone has nobody to
+    /// wait for.
+    fn lacks_others(&self, before: &Commit) -> bool {
+        before.appends > 1 && self.bytes < before.bytes / 4 * 3
+    }
 }
 
 /// What was done.
@@ -115,6 +162,7 @@ impl AofWriter {
             written: Stamp::default(),
             durable: Stamp::default(),
             is_failing: false,
+            last: Commit::default(),
         };
         glommio::spawn_local(task.run(woken)).detach();
         Self { shared, wake }
@@ -158,20 +206,40 @@ struct Task {
     written: Stamp,
     durable: Stamp,
     is_failing: bool,
+    /// The commit before.
+    last: Commit,
 }
 
 impl Task {
     async fn run(mut self, woken: LocalReceiver<()>) {
         while woken.recv().await.is_some() {
             loop {
-                let jobs = self.shared.jobs.take();
+                let mut jobs = self.shared.jobs.take();
                 if jobs.is_empty() {
                     break;
                 }
+                self.gather(&mut jobs, &woken).await;
+                let commit = Commit::of(&jobs);
                 self.work(jobs).await;
+                if let Some(commit) = commit {
+                    self.last = Commit { time: self.last.time, ..commit };
+                }
             }
         }
         self.close().await;
+    }
+
+    /// Lets those come who were committed together the last time.
+    async fn gather(&self, jobs: &mut VecDeque<Job>, woken: &LocalReceiver<()>) {
+        let deadline = Instant::now() + self.last.time.min(GATHER_TIME_MAX);
+        while Commit::of(jobs).is_some_and(|commit| commit.lacks_others(&self.last)) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let more = async { Ok::<_, GlommioError<()>>(woken.recv().await) };
+            if left.is_zero() || !matches!(try_timeout(left, more).await, Ok(Some(()))) {
+                return;
+            }
+            jobs.append(&mut self.shared.jobs.take());
+        }
     }
 
     async fn work(&mut self, jobs: VecDeque<Job>) {
@@ -186,7 +254,7 @@ impl Task {
                     }
                     self.unwritten_stamp = stamp;
                 }
-                Job::Synchronise => synchronises = true,
+                Job::Synchronise | Job::Commit => synchronises = true,
                 Job::Change(number, turn) => {
                     self.write().await;
                     let result = self.change(&turn).await;
@@ -251,9 +319,11 @@ impl Task {
             return;
         }
         if let Some(file) = &self.file {
-            self.shared.synchronises_since.set(Some(Instant::now()));
+            let since = Instant::now();
+            self.shared.synchronises_since.set(Some(since));
             let result = file.fdatasync().await;
             self.shared.synchronises_since.set(None);
+            self.last.time = since.elapsed();
             if let Err(error) = result {
                 return self.tell(Event::NotSynchronised(words_of(&io::Error::from(error))));
             }
@@ -333,5 +403,43 @@ fn words_of(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(code) => text.trim_end_matches(&format!(" (os error {code})")).to_owned(),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(sizes: &[usize]) -> Option<Commit> {
+        let append = |size: &usize| Job::Append {
+            bytes: vec![b'x'; *size],
+            stamp: Stamp::default(),
+            counted: *size,
+        };
+        Commit::of(&sizes.iter().map(append).chain([Job::Commit]).collect())
+    }
+
+    #[test]
+    fn a_commit_waits_for_others_only_if_there_were_some_and_most_are_missing() {
+        for (before, now, waits) in [
+            (&[100, 100][..], &[100][..], true),
+            (&[100, 100], &[149], true),
+            (&[100, 100], &[150], false),
+            (&[100, 0, 100], &[100, 0], true),
+            // Somebody who is alone says sometimes more and sometimes less.
+            (&[1000], &[10], false),
+            (&[1000, 0], &[10], false),
+            (&[], &[10], false),
+        ] {
+            let (before, now) = (commit(before), commit(now));
+            let lacks = now.zip(before).map(|(now, before)| now.lacks_others(&before));
+            assert_eq!(lacks, Some(waits), "{before:?} {now:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_others_with_a_change_of_the_files() {
+        assert!(Commit::of(&[Job::Commit, Job::Close].into()).is_none());
+        assert!(Commit::of(&[Job::Synchronise].into()).is_none(), "nor if nobody waits for it");
     }
 }

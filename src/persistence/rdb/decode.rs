@@ -255,7 +255,7 @@ impl ValueDecoder {
 }
 
 /// A string, kept as a number if it is the canonical text of one.
-fn string(text: Text<'_>) -> Value {
+pub(super) fn string(text: Text<'_>) -> Value {
     match text {
         Text::Int(value) => Value::Int(value),
         text => {

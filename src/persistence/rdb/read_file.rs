@@ -7,9 +7,10 @@
 //! Promise: at most one unfinished element is buffered, beside what was fed last.
 
 use super::crc64::Crc64;
-use super::decode::{Limits, ValueDecoder};
+use super::decode::{Limits, ValueDecoder, string};
 use super::input::{Error, Input};
 use super::record::{FIRST_SUMMED_VERSION, Record, read_header, read_record, read_sum};
+use super::type_code::TypeCode;
 use super::write_file::Usage;
 use crate::keyspace::Value;
 
@@ -38,7 +39,7 @@ pub enum Found {
     /// The source of a library of functions.
     Function(Vec<u8>),
     /// A key and its value.
-    Key(Box<FoundKey>),
+    Key(FoundKey),
     /// A key whose collection has no elements: nothing to load.
     EmptyKey(Vec<u8>),
     /// The file is read, and its checksum was right. What comes after is not looked at.
@@ -196,6 +197,12 @@ impl Parser {
                 let summed = self.version >= FIRST_SUMMED_VERSION;
                 self.stage = if summed { Stage::Checksum } else { Stage::Done };
             }
+            // Most keys are strings, for which nothing has to be kept until the next step.
+            Record::Key(TypeCode::String, key) => {
+                let (value, key) = (string(input.text()?), key.into_bytes());
+                let (expiry, usage) = (self.expiry.take(), self.usage.take());
+                return Ok(Found::Key(FoundKey { key, value, expiry, usage }));
+            }
             Record::Key(code, key) => {
                 let decoder = Box::new(ValueDecoder::new(code, self.limits));
                 self.stage = Stage::Value { key: key.into_bytes(), decoder };
@@ -215,7 +222,7 @@ impl Parser {
         let (expiry, usage) = (self.expiry.take(), self.usage.take());
         Ok(match (stage, value) {
             (Stage::Value { key, .. }, Some(value)) => {
-                Found::Key(Box::new(FoundKey { key, value, expiry, usage }))
+                Found::Key(FoundKey { key, value, expiry, usage })
             }
             (Stage::Value { key, .. }, None) => Found::EmptyKey(key),
             _ => unreachable!("a value comes in its own stage only"),

@@ -14,8 +14,10 @@ fn run(script: &str, args: &[&[u8]]) -> Vec<u8> {
     VM.with(|vm| {
         let function = vm.compile(script.as_bytes()).expect("a script");
         let mut out = Vec::new();
-        let call = Invocation { function: &function, name: "test", keys: &[], args };
-        let outcome = vm.run(&call, &mut FakeHost::default(), &mut Reply::new(&mut out, false));
+        let (function, words) = (&function, &Words::of(args));
+        let call = Invocation { function, name: "test", words, first: 0, key_count: 0 };
+        let host = (&mut FakeHost::default() as &mut dyn Host, &mut Buffers::default());
+        let outcome = vm.run(&call, host, &mut Reply::new(&mut out, false));
         outcome.expect("not aborted");
         out
     })

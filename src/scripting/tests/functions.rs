@@ -35,8 +35,11 @@ impl Server {
         let host = &mut self.host;
         let compiled = self.loaded.function(&self.vm, library, &function, host);
         let compiled = compiled.expect("it was loaded before");
-        let call = Invocation { function: &compiled, name: &function, keys, args };
+        let (words, key_count) = (Words::of(&[keys, args].concat()), keys.len());
+        let (name, words) = (function.as_str(), &words);
+        let call = Invocation { function: &compiled, name, words, first: 0, key_count };
         let mut out = Vec::new();
+        let host = (host as &mut dyn Host, &mut Buffers::default());
         let outcome = self.vm.run(&call, host, &mut Reply::new(&mut out, false));
         outcome.expect("not aborted");
         escaped(&out)

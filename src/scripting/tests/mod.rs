@@ -64,8 +64,9 @@ fn eval(vm: &Vm, host: &mut FakeHost, resp3: bool, text: &[u8]) -> Result<Vec<u8
         }
     };
     let name = Sha1::from(text).digest().to_string();
-    let call = Invocation { function: &function, name: &name, keys: &[], args: &[] };
-    vm.run(&call, host, &mut reply)?;
+    let (function, words) = (&function, &Words::default());
+    let call = Invocation { function, name: &name, words, first: 0, key_count: 0 };
+    vm.run(&call, (host, &mut Buffers::default()), &mut reply)?;
     Ok(out)
 }
 
