@@ -70,7 +70,7 @@ fn a_vote_is_on_disk_before_it_is_sent_and_there_is_one_per_epoch() {
     let vote = place_of_vote(&effects).expect("the vote is given");
     let saved = effects[..vote].iter().any(|effect| match effect {
         Effect::Persist { nodes_conf, sync } => {
-            *sync && nodes_conf.ends_with("vars currentEpoch 3 lastVoteEpoch 3\n")
+            *sync && nodes_conf.ends_with(" currentEpoch 3 lastVoteEpoch 3\n")
         }
         _ => false,
     });

@@ -28,7 +28,9 @@ fn a_file_of_redis_is_read_and_written_but_for_the_times_and_links() {
     let conf = NodesConf::parse(SAMPLE).unwrap().unwrap();
     let settings = Settings { port: 18001, bus_port: 28001, ..Settings::default() };
     let cluster = Cluster::restore(&conf, settings, [1; 4], 500).unwrap();
-    let expected = SAMPLE.replace("1795356823477 1 connected", "500 1 disconnected");
+    let shard = format!("vars shardId {} ", cluster.shard_id);
+    let expected =
+        SAMPLE.replace("1795356823477 1 connected", "500 1 disconnected").replace("vars ", &shard);
     assert_eq!(cluster.nodes_conf(), expected);
     let me = &cluster.nodes[ME];
     assert_eq!((me.id.as_str(), me.slots.len(), me.replicas.len()), (A, 16384, 1));
@@ -54,7 +56,7 @@ fn every_field_survives_writing_and_reading() {
     ];
     let mut lines: Vec<_> = lines.into();
     lines.sort();
-    let text = format!("{}\nvars currentEpoch 12 lastVoteEpoch 11\n", lines.join("\n"));
+    let text = format!("{}\nvars shardId {B} currentEpoch 12 lastVoteEpoch 11\n", lines.join("\n"));
     let cluster = restore(&text);
     assert_eq!(cluster.nodes_conf(), text);
 }
@@ -127,7 +129,7 @@ fn a_redis_server_starts_with_a_file_of_ours() {
     let text = format!(
         "{B} 10.0.0.9:7002@17002,host.example slave,fail? {A} 0 500 7 disconnected\n\
          {A} 127.0.0.1:{port}@{bus} myself,master - 0 0 7 connected 0-16382\n\
-         vars currentEpoch 12 lastVoteEpoch 11\n",
+         vars shardId {B} currentEpoch 12 lastVoteEpoch 11\n",
         bus = port + 10000
     );
     let settings = Settings { port, bus_port: port + 10000, ..Settings::default() };
