@@ -170,31 +170,41 @@ def work_goes_on(applications):
     eventually(lambda: all(a.trouble or a.rounds >= done + 5 for a, done in zip(applications, before)))
 
 
-def test_an_application_does_not_notice_a_reshard(whole):
-    source, target = masters_of(whole)[:2]
+def reshard_there_and_back(servers, source, target):
+    """While applications work, the first slots of the source go to the target and come back."""
     first, last = first_slots(source)
     assert last - first >= SLOTS_MOVED
 
     def reshard(start, end):
         words = ("--cluster-from", my_id(start), "--cluster-to", my_id(end), "--cluster-slots", SLOTS_MOVED)
-        cli("reshard", address(whole[-1]), *words, "--cluster-yes")
-        await_agreement(whole)
+        cli("reshard", address(servers[-1]), *words, "--cluster-yes")
+        await_agreement(servers)
 
     moved, stays = tags_within(first, first + SLOTS_MOVED - 1), tags_within(0, 16383)
     # Two of three keys are in slots that move.
     tags = (tag for three in zip(moved, moved, stays) for tag in three)
-    run_through(whole, [lambda: reshard(source, target), lambda: reshard(target, source)], tags)
+    run_through(servers, [lambda: reshard(source, target), lambda: reshard(target, source)], tags)
+
+
+def fail_all_over(servers):
+    """While applications work, one replica after the other takes over."""
+
+    def fail_over(master):
+        replica = replica_of(servers, master)
+        assert ask(replica, "CLUSTER", "FAILOVER") == OK
+        eventually(lambda: is_master(replica) and not is_master(master), CONVERGENCE_SECONDS_MAX)
+        await_agreement(servers)
+
+    events = [lambda master=master: fail_over(master) for master in masters_of(servers)]
+    run_through(servers, events, tags_within(0, 16383))
+
+
+def test_an_application_does_not_notice_a_reshard(whole):
+    reshard_there_and_back(whole, *masters_of(whole)[:2])
 
 
 def test_an_application_does_not_notice_a_manual_failover(whole):
-    def fail_over(master):
-        replica = replica_of(whole, master)
-        assert ask(replica, "CLUSTER", "FAILOVER") == OK
-        eventually(lambda: is_master(replica) and not is_master(master), CONVERGENCE_SECONDS_MAX)
-        await_agreement(whole)
-
-    events = [lambda master=master: fail_over(master) for master in masters_of(whole)]
-    run_through(whole, events, tags_within(0, 16383))
+    fail_all_over(whole)
 
 
 class CarefulWriter(threading.Thread):

@@ -33,11 +33,13 @@ from harness.table import covers
 from harness.waiting import eventually
 from test_cluster_clients import (
     SLOTS_MOVED,
+    fail_all_over,
     first_slots,
     has_link,
     is_master,
     masters_of,
     replica_of,
+    reshard_there_and_back,
     run_through,
     tags_within,
 )
@@ -292,33 +294,15 @@ def serves(master, port):
 
 def test_an_application_does_not_notice_a_reshard(whole):
     source, *_, target = sorted(masters_of(whole), key=first_slots)
-    first, last = first_slots(source)
-    assert last - first >= SLOTS_MOVED
-
-    def reshard(start, end):
-        words = ("--cluster-from", my_id(start), "--cluster-to", my_id(end), "--cluster-slots", SLOTS_MOVED)
-        cli("reshard", address(whole[-1]), *words, "--cluster-yes")
-        await_agreement(whole)
-
+    first, _ = first_slots(source)
     # The first slots are for the first shard of the target, which has had none: no client knows its port when it is told to ASK.
     assert target.target != "corelane-3" or port_for(target, first) not in ports_known(target)
-    moved, stays = tags_within(first, first + SLOTS_MOVED - 1), tags_within(0, SLOT_COUNT - 1)
-    tags = (tag for three in zip(moved, moved, stays) for tag in three)
-    run_through(whole, [lambda: reshard(source, target), lambda: reshard(target, source)], tags)
+    reshard_there_and_back(whole, source, target)
     cli("check", address(target))
 
 
-def fail_over(servers, master):
-    """The replica of this master takes over."""
-    replica = replica_of(servers, master)
-    assert ask(replica, "CLUSTER", "FAILOVER") == OK
-    eventually(lambda: is_master(replica) and not is_master(master), CONVERGENCE_SECONDS_MAX)
-    await_agreement(servers)
-
-
 def test_an_application_does_not_notice_a_manual_failover(whole):
-    events = [lambda master=master: fail_over(whole, master) for master in masters_of(whole)]
-    run_through(whole, events, tags_within(0, SLOT_COUNT - 1))
+    fail_all_over(whole)
 
 
 def test_the_death_of_a_master_leads_clients_to_the_shards_of_its_replica(whole):
