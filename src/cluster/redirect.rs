@@ -383,9 +383,15 @@ mod tests {
         let own_shard = slot / (SLOT_COUNT / 4);
         let other_shard = (own_shard + 1) % 4;
         let missing = Found { missing: 1, ..Found::default() };
-        // The shard that gets the slot has none yet, so that no client has heard of it; then it has one, too.
-        for (shard, expected) in [(other_shard, other_shard), (own_shard, own_shard)] {
-            map.set_owner(Slot::new(shard * (SLOT_COUNT / 4)).unwrap(), 1);
+        let other = |index| Slot::new(other_shard * (SLOT_COUNT / 4) + index).unwrap();
+        let own = |index| Slot::new(own_shard * (SLOT_COUNT / 4) + index).unwrap();
+        // It has no slots; two of one shard; and the first one of the shard that gets the slot.
+        for (more, expected) in [
+            (&[] as &[Slot], own_shard),
+            (&[other(0), other(1)], other_shard),
+            (&[own(0)], other_shard),
+        ] {
+            more.iter().for_each(|slot| map.set_owner(*slot, 1));
             let territory = Territory::new(Some(Arc::new(map.clone())));
             let asked = territory.after_look(slot_of(LEAVING), missing).unwrap_err();
             assert_eq!(asked.to_string(), format!("ASK {slot} 127.0.0.1:{}", 7101 + expected));

@@ -6,6 +6,7 @@ use super::address::Host;
 use super::node_id::NodeId;
 use super::shard_ports::ShardPorts;
 use super::slot_set::SlotSet;
+use crate::shard_map::ShardId;
 use crate::slot::{SLOT_COUNT, Slot};
 
 /// Who serves which slot, as this node sees it.
@@ -130,26 +131,22 @@ impl SlotMap {
         self.nodes.get(usize::from(self.owners[slot.index()]))
     }
 
-    /// Where clients ask for what of `slot` has gone to that node already: at the shard that gets the slot, if it has
-    /// others. Clients know only shards with slots, and some cannot ask one that they do not know; any shard of
-    /// the node will do.
+    /// Where clients ask for what of `slot` has gone to that node already: at its shard with the most slots. Clients
+    /// know only shards that had slots when they last asked for the table, and some cannot ask one that they do
+    /// not know: the shard that gets the slot may have got its first ones a moment ago. Any shard of the node will do.
     pub fn port_to_ask(&self, slot: Slot, to: &SlotOwner) -> u16 {
         let (Some(ports), Some(node)) =
             (to.shard_ports, self.nodes.iter().position(|node| node.id == to.id))
         else {
             return to.port_of(slot);
         };
-        let own = ports.shard_of(slot);
+        let mut counts = vec![0_u16; usize::from(ports.count())];
         let slots = (0..SLOT_COUNT).filter_map(Slot::new);
         let theirs = slots.filter(|slot| usize::from(self.owners[slot.index()]) == node);
-        let mut known = None;
-        for shard in theirs.map(|slot| ports.shard_of(slot)) {
-            if shard == own {
-                return ports.port(own);
-            }
-            known.get_or_insert(shard);
-        }
-        ports.port(known.unwrap_or(own))
+        theirs.for_each(|slot| counts[ports.shard_of(slot).index()] += 1);
+        let most = (0..ports.count()).map(ShardId).max_by_key(|shard| counts[shard.index()]);
+        let known = most.filter(|shard| counts[shard.index()] > 0);
+        ports.port(known.unwrap_or(ports.shard_of(slot)))
     }
 
     /// What this node is to `slot`.
