@@ -33,7 +33,9 @@ def crc16(data):
 def tag_of(shard, shards):
     """A hash tag whose slot this shard has."""
     tags = (str(n) for n in itertools.count())
-    return next(tag for tag in tags if crc16(tag.encode()) % SLOT_COUNT * shards // SLOT_COUNT == shard)
+    # As in src/shard_map.rs.
+    block = 1 << (SLOT_COUNT // shards // 64).bit_length() - 1
+    return next(tag for tag in tags if crc16(tag.encode()) % SLOT_COUNT // block % shards == shard)
 
 
 def say(line):

@@ -207,6 +207,8 @@ fn master_with_shards() -> Cluster {
         cluster.nodes[key].shard_ports = ShardPorts::new(shards, first);
         cluster.nodes[key].offset = 1;
     }
+    // Three blocks of three shards, which are one and a half of two.
+    assert_eq!(run(&mut cluster, "delslotsrange 8384 16383"), "+OK\r\n");
     cluster
 }
 
@@ -222,11 +224,14 @@ fn clients_are_told_shards_as_nodes_wherever_one_of_two_nodes_changes_to_the_nex
         format!("*4\r\n$8\r\n{ip}\r\n:{port}\r\n$40\r\n{id}\r\n*0\r\n")
     };
     let expected = format!(
-        "*3\r\n*3\r\n:0\r\n:99\r\n{}*4\r\n:8192\r\n:10922\r\n{}{}*4\r\n:10923\r\n:16383\r\n{}{}",
+        "*4\r\n*3\r\n:0\r\n:99\r\n{}*4\r\n:8192\r\n:8255\r\n{}{}*4\r\n:8256\r\n:8319\r\n{}{}\
+         *4\r\n:8320\r\n:8383\r\n{}{}",
         node("10.0.0.1", 7101, ME, 0),
-        node("10.0.0.2", 7202, OTHER, 1),
-        node("10.0.0.3", 7302, REPLICA, 1),
         node("10.0.0.2", 7203, OTHER, 2),
+        node("10.0.0.3", 7301, REPLICA, 0),
+        node("10.0.0.2", 7201, OTHER, 0),
+        node("10.0.0.3", 7301, REPLICA, 0),
+        node("10.0.0.2", 7202, OTHER, 1),
         node("10.0.0.3", 7302, REPLICA, 1),
     );
     assert_eq!(run(&mut cluster, "slots"), expected);
@@ -235,19 +240,19 @@ fn clients_are_told_shards_as_nodes_wherever_one_of_two_nodes_changes_to_the_nex
 #[test]
 fn a_shard_with_several_ranges_is_one_entry_and_a_master_without_slots_is_a_node() {
     let mut cluster = master_with_shards();
-    assert_eq!(run(&mut cluster, "delslotsrange 8200 8299"), "+OK\r\n");
+    assert_eq!(run(&mut cluster, "delslotsrange 8200 8249"), "+OK\r\n");
     let shards = run(&mut cluster, "shards");
     let slots = |numbers: &[u16]| {
         let list: String = numbers.iter().map(|number| format!(":{number}\r\n")).collect();
         format!("$5\r\nslots\r\n*{}\r\n{list}$5\r\nnodes\r\n", numbers.len())
     };
-    assert!(shards.starts_with("*3\r\n"), "{shards}");
-    let places: Vec<_> =
-        [&[0, 99][..], &[8192, 8199, 8300, 10922], &[10923, 16383]].map(slots).into();
+    assert!(shards.starts_with("*4\r\n"), "{shards}");
+    let places = [&[0, 99][..], &[8192, 8199, 8250, 8255], &[8256, 8319], &[8320, 8383]];
+    let places: Vec<_> = places.map(slots).into();
     assert!(places.iter().all(|part| shards.contains(part.as_str())), "{shards}");
     assert_eq!(run(&mut cluster, "delslotsrange 0 99"), "+OK\r\n");
     let shards = run(&mut cluster, "shards");
-    let expected = format!("*3\r\n*4\r\n{}*1\r\n*14\r\n$2\r\nid\r\n$40\r\n{ME}\r\n", slots(&[]));
+    let expected = format!("*4\r\n*4\r\n{}*1\r\n*14\r\n$2\r\nid\r\n$40\r\n{ME}\r\n", slots(&[]));
     assert!(shards.starts_with(&expected), "{shards}");
     assert!(run(&mut cluster, "nodes").contains(&format!("{ME} 10.0.0.1:7001@17001 ")));
 }

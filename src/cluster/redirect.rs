@@ -367,7 +367,8 @@ mod tests {
         let territory = Territory::new(Some(Arc::new(map)));
         let to = |word: &str, key: &[u8]| {
             let slot = slot_of(key).get();
-            format!("{word} {slot} 127.0.0.1:{}", 7101 + slot / (SLOT_COUNT / 4))
+            // Of four shards, each has blocks of 64.
+            format!("{word} {slot} 127.0.0.1:{}", 7101 + slot / 64 % 4)
         };
         for key in [THEIRS, COMING] {
             assert_eq!(said(territory.route(&Terms::default(), &[key])), to("MOVED", key));
@@ -380,11 +381,11 @@ mod tests {
         map.nodes[1].shard_ports = ShardPorts::new(4, 7101);
         (0..SLOT_COUNT).filter_map(Slot::new).for_each(|slot| map.set_owner(slot, 0));
         let slot = slot_of(LEAVING).get();
-        let own_shard = slot / (SLOT_COUNT / 4);
+        let own_shard = slot / 64 % 4;
         let other_shard = (own_shard + 1) % 4;
         let missing = Found { missing: 1, ..Found::default() };
-        let other = |index| Slot::new(other_shard * (SLOT_COUNT / 4) + index).unwrap();
-        let own = |index| Slot::new(own_shard * (SLOT_COUNT / 4) + index).unwrap();
+        let other = |index| Slot::new(other_shard * 64 + index).unwrap();
+        let own = |index| Slot::new(own_shard * 64 + index).unwrap();
         // It has no slots; two of one shard; and the first one of the shard that gets the slot.
         for (more, expected) in [
             (&[] as &[Slot], own_shard),

@@ -1,5 +1,6 @@
 //! What a node tells about the cluster: the CLUSTER subcommands that change nothing.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::bus::Kind;
@@ -14,6 +15,7 @@ use super::shard_ports::ShardPorts;
 use super::slot_set::SlotSet;
 use super::table::NodeKey;
 use crate::resp::Reply;
+use crate::shard_map::ShardId;
 use crate::slot::{SLOT_COUNT, Slot};
 
 impl Cluster {
@@ -93,7 +95,7 @@ impl Cluster {
     /// The last slot from `first` on up to which each of these nodes has them on one shard.
     fn end_of_shards(&self, nodes: &[NodeKey], first: Slot) -> u16 {
         let ports = nodes.iter().filter_map(|key| self.shard_ports(&self.nodes[*key]));
-        ports.map(|ports| ports.last_slot_of_shard(first)).min().unwrap_or(SLOT_COUNT - 1)
+        ports.map(|ports| ports.end_of_run(first)).min().unwrap_or(SLOT_COUNT - 1)
     }
 
     /// The next slots with one owner, from that slot on: first, last and owner.
@@ -168,22 +170,19 @@ impl Cluster {
 
     /// Ranges of slots, grouped by the shards on which these nodes have them; one empty group for no slots.
     fn parts_of(&self, nodes: &[NodeKey], slots: &SlotSet) -> Vec<Vec<(Slot, Slot)>> {
-        let mut parts: Vec<Vec<(Slot, Slot)>> = vec![Vec::new()];
-        let mut end = None;
+        let ports: Vec<_> = nodes.iter().map(|key| self.shard_ports(&self.nodes[*key])).collect();
+        let mut parts: BTreeMap<Vec<Option<ShardId>>, Vec<(Slot, Slot)>> = BTreeMap::new();
         for (first, last) in slots.ranges() {
             let mut next = Some(first);
             while let Some(from) = next.filter(|slot| *slot <= last) {
+                let shards = ports.iter().map(|ports| ports.map(|ports| ports.shard_of(from)));
                 let to = self.end_of_shards(nodes, from);
-                if end.is_some_and(|end| end != to) {
-                    parts.push(Vec::new());
-                }
-                end = Some(to);
                 let piece = (from, Slot::new(to).map_or(last, |to| to.min(last)));
-                parts.last_mut().expect("there is a first part").push(piece);
+                parts.entry(shards.collect()).or_default().push(piece);
                 next = Slot::new(piece.1.get() + 1);
             }
         }
-        parts
+        if parts.is_empty() { vec![Vec::new()] } else { parts.into_values().collect() }
     }
 
     fn write_shard(&self, nodes: &[NodeKey], ranges: &[(Slot, Slot)], reply: &mut Reply<'_>) {

@@ -73,10 +73,9 @@ impl ShardPorts {
         self.port(self.shard_of(slot))
     }
 
-    /// The last slot of the shard that has `slot`.
-    pub fn last_slot_of_shard(self, slot: Slot) -> u16 {
-        let next = ShardId(self.shard_of(slot).0 + 1);
-        self.shards.first_slot(next).map_or(SLOT_COUNT, Slot::get) - 1
+    /// The last slot up to which the shard that has `slot` has all.
+    pub fn end_of_run(self, slot: Slot) -> u16 {
+        if self.shards.len() == 1 { SLOT_COUNT - 1 } else { self.shards.block_end(slot) }
     }
 
     /// The id that clients are told for a shard of `node`.
@@ -119,9 +118,9 @@ mod tests {
         for shards in [1, 2, 3, 7] {
             let ports = ShardPorts::new(shards, 7001).unwrap();
             let mut from = 0;
-            for shard in (0..shards).map(ShardId) {
-                let first = Slot::new(from).unwrap();
-                let last = Slot::new(ports.last_slot_of_shard(first)).unwrap();
+            for shard in (0..shards).cycle().map(ShardId) {
+                let Some(first) = Slot::new(from) else { break };
+                let last = Slot::new(ports.end_of_run(first)).unwrap();
                 assert_eq!((ports.shard_of(first), ports.shard_of(last)), (shard, shard));
                 assert_eq!(ports.port_of(last), 7001 + shard.0);
                 assert_eq!(ports.shard_at(ports.port(shard)), Some(shard));

@@ -186,16 +186,17 @@ def reshard_there_and_back(servers, source, target):
     run_through(servers, [lambda: reshard(source, target), lambda: reshard(target, source)], tags)
 
 
+def fail_over(servers, master):
+    """The replica of this master takes over."""
+    replica = replica_of(servers, master)
+    assert ask(replica, "CLUSTER", "FAILOVER") == OK
+    eventually(lambda: is_master(replica) and not is_master(master), CONVERGENCE_SECONDS_MAX)
+    await_agreement(servers)
+
+
 def fail_all_over(servers):
     """While applications work, one replica after the other takes over."""
-
-    def fail_over(master):
-        replica = replica_of(servers, master)
-        assert ask(replica, "CLUSTER", "FAILOVER") == OK
-        eventually(lambda: is_master(replica) and not is_master(master), CONVERGENCE_SECONDS_MAX)
-        await_agreement(servers)
-
-    events = [lambda master=master: fail_over(master) for master in masters_of(servers)]
+    events = [lambda master=master: fail_over(servers, master) for master in masters_of(servers)]
     run_through(servers, events, tags_within(0, 16383))
 
 

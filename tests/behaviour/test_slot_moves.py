@@ -231,11 +231,12 @@ def test_a_move_is_hidden_from_clients_of_the_target_until_it_is_done_and_can_be
         here, there = servers
         with here.client() as client, there.client() as other:
             big_source(client, 80_000)
+            pause = "CLIENT PAUSE 60000 WRITE"
+            assert other(pause) == OK
             assert begin(here, there) == OK
+            # What comes stands still, but for moments: there is time to look.
             while not other("CLUSTER", "COUNTKEYSINSLOT", SLOT):
-                pass
-            # What comes stands still: there is time to look.
-            assert other("CLIENT", "PAUSE", 60_000, "WRITE") == OK
+                assert other.pipeline("CLIENT UNPAUSE", pause) == [OK, OK]
             assert 0 < keys_in(there) < 80_000, "the move was faster than this test"
             assert other("DBSIZE") == 0 and other("KEYS", "*") == [] and other("RANDOMKEY") is NIL
             assert other("SCAN", "0", "COUNT", 100_000) == [b"0", []]
