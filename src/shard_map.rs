@@ -40,7 +40,8 @@ impl ShardMap {
         if shards < 1 || shards > SHARDS_MAX {
             return None;
         }
-        let block = SLOT_COUNT / shards / BLOCKS_EACH;
+        // One shard has one block of all slots.
+        let block = if shards == 1 { SLOT_COUNT } else { SLOT_COUNT / shards / BLOCKS_EACH };
         let block_bits = if block == 0 { 0 } else { block.ilog2() as u8 };
         Some(Self { shards, block_bits, reciprocal: (1_u64 << 32).div_ceil(shards as u64) })
     }

@@ -15,7 +15,7 @@ use sha1_smol::Sha1;
 
 use super::node_id::NodeId;
 use crate::shard_map::{SHARDS_MAX, ShardId, ShardMap};
-use crate::slot::{SLOT_COUNT, Slot};
+use crate::slot::Slot;
 
 /// How many shards a node has, and where: the ports follow each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +75,7 @@ impl ShardPorts {
 
     /// The last slot up to which the shard that has `slot` has all.
     pub fn end_of_run(self, slot: Slot) -> u16 {
-        if self.shards.len() == 1 { SLOT_COUNT - 1 } else { self.shards.block_end(slot) }
+        self.shards.block_end(slot)
     }
 
     /// The id that clients are told for a shard of `node`.
@@ -96,6 +96,7 @@ const _: () = assert!(SHARDS_MAX < u16::MAX, "there is a number behind the last 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slot::SLOT_COUNT;
 
     #[test]
     fn ports_are_those_of_a_host_and_shards_those_of_a_process() {
