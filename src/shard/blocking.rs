@@ -611,16 +611,14 @@ impl Shard {
         }
     }
 
-    /// CLIENT UNBLOCK: ends the waiting of the client with this id; false if it does not wait here.
-    pub(super) fn unblock_client(&mut self, id: u64, why: Unblock) -> bool {
+    /// CLIENT UNBLOCK: ends the waiting of the client with this id; returns the shard that answers it, if it waits.
+    pub(super) fn unblock_client(&mut self, id: u64, why: Unblock) -> Option<ShardId> {
         let waits =
             |session: &crate::session::Session| session.id == id && session.hold == Hold::Blocked;
         let found = self.sessions.iter().find(|(_, session)| waits(session));
-        let Some((shard, number)) = found.and_then(|(_, session)| session.blocked) else {
-            return false;
-        };
+        let (shard, number) = found.and_then(|(_, session)| session.blocked)?;
         self.unblock_on(shard, number, why);
-        true
+        Some(shard)
     }
 
     /// Ends the waiting of a client that is answered by `shard`.

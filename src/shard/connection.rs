@@ -13,6 +13,7 @@ use crate::pubsub::Kind;
 use crate::reactor::{Action, ConnId};
 use crate::resp::Reply;
 use crate::session::{ReplyMode, Session};
+use crate::shard_map::ShardId;
 
 /// Starts an operation that the connection waits for.
 pub(super) type Start = fn(&mut Shard, ConnId, &[&[u8]]);
@@ -253,23 +254,26 @@ impl Shard {
         self.gather(conn, PartWork::Unblock(id, why), Box::new(merge));
     }
 
-    /// Closes the clients of this shard that match; returns how many. One that waits for this very
-    /// command is closed after its reply.
-    pub(super) fn kill_clients(&mut self, filter: &ClientFilter) -> u64 {
+    /// Closes the clients of this shard that match; returns how many, and the shards on which some of them waited.
+    /// One that waits for this very command is closed after its reply.
+    pub(super) fn kill_clients(&mut self, filter: &ClientFilter) -> (u64, Vec<ShardId>) {
         let matching: Vec<(ConnId, bool)> = self
             .sessions
             .iter()
             .filter(|(_, session)| filter.matches(session))
             .map(|(conn, session)| (conn, Some(session.id) == filter.asking()))
             .collect();
+        let mut waited_on = Vec::new();
         for (conn, asks) in &matching {
             if *asks {
                 self.close_after_replies(*conn);
             } else {
+                let waits = self.sessions.get(*conn).and_then(|session| session.blocked);
+                waited_on.extend(waits.map(|(shard, _)| shard));
                 self.cut(*conn);
             }
         }
-        matching.len() as u64
+        (matching.len() as u64, waited_on)
     }
 
     /// Runs nothing more of `conn`, and closes it when all that is due has been sent.

@@ -195,6 +195,8 @@ pub enum PartWork {
     Unblock(u64, Unblock),
     /// Close the matching clients and count them; never the one with this id if it is to be skipped.
     ClientKill(Arc<super::clients::ClientFilter>),
+    /// Nothing: the answer says that everything has arrived that was sent before.
+    Settle,
 }
 
 /// "Do your part."

@@ -1,6 +1,7 @@
 //! Commands that concern all shards: each does its part, and the parts are put together where the
 //! connection lives.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::clients;
@@ -43,6 +44,9 @@ pub(super) enum Operation {
     Control { conn: ConnId },
     /// How many keys of its next command there are.
     Presence { conn: ConnId },
+    /// So many shards have yet to say that they have all that was sent to them before; then `part` goes to
+    /// the shard that asked for it.
+    Settling { asker: ShardId, ticket: Ticket, part: Part, left: usize },
 }
 
 impl Shard {
@@ -201,14 +205,20 @@ impl Shard {
             }
             PartWork::Stretch(command, cursor) => self.command_part(command, Some(*cursor)),
             PartWork::ClientList(filter) => Ok(Part::Other(Box::new(self.client_lines(filter)))),
-            PartWork::ClientKill(filter) => Ok(Part::Count(self.kill_clients(filter))),
+            PartWork::ClientKill(filter) => {
+                let (killed, waited_on) = self.kill_clients(filter);
+                return self.part_after(request, Part::Count(killed), &waited_on);
+            }
             PartWork::Pause(pause) => {
                 self.set_pause(*pause);
                 Ok(Part::Done)
             }
             PartWork::Unblock(id, why) => {
-                Ok(Part::Count(u64::from(self.unblock_client(*id, *why))))
+                let waited_on = self.unblock_client(*id, *why);
+                let found = Part::Count(u64::from(waited_on.is_some()));
+                return self.part_after(request, found, waited_on.as_slice());
             }
+            PartWork::Settle => Ok(Part::Done),
             PartWork::CountPresent(keys) => {
                 let present = keys.iter().filter(|key| self.is_there(key)).count();
                 Ok(Part::Count(present as u64))
@@ -222,12 +232,43 @@ impl Shard {
             }
         };
         self.send_what_is_published();
-        let done = PartDone { ticket: request.ticket, shard: self.id(), result };
-        if request.coordinator == self.id() {
+        self.part_done(request.coordinator, request.ticket, result);
+    }
+
+    fn part_done(&mut self, asker: ShardId, ticket: Ticket, result: CommandResult<Part>) {
+        let done = PartDone { ticket, shard: self.id(), result };
+        if asker == self.id() {
             self.on_part_done(done);
         } else {
-            let coordinator = request.coordinator.index();
-            self.send(coordinator, Message::PartDone(Box::new(done)));
+            self.send(asker.index(), Message::PartDone(Box::new(done)));
+        }
+    }
+
+    /// Sends `part` when the shards `others` have taken what this one has sent them so far. Who is told that a
+    /// client waits no more may rely on it: what it does next reaches those shards on other lanes.
+    fn part_after(&mut self, request: &PartRequest, part: Part, others: &[ShardId]) {
+        let (me, asker) = (self.id(), request.coordinator);
+        let others: BTreeSet<ShardId> =
+            others.iter().copied().filter(|shard| *shard != me).collect();
+        if others.is_empty() {
+            return self.part_done(asker, request.ticket, Ok(part));
+        }
+        let (ticket, left) = (self.ticket(), others.len());
+        let operation = Operation::Settling { asker, ticket: request.ticket, part, left };
+        self.operations.insert(ticket, operation);
+        others.into_iter().for_each(|shard| self.ask(shard, ticket, PartWork::Settle, None));
+    }
+
+    /// A shard has all that was sent to it before it was asked.
+    fn on_settled(&mut self, settling: Ticket) {
+        if let Some(Operation::Settling { left, .. }) = self.operations.get_mut(&settling)
+            && *left > 1
+        {
+            *left -= 1;
+        } else if let Some(Operation::Settling { asker, ticket, part, .. }) =
+            self.operations.remove(&settling)
+        {
+            self.part_done(asker, ticket, Ok(part));
         }
     }
 
@@ -284,6 +325,7 @@ impl Shard {
                 self.operations.remove(&done.ticket);
                 return self.note_presence(conn, parts);
             }
+            Some(Operation::Settling { .. }) => return self.on_settled(done.ticket),
             Some(Operation::Control { .. }) => unreachable!("the control core sends no parts"),
         }
         self.finish_parts(done.ticket);
