@@ -60,7 +60,7 @@ def end_of_move(server, seconds=SECONDS_MAX):
 def move(source, target, *ranges, command="MIGRATESLOTS"):
     assert begin(source, target, *ranges, command=command) == OK
     ended = end_of_move(source)
-    assert ended["state"] == "success", ended
+    assert ended["state"] == "success", ended["message"]
     return ended
 
 
