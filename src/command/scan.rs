@@ -8,7 +8,8 @@ use super::random::Draws;
 use super::spec::*;
 use super::{Command, CommandResult, Ctx, EveryShard, Part, Request, Run, Stretch, Walk};
 use crate::datatypes::glob::glob_match;
-use crate::keyspace::ScanCursor;
+use crate::datatypes::listpack::Element;
+use crate::keyspace::{Key, ScanCursor};
 use crate::resp::Reply;
 use crate::shard_map::ShardId;
 
@@ -101,17 +102,23 @@ fn scan(ctx: &mut Ctx<'_>, request: &Request<'_>, start: ScanCursor) -> CommandR
         Stretch { next: None, visited: 0, wanted: options.count, elements: Vec::new(), length: 0 };
     // Bulk strings are the same in both protocols.
     let mut elements = Reply::new(&mut stretch.elements, false);
-    let db = &ctx.keyspace[ctx.db];
-    let next = db.scan(start, options.count, |entry| {
+    // Redis looks up what it is about to show, so what has expired goes; but not what the pattern leaves out.
+    let mut due: Vec<Box<[u8]>> = Vec::new();
+    let db = &mut ctx.keyspace[ctx.db];
+    let next = db.scan(start, options.count, |entry, is_live| {
         stretch.visited += 1;
-        if db.shows(entry) && options.matches_entry(entry) {
-            elements.bulk(entry.key());
-            stretch.length += 1;
+        match is_live {
+            _ if !db.shows(entry) => {}
+            true if options.matches_entry(entry) => {
+                elements.bulk(entry.key());
+                stretch.length += 1;
+            }
+            false if options.matches(Element::Bytes(entry.key())) => due.push(entry.key().into()),
+            _ => {}
         }
     });
-    if next.is_some() {
-        // It stopped for the count, expired entries included, which are not shown.
-        stretch.visited = stretch.visited.max(options.count);
+    for key in &due {
+        db.expire_if_due(&Key::new(key));
     }
     stretch.next = next.or(next_shard.map(ScanCursor::at_slot));
     Ok(stretch)
@@ -132,7 +139,7 @@ mod tests {
     use crate::command::Changes;
     use crate::command::testing::TestShard;
     use crate::config::Config;
-    use crate::keyspace::{Key, Keyspace, NewExpiry};
+    use crate::keyspace::{Keyspace, NewExpiry};
     use crate::process::Process;
     use crate::pubsub::Directory;
     use crate::shard_map::ShardMap;

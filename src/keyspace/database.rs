@@ -612,13 +612,13 @@ impl Database {
         self.table(slot).map_or(0, SlotTable::len)
     }
 
-    /// Walks in slot and hash order from `cursor` and calls `visit` for about `count` live entries.
-    /// `None` at the end. Keys that stay are visited at least once; see [`SlotTable::scan`].
+    /// Walks in slot and hash order from `cursor` and calls `visit` for about `count` entries, and says whether they are
+    /// live or have expired. `None` at the end. Keys that stay are visited at least once; see [`SlotTable::scan`].
     pub fn scan(
         &self,
         cursor: ScanCursor,
         count: usize,
-        mut visit: impl FnMut(&Entry),
+        mut visit: impl FnMut(&Entry, bool),
     ) -> Option<ScanCursor> {
         let mut visited = 0;
         let ScanCursor { slot, mut position } = cursor;
@@ -633,9 +633,7 @@ impl Database {
             }
             let next = self.slots[slot.index()].scan(position, count - visited, |entry| {
                 visited += 1;
-                if !self.is_expired(entry) {
-                    visit(entry);
-                }
+                visit(entry, !self.is_expired(entry));
             });
             if let Some(position) = next {
                 return Some(ScanCursor { slot, position });

@@ -262,3 +262,12 @@ def test_a_key_that_is_due_counts_until_somebody_looks_at_it_also_in_blocks_and_
         assert c("EVAL", script, 0) == 12 == c("DBSIZE")
     finally:
         c("DEBUG SET-ACTIVE-EXPIRE 1")
+
+
+def test_scan_removes_what_it_would_have_shown_and_has_expired(expired):
+    total = expired("DBSIZE")
+    assert expired("SCAN 0 COUNT 1000 MATCH se?") == [b"0", []]
+    assert expired("DBSIZE") == total - 1
+    assert expired("KEYS *") == [] and expired("DBSIZE") == total - 1
+    assert expired("SCAN 0 COUNT 1000") == [b"0", []]
+    assert expired("DBSIZE") == 0
