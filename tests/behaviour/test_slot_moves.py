@@ -434,7 +434,7 @@ def test_a_replica_that_takes_over_from_the_target_has_no_stray_keys():
                 assert dbsize(replica) == 1
                 there.kill()
                 assert end_of_move(here)["state"] == "failed"
-                eventually(lambda: "master" in table(replica)[my_id(replica)]["flags"], 30)
+                eventually(lambda: "master" in table(replica)[my_id(replica)]["flags"], SECONDS_MAX)
                 eventually(lambda: keys_in(replica) == 0, 20)
                 assert dbsize(replica) == 1 and owns(here, SLOT)
                 assert client("DBSIZE") == 80_000

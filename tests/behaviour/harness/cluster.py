@@ -7,9 +7,11 @@ from .resp import Error
 from .server import Server
 from .waiting import eventually
 
-NODE_TIMEOUT_MS = 2000
+# Longer than a busy machine may keep a process waiting: who is taken for dead then is missed by clients.
+NODE_TIMEOUT_MS = 5000
 CLI_SECONDS_MAX = 120
-CONVERGENCE_SECONDS_MAX = 30
+# Detection, and an election that may have to be held twice, take a multiple of that.
+CONVERGENCE_SECONDS_MAX = 60
 
 
 def node(kind, *arguments, **options):
