@@ -81,6 +81,7 @@ impl Cluster {
         if self.nodes[node].contact == (Contact::Handshake { meet: true }) {
             self.send_meet(link);
             self.nodes[node].contact = Contact::Handshake { meet: false };
+            self.nodes[node].uncalled_since_ms = Some(self.now);
         } else {
             // A ping that was due before the link broke is still due: only a pong ends the waiting.
             self.send_ping(node);
@@ -151,6 +152,7 @@ impl Cluster {
         let LinkId::From(number) = link else { return };
         let Some(inbound) = self.links.inbound.get_mut(&number) else { return };
         let before = inbound.node.replace(node);
+        self.nodes[node].uncalled_since_ms = None;
         if before == Some(node) {
             return;
         }

@@ -1,6 +1,7 @@
 //! Who is reached and who is not: pings, suspicion, and failure by majority.
 
 use super::bus::Kind;
+use super::event::LinkId;
 use super::machine::Cluster;
 use super::manual_failover::ManualFailover;
 use super::node::{Contact, FailureReport, Health, Node};
@@ -11,6 +12,9 @@ use super::table::{ME, NodeKey};
 const TICKS_PER_RANDOM_PING: u64 = 10;
 /// Of so many random nodes, the one that was silent for longest is pinged.
 const RANDOM_PING_CANDIDATES: usize = 5;
+/// Ticks come every 100 ms. If there was none for so long, in milliseconds, this process stood still, and there may be
+/// answers that it has not read.
+const STALL_MS: u64 = 1000;
 /// A handshake may take this long at least, in milliseconds, whatever the node timeout is.
 const HANDSHAKE_MS_MIN: u64 = 1000;
 /// A report of failure counts for so many node timeouts.
@@ -24,7 +28,9 @@ const TOLD_AT_ONCE_MAX: usize = 32;
 impl Cluster {
     pub(super) fn on_tick(&mut self) {
         self.ticks += 1;
-        self.keep_links();
+        let stood_still = self.now.saturating_sub(self.ticked_ms) >= STALL_MS;
+        self.ticked_ms = self.now;
+        self.keep_links(stood_still);
         if self.ticks.is_multiple_of(TICKS_PER_RANDOM_PING) {
             self.ping_random();
         }
@@ -40,16 +46,25 @@ impl Cluster {
         self.todo.judge = true;
     }
 
-    /// Opens missing links, and gives up handshakes that take too long.
-    fn keep_links(&mut self) {
+    /// Opens missing links, and gives up handshakes that take too long. Who was met and has never called back has given up
+    /// on his side, and would never do so: he is asked again (as Valkey 8.1 does).
+    fn keep_links(&mut self, stood_still: bool) {
         let patience = self.settings.node_timeout_ms.max(HANDSHAKE_MS_MIN);
         for key in self.nodes.keys_now() {
             let node = &self.nodes[key];
             if key == ME || node.contact == Contact::Lost {
                 continue;
             }
-            if node.in_handshake() && self.now.saturating_sub(node.created_ms) > patience {
+            let is_late =
+                |since_ms: u64| self.now.saturating_sub(since_ms) > patience && !stood_still;
+            if node.in_handshake() && is_late(node.created_ms) {
                 self.remove_node(key);
+            } else if node.contact == Contact::Known
+                && node.uncalled_since_ms.is_some_and(is_late)
+                && let Some(link) = node.link
+            {
+                self.send_meet(LinkId::To(link.number));
+                self.nodes[key].uncalled_since_ms = Some(self.now);
             } else if node.link.is_none() && !node.address.ip.is_empty() {
                 self.connect(key);
             }

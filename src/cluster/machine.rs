@@ -48,6 +48,8 @@ pub struct Cluster {
     pub(super) stats: Stats,
     /// How many ticks there were.
     pub(super) ticks: u64,
+    /// When the last one was.
+    pub(super) ticked_ms: u64,
     /// The time of this step.
     pub(super) now: u64,
     /// What this step does, before [`Self::finish`] puts it in order.
@@ -119,6 +121,7 @@ impl Cluster {
             replication: Replication::default(),
             stats: Stats::default(),
             ticks: 0,
+            ticked_ms: 0,
             now: now_ms,
             out: Vec::new(),
             todo: Todo { slot_map: true, judge: true, ..Todo::default() },

@@ -219,3 +219,87 @@ fn what_is_known_of_ports_lasts_until_told_otherwise_or_another_server_takes_the
         assert_eq!(told, is_news, "{said:?}");
     }
 }
+
+/// Whether a MEET is among them.
+fn asks_to_be_let_in(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| match effect {
+        Effect::Send { bytes, .. } => matches!(bus::decode(bytes).unwrap().body, Body::Meet(_)),
+        _ => false,
+    })
+}
+
+/// A node that has met `OTHER`, which has answered and not called back.
+fn acquaintance() -> (Cluster, u64) {
+    let mut cluster = Cluster::new(Settings::default(), [7; 4], NOW);
+    let mut effects = Vec::new();
+    let address = Address {
+        ip: IpAddr::from([10, 0, 0, 2]).into(),
+        port: 7001,
+        bus_port: 17001,
+        ..Address::default()
+    };
+    cluster.start_handshake(address, true);
+    cluster.step(NOW, Event::Tick, &mut effects);
+    let link = effects.iter().find_map(|effect| match effect {
+        Effect::Connect { link, .. } => Some(*link),
+        _ => None,
+    });
+    let link = link.expect("whom one meets one calls");
+    assert!(asks_to_be_let_in(&step(&mut cluster, Event::Connected { link })));
+    let header = Header {
+        sender: NodeId::parse(OTHER.as_bytes()).unwrap(),
+        master: None,
+        flags: NodeFlags::MASTER,
+        ..header_of_replica(1)
+    };
+    let bytes = Packet { header, body: Body::Pong(Default::default()) }.encode();
+    step(&mut cluster, Event::Packet { link, bytes: &bytes });
+    (cluster, NOW)
+}
+
+fn ticks(cluster: &mut Cluster, from_ms: u64, to_ms: u64) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for now in (from_ms..=to_ms).step_by(100) {
+        cluster.step(now, Event::Tick, &mut effects);
+    }
+    effects
+}
+
+#[test]
+fn who_was_met_and_does_not_call_back_is_asked_again() {
+    let patience = Settings::default().node_timeout_ms;
+    let (mut cluster, now) = acquaintance();
+    assert!(!asks_to_be_let_in(&ticks(&mut cluster, now, now + patience)));
+    assert!(asks_to_be_let_in(&ticks(&mut cluster, now + patience, now + patience + 200)));
+    let (mut called, now) = acquaintance();
+    let ip = |last| IpAddr::from([10, 0, 0, last]);
+    step(&mut called, Event::Accepted { link: LinkId::From(0), peer: ip(2), local: ip(1) });
+    let header = Header {
+        sender: NodeId::parse(OTHER.as_bytes()).unwrap(),
+        master: None,
+        flags: NodeFlags::MASTER,
+        ..header_of_replica(1)
+    };
+    hear(&mut called, header, Body::Ping(Default::default()));
+    assert!(!asks_to_be_let_in(&ticks(&mut called, now, now + 3 * patience)));
+}
+
+#[test]
+fn a_handshake_is_not_late_when_it_was_this_process_that_stood_still() {
+    let patience = Settings::default().node_timeout_ms;
+    let meets = |cluster: &Cluster| cluster.nodes.iter().any(|(_, node)| node.in_handshake());
+    let mut cluster = Cluster::new(Settings::default(), [7; 4], NOW);
+    let address = Address {
+        ip: IpAddr::from([10, 0, 0, 2]).into(),
+        port: 7001,
+        bus_port: 17001,
+        ..Address::default()
+    };
+    cluster.start_handshake(address, true);
+    ticks(&mut cluster, NOW, NOW);
+    let after = NOW + patience + 100;
+    ticks(&mut cluster, after, after);
+    assert!(meets(&cluster), "there may be an answer that was not read");
+    ticks(&mut cluster, after + 100, after + 100);
+    assert!(!meets(&cluster));
+}

@@ -46,6 +46,8 @@ pub struct Node {
     pub answered_ms: u64,
     /// Since when its vote counts; 0 if it does not.
     pub voter_since_ms: u64,
+    /// When it was last asked to let this node in (MEET), as long as it has not called back.
+    pub uncalled_since_ms: Option<u64>,
     /// When the last pong came.
     pub pong_received_ms: u64,
     /// When anything last came.
@@ -146,6 +148,7 @@ impl Node {
             ping_sent_ms: 0,
             answered_ms: 0,
             voter_since_ms: 0,
+            uncalled_since_ms: None,
             pong_received_ms: 0,
             data_received_ms: 0,
             created_ms: now_ms,

@@ -27,6 +27,8 @@ enum Quiet {
     Asked,
     /// What had begun comes to its end.
     Settling(HoldNumber),
+    /// As before, but meanwhile somebody may have begun anew: it says nothing about a pause that begins now.
+    Overtaken(HoldNumber),
     /// They do.
     Yes,
 }
@@ -248,6 +250,7 @@ impl Control {
         match (self.pauses_writes(), self.pausing.quiet) {
             (true, Quiet::No) => self.pausing.quiet = Quiet::Asked,
             (false, Quiet::Asked | Quiet::Yes) => self.pausing.quiet = Quiet::No,
+            (false, Quiet::Settling(number)) => self.pausing.quiet = Quiet::Overtaken(number),
             _ => {}
         }
         self.settle_standing();
@@ -255,12 +258,15 @@ impl Control {
 
     /// Whether all stand still so that nobody writes any more.
     pub(super) fn is_hold_of_quiet(&self, number: HoldNumber) -> bool {
-        self.pausing.quiet == Quiet::Settling(number)
+        [Quiet::Settling(number), Quiet::Overtaken(number)].contains(&self.pausing.quiet)
     }
 
     /// What had begun is over.
     pub(super) fn is_quiet_now(&mut self, number: HoldNumber) {
-        self.pausing.quiet = Quiet::Yes;
+        self.pausing.quiet = match self.pausing.quiet {
+            Quiet::Overtaken(_) => Quiet::No,
+            _ => Quiet::Yes,
+        };
         self.tell(ShardId(0), Message::ReleaseAll(number));
         self.settle_quiet();
     }

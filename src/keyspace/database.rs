@@ -474,6 +474,12 @@ impl Database {
         self.remove_entry(key)
     }
 
+    /// Takes the entry of `key` out to lend it: also one that is due, for nobody has looked at it yet, and until then it
+    /// counts (DBSIZE).
+    pub fn take_on_loan(&mut self, key: &Key<'_>) -> Option<Entry> {
+        self.remove_entry(key)
+    }
+
     /// Puts an entry that was on loan back under its own key, over what is there.
     pub fn put_back(&mut self, entry: Entry) {
         self.insert_over(entry, false);

@@ -255,8 +255,8 @@ impl Shard {
         self.gather(conn, PartWork::Unblock(id, why), Box::new(merge));
     }
 
-    /// Closes the clients of this shard that match; returns how many, and the shards on which some of them waited.
-    /// One that waits for this very command is closed after its reply.
+    /// Closes the clients of this shard that match; returns how many, and the shards that have to know of it before
+    /// anybody relies on it. One that waits for this very command is closed after its reply.
     pub(super) fn kill_clients(&mut self, filter: &ClientFilter) -> (u64, Vec<ShardId>) {
         let matching: Vec<(ConnId, bool)> = self
             .sessions
@@ -264,17 +264,21 @@ impl Shard {
             .filter(|(_, session)| filter.matches(session))
             .map(|(conn, session)| (conn, Some(session.id) == filter.asking()))
             .collect();
-        let mut waited_on = Vec::new();
+        let mut concerned = Vec::new();
         for (conn, asks) in &matching {
             if *asks {
                 self.close_after_replies(*conn);
             } else {
                 let waits = self.sessions.get(*conn).and_then(|session| session.blocked);
-                waited_on.extend(waits.map(|(shard, _)| shard));
+                concerned.extend(waits.map(|(shard, _)| shard));
                 self.cut(*conn);
+                // Now, and not when the connection has ended: no PUBLISH behind the reply counts this client.
+                if self.forget_subscriber(*conn) {
+                    concerned.extend(self.engine.shards.iter());
+                }
             }
         }
-        (matching.len() as u64, waited_on)
+        (matching.len() as u64, concerned)
     }
 
     /// Runs nothing more of `conn`, and closes it when all that is due has been sent.

@@ -158,11 +158,14 @@ impl Shard {
         let locks = &self.engine.locks;
         let multi = self.sessions.get(conn).and_then(|session| session.multi.as_ref());
         let Some(multi) = multi else { return false };
+        if multi.block.reaches_further && (self.engine.shards.len() > 1 || !locks.is_idle()) {
+            return false; // Nobody knows which keys it will look at, and whose they are.
+        }
         if locks.is_idle() {
             return true;
         }
         let table = CommandTable::get();
-        let (mut free, mut first) = (!multi.block.reaches_further, 0);
+        let (mut free, mut first) = (true, 0);
         for queued in &multi.block.commands {
             match queued.key {
                 Some((_, _, hash)) => free &= !locks.is_wanted(KeyLock { hash }),

@@ -206,8 +206,8 @@ impl Shard {
             PartWork::Stretch(command, cursor) => self.command_part(command, Some(*cursor)),
             PartWork::ClientList(filter) => Ok(Part::Other(Box::new(self.client_lines(filter)))),
             PartWork::ClientKill(filter) => {
-                let (killed, waited_on) = self.kill_clients(filter);
-                return self.part_after(request, Part::Count(killed), &waited_on);
+                let (killed, concerned) = self.kill_clients(filter);
+                return self.part_after(request, Part::Count(killed), &concerned);
             }
             PartWork::Pause(pause) => {
                 self.set_pause(*pause);

@@ -314,10 +314,12 @@ impl Shard {
         confirmations
     }
 
-    /// `conn` is gone.
-    pub(super) fn forget_subscriber(&mut self, conn: ConnId) {
+    /// `conn` is gone, or as good as; whether it had subscriptions, of whose end other shards are told.
+    pub(super) fn forget_subscriber(&mut self, conn: ConnId) -> bool {
+        let had_some = !self.subscriptions_of(conn).is_empty();
         let left = self.registry.forget(conn);
         self.tell_of_end(left);
+        had_some
     }
 
     /// Subscriptions of this shard are over, and nobody waits until all have noted that.

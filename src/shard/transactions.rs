@@ -258,7 +258,7 @@ impl Shard {
     pub(super) fn take_entries<'k>(&mut self, keys: impl Iterator<Item = &'k DbKey>) -> Vec<Loan> {
         let mut entries = Vec::new();
         for (db, bytes) in keys {
-            if let Some(entry) = self.engine.keyspace[*db].take(&Key::new(bytes)) {
+            if let Some(entry) = self.engine.keyspace[*db].take_on_loan(&Key::new(bytes)) {
                 entries.push((*db, entry));
             }
         }

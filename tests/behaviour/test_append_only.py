@@ -157,12 +157,11 @@ def test_waitaof_answers_when_what_was_written_is_on_the_disk(private_server):
     with server.client() as c:
         for number in range(3):
             # In one go: the write is not even on its way when WAITAOF is looked at.
-            assert c.pipeline(("SET", f"k{number}", number), ("WAITAOF", 1, 0, 5000)) == [OK, [1, 0]]
+            assert c.pipeline(("SET", f"k{number}", number), ("WAITAOF", 1, 0, 0)) == [OK, [1, 0]]
             assert f"k{number}".encode() in last_file(server).read_bytes()
         assert c("WAITAOF", 0, 0, 0) == [1, 0]
         # No replica tells what it has on its disk.
-        c("SET", "k", "v")
-        assert c("WAITAOF", 1, 1, 1500) == [1, 0]
+        assert c.pipeline("SET k v", "WAITAOF 1 0 0", "WAITAOF 1 1 100") == [OK, [1, 0], [1, 0]]
         c("SET", "k", "w")
         assert c("WAITAOF", 1, 0, 1) in ([0, 0], [1, 0])
         assert c.pipeline(("MULTI",), ("SET", "k", "x"), ("WAITAOF", 1, 0, 0), ("EXEC",))[-1] in ([OK, [0, 0]], [OK, [1, 0]])
@@ -178,7 +177,7 @@ def test_waitaof_answers_when_what_was_written_is_on_the_disk(private_server):
 def test_waitaof_does_not_depend_on_the_policy(private_server, policy):
     server = private_server(*ON, "--appendfsync", policy)
     with server.client() as c:
-        assert c.pipeline(("SET", "k", 1), ("WAITAOF", 1, 0, 5000)) == [OK, [1, 0]]
+        assert c.pipeline(("SET", "k", 1), ("WAITAOF", 1, 0, 0)) == [OK, [1, 0]]
 
 
 @newer_than_redis
@@ -206,6 +205,8 @@ def test_debug_loadaof_drops_what_there_is_and_loads_the_files(private_server):
             c("RPUSH", f"list{number}", number, "b")
             c("SET", f"k{number}", number, "PX", 1_000_000)
         digest = c("DEBUG", "DIGEST")
+        # Of a Corelane that has just been started the first file may not be whole yet.
+        eventually(lambda: server.info("persistence")["aof_rewrite_in_progress"] == "0")
         for _ in range(3):
             assert c("DEBUG", "LOADAOF") == OK
             assert c("DEBUG", "DIGEST") == digest

@@ -210,7 +210,7 @@ def test_the_timeout_of_a_waiter_is_kept(server, c, connect):
     began = time.monotonic()
     waiter.send("BLPOP l 0.25")
     assert waiter.read() == NIL_ARRAY
-    assert 0.24 <= time.monotonic() - began < 1.5
+    assert time.monotonic() - began >= 0.24
     assert waiter("PING") == Simple("PONG")
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from harness.cluster import (
     CONVERGENCE_SECONDS_MAX,
-    NODE_TIMEOUT_MS,
     Router,
     address,
     ask,
@@ -29,15 +28,14 @@ PAIRS = {
     "by-redis": ("corelane-3", "redis", "corelane-1", "redis"),
 }
 KINDS = pytest.mark.parametrize("kinds", PAIRS.values(), ids=PAIRS.keys())
-# Detection, a random delay of up to a second, the vote.
-FAILOVER_SECONDS_MAX = NODE_TIMEOUT_MS / 1000 * 2 + 3
 KEYS = 200
 
 
 @contextlib.contextmanager
 def shard_with_replica(kinds):
     """Three masters with keys, and a replica of the first that has its data."""
-    arguments = ("--repl-diskless-sync-delay", "0")
+    # A replica is in CLUSTER SLOTS when its offset is not 0, which the first ping of the stream makes it.
+    arguments = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
     with nodes(*kinds, arguments=arguments) as servers:
         *masters, replica = servers
         create(masters)
@@ -67,7 +65,7 @@ def test_a_replica_is_told_of_everywhere(kinds):
         for server in servers:
             lines = ask(server, "CLUSTER", "REPLICAS", my_id(master))
             assert [line.split()[0].decode() for line in lines] == [my_id(replica)]
-            eventually(lambda server=server: any(my_id(replica).encode() in repr(ask(server, "CLUSTER", "SLOTS")).encode() for _ in "x"))
+            eventually(lambda server=server: any(my_id(replica).encode() in repr(ask(server, "CLUSTER", "SLOTS")).encode() for _ in "x"), CONVERGENCE_SECONDS_MAX)
         with replica.client() as c:
             key = next(f"k{n}" for n in range(KEYS) if isinstance(ask(master, "GET", f"k{n}"), bytes))
             moved = c("GET", key)
@@ -84,8 +82,8 @@ def test_a_dead_master_is_replaced(kinds):
         master_id, replica_id = my_id(master), my_id(replica)
         master.kill()
         alive = [*others, replica]
-        eventually(lambda: all(is_master(server, replica_id) for server in alive), FAILOVER_SECONDS_MAX, every=0.05)
-        eventually(lambda: all(cluster_info(s)["cluster_state"] == "ok" for s in alive), FAILOVER_SECONDS_MAX)
+        eventually(lambda: all(is_master(server, replica_id) for server in alive), CONVERGENCE_SECONDS_MAX, every=0.05)
+        eventually(lambda: all(cluster_info(s)["cluster_state"] == "ok" for s in alive), CONVERGENCE_SECONDS_MAX)
         assert has_all_keys(alive)
         master.start()
         await_agreement(servers)
@@ -129,13 +127,13 @@ def test_a_manual_failover_loses_no_write(kinds):
                 eventually(lambda: is_master(replica, my_id(replica)))
                 await_agreement(servers)
                 master, replica = replica, master
+            eventually(lambda: writer.errors or writer.told > KEYS, CONVERGENCE_SECONDS_MAX)
         finally:
             writer.stops = True
             writer.join()
         assert not writer.errors
         with Router(servers) as router:
             assert int(router("GET", key)) == writer.told
-        assert writer.told > KEYS
 
 
 @KINDS

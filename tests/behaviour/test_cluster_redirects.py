@@ -12,7 +12,7 @@ import pytest
 
 from harness import *
 from harness import Server
-from harness.cluster import NODE_TIMEOUT_MS, ask, await_agreement, cluster_info, my_id, node, nodes
+from harness.cluster import ask, await_agreement, cluster_info, my_id, node, nodes
 from harness.resp import OK
 from harness.server import chosen_targets
 
@@ -74,7 +74,7 @@ class Talk:
             word = word.replace(b"<" + name + b">", found)
         return word
 
-    def hear(self, name, timeout=3):
+    def hear(self, name, timeout=10):
         self.lines.append((name, "hears", shape(self.client(name).read(timeout), self.names)))
 
     def close(self):
@@ -171,7 +171,7 @@ def move_of_a_slot(talk, key):
     talk("c", f"MIGRATE 127.0.0.1 <THERE> '' 0 2000 REPLACE KEYS {{{key}}}2 {{{key}}}3 {key} {{{key}}}9", f"CLUSTER GETKEYSINSLOT {slot} 10")
     talk("c", f"MIGRATE 127.0.0.1 <THERE> {key} 0 2000", f"GET {key}")
     waiting, listening = talk.client("waiting"), talk.client("listening")
-    waiting.send("BLPOP", "bar", 5)
+    waiting.send("BLPOP", "bar", 60)
     talk("listening", f"SSUBSCRIBE {key}", "SSUBSCRIBE bar")
     talk("there", f"CLUSTER SETSLOT {slot} NODE <OTHER>")
     talk("c", f"CLUSTER SETSLOT {slot} NODE <OTHER>", f"GET {key}")

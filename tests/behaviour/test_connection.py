@@ -1,6 +1,8 @@
 """What belongs to a connection rather than to a key: greeting, passwords, names, limits."""
 
+import contextlib
 import signal
+import time
 
 import pytest
 
@@ -354,9 +356,9 @@ def test_maxclients_turns_away_the_next_and_keeps_serving(private_server):
     clients.pop().close()
 
     def place_is_free():
-        with server.client() as again:
-            again.send("PING")
-            return again.read() == Simple("PONG")
+        with contextlib.suppress(ConnectionLost), server.client() as again:
+            # Who is turned away may find the connection reset before it has read why.
+            return again("PING") == Simple("PONG")
 
     eventually(place_is_free)
     assert server.info("stats")["rejected_connections"] != "0"
@@ -480,15 +482,15 @@ def test_client_pause_write_holds_writes_and_lets_reads_pass(c, connect):
 
 def test_client_pause_all_ends_by_itself(c, connect):
     reader = connect()
+    began = time.monotonic()
     assert c("CLIENT PAUSE 200") == OK
-    reader.send("GET k")
-    assert reader.silent(0.05)
-    assert reader.read() == NIL
+    assert reader("GET k") == NIL
+    assert time.monotonic() - began >= 0.19
 
 
 def test_a_pause_holds_blocks_and_scripts_that_write_and_nothing_expires(c, connect):
     writer, script, reader = connect(), connect(), connect()
-    c("SET", "k", "v", "PX", 80)
+    c("SET", "k", "v", "PX", 1000)
     assert writer.pipeline("MULTI", "GET k") == [OK, Simple("QUEUED")]
     assert c("CLIENT", "PAUSE", 60000, "WRITE") == OK
     assert writer("GET k") == Simple("QUEUED")

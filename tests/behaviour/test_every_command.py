@@ -55,12 +55,12 @@ def test_every_command_counts_its_arguments(c):
             assert c(*command) == expected, command
 
 
-# Left out because they end, block, redirect or lock the server or the connection by design.
+# Left out because they end, block, redirect or lock the server or the connection by design, or take seconds (PFSELFTEST).
 NOT_FUZZED = (
     "acl auth bgrewriteaof bgsave blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin client cluster config debug failover "
     "hello migrate module monitor psubscribe psync pubsub quit replconf replicaof reset save script shutdown slaveof ssubscribe subscribe "
     "sync unsubscribe punsubscribe sunsubscribe wait waitaof xread xreadgroup asking readonly readwrite latency function restore-asking "
-    "command command|docs command|info"
+    "command command|docs command|info pfselftest"
 ).split()  # fmt: skip
 
 WORDS = [

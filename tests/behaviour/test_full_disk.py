@@ -62,7 +62,7 @@ def test_under_always_the_server_ends_rather_than_acknowledge_what_it_cannot_wri
     with server.client(timeout=10) as c:
         (server.inside / "ballast").write_bytes(bytes(BALLAST_BYTES))
         # Held open, the files outlive the process and its mount.
-        increment = next((server.inside / "appendonlydir").glob("*.incr.aof")).open("rb")
+        increment = eventually(lambda: next((server.inside / "appendonlydir").glob("*.incr.aof"), None)).open("rb")
         try:
             for number in range(100_000):
                 if c("SET", f"k{number}", VALUE) != OK:
@@ -70,7 +70,7 @@ def test_under_always_the_server_ends_rather_than_acknowledge_what_it_cannot_wri
                 kept[f"k{number}".encode()] = True
         except (OSError, ConnectionLost):
             pass
-    assert server.process.wait(10) == 1
+    assert server.process.wait(20) == 1
     assert "Exiting" in server.log.read_text()
     written = increment.read()
     assert len(kept) > 100
@@ -89,14 +89,14 @@ def test_what_is_in_the_way_ends_the_start_in_words(target, tmp_path, name):
     server = Server(target, *ON, directory=tmp_path)
     with pytest.raises(ServerDied):
         server.start()
-    assert server.process.wait(5) == 1
+    assert server.process.wait(20) == 1
     assert server.log.read_text().strip()
 
 
 def test_nothing_can_be_written_where_all_is_read_only(target):
     # It may say hello before it knows.
     server = Server(target, *ON, disk="size=1m,ro").start(wait=False)
-    assert server.process.wait(5) == 1
+    assert server.process.wait(20) == 1
     assert "Read-only file system" in server.log.read_text()
 
 

@@ -87,9 +87,9 @@ test_ttl_and_pttl_tell_missing_from_persistent = table(
     ("EXPIRE k 100", 1),
     ("TTL k", between(99, 100)),
     ("PTTL k", between(99000, 100000)),
-    ("PEXPIRE k 5000", 1),
+    ("PEXPIRE k 5400", 1),
     ("TTL k", 5),
-    ("PTTL k", between(4000, 5000)),
+    ("PTTL k", between(4000, 5400)),
     ("EXPIREAT k 33177117420", 1),
     ("EXPIRETIME k", 33177117420),
     ("PEXPIRETIME k", 33177117420000),
@@ -108,9 +108,9 @@ test_ttl_and_pttl_tell_missing_from_persistent = table(
 )
 
 test_ttl_rounds_half_a_second_up = table(
-    ("SET k v PX 1600", OK),
+    ("SET k v PX 1999", OK),  # for half a second
     ("TTL k", 2),
-    ("SET k v PX 1400", OK),
+    ("SET k v PX 1490", OK),
     ("TTL k", 1),
     ("PEXPIREAT k 33177117420600", 1),
     ("EXPIRETIME k", 33177117421),
@@ -589,9 +589,9 @@ def test_object_freq_counts_accesses_under_an_lfu_policy(server, c):
 
 def test_object_idletime_grows_until_the_key_is_read(c):
     c("SET k v")
-    eventually(lambda: c("OBJECT IDLETIME k") >= 1)
+    eventually(lambda: c("OBJECT IDLETIME k") >= 2)
     c("GET k")
-    assert c("OBJECT IDLETIME k") == 0
+    assert c("OBJECT IDLETIME k") in (0, 1)  # a second may begin at any moment
 
 
 def test_object_encoding_of_many_elements_is_converted(server, c):

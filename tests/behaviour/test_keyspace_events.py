@@ -24,7 +24,7 @@ class Listener:
         self.client = client
         assert self.client("PSUBSCRIBE", "__key*__:*") == Push([b"psubscribe", b"__key*__:*", 1])
 
-    def hear(self, count, timeout=5):
+    def hear(self, count, timeout=10):
         """The next `count` events, or those that come in time."""
         heard = []
         while len(heard) < count:
@@ -71,7 +71,7 @@ def compare_events(server, reference, family, flags):
                     continue  # what says that all events are out would be queued
                 ours(*command), theirs(*command)
                 wanted = its.hear_until_end(theirs)
-                heard = mine.hear(len(wanted), timeout=1)
+                heard = mine.hear(len(wanted))
                 if heard == wanted and server.target != "corelane-3":
                     # On several shards the end may overtake what another shard tells: there, whatever is
                     # too much shows at the next command that makes events.

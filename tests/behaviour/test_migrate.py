@@ -38,9 +38,9 @@ def replied(text):
 def test_keys_go_and_are_gone_here(c, target_client, there):
     c.pipeline("SET a 1", "RPUSH b x y z", "HSET c f v g w", "SADD d 1 2 3", ("ZADD", "e", 1.5, "m"), "XADD f 5-1 g h", "SET far 1 PX 100000")
     for key in "abcdef":
-        assert c("MIGRATE", "127.0.0.1", there.port, key, 0, 1000) == OK, key
+        assert c("MIGRATE", "127.0.0.1", there.port, key, 0, 10_000) == OK, key
         assert c("EXISTS", key) == 0
-    assert c("MIGRATE", "127.0.0.1", there.port, "far", 3, 1000) == OK
+    assert c("MIGRATE", "127.0.0.1", there.port, "far", 3, 10_000) == OK
     assert target_client.pipeline("GET a", "LRANGE b 0 -1", "HGET c g", "SMEMBERS d", "ZSCORE e m", "XLEN f") == [
         b"1", [b"x", b"y", b"z"], b"w", [b"1", b"2", b"3"], b"1.5", 1,
     ]  # fmt: skip
@@ -50,7 +50,7 @@ def test_keys_go_and_are_gone_here(c, target_client, there):
 
 
 def test_many_keys_go_in_one_command(c, target_client, there):
-    to = ["MIGRATE", "127.0.0.1", there.port, "", 0, 1000]
+    to = ["MIGRATE", "127.0.0.1", there.port, "", 0, 10_000]
     c("MSET", *[word for i in range(300) for word in (f"k{i}", i)])
     assert c(*to, "KEYS", *[f"k{i}" for i in range(0, 300, 2)], "nothing") == OK
     assert c("DBSIZE") == 150 == target_client("DBSIZE")
@@ -58,11 +58,11 @@ def test_many_keys_go_in_one_command(c, target_client, there):
     assert target_client("MGET", "k0", "k1", "k298") == [b"0", NIL, b"298"]
     assert c(*to, "KEYS", "k0", "nothing") == NOKEY
     assert c(*to, "KEYS") == NOKEY
-    assert c("MIGRATE", "127.0.0.1", there.port, "nothing", 0, 1000) == NOKEY
+    assert c("MIGRATE", "127.0.0.1", there.port, "nothing", 0, 10_000) == NOKEY
 
 
 def test_what_is_there_stays_unless_it_may_be_replaced(c, target_client, there):
-    to = ["MIGRATE", "127.0.0.1", there.port, "", 0, 1000]
+    to = ["MIGRATE", "127.0.0.1", there.port, "", 0, 10_000]
     c.pipeline("MSET a new b new c new")
     target_client("SET", "b", "old")
     assert c(*to, "KEYS", "a", "b", "c") == replied("BUSYKEY Target key name already exists.")
@@ -84,13 +84,13 @@ def test_words_that_make_no_sense_are_refused(c, there):
         (["k", 0, 10, "AUTH"], SYNTAX_ERROR),
         (["k", 0, 10, "AUTH2", "u"], SYNTAX_ERROR),
         (["k", 0, 10, "KEYS", "k"], Error("ERR When using MIGRATE KEYS option, the key argument must be set to the empty string")),
-        (["k", 99, 1000], replied("ERR DB index is out of range")),
-        (["k", 0, 1000, "AUTH", "secret"], replied(NO_SUCH_PASSWORD)),
+        (["k", 99, 10_000], replied("ERR DB index is out of range")),
+        (["k", 0, 10_000, "AUTH", "secret"], replied(NO_SUCH_PASSWORD)),
     ]:
         assert c(*to, *words) == expected, words
         assert c("GET", "k") == b"v"
-    assert c("MIGRATE", "127.0.0.1", 1, "k", 0, 1000) == WRITING
-    assert c("MIGRATE", "no.such.host.invalid", 1, "k", 0, 1000) == CONNECTING
+    assert c("MIGRATE", "127.0.0.1", 1, "k", 0, 10_000) == WRITING
+    assert c("MIGRATE", "no.such.host.invalid", 1, "k", 0, 10_000) == CONNECTING
 
 
 def test_it_logs_in_where_that_has_to_be(c):
@@ -98,7 +98,7 @@ def test_it_logs_in_where_that_has_to_be(c):
     guarded.password = "secret"
     guarded.start()
     try:
-        to = ["MIGRATE", "127.0.0.1", guarded.port, "", 0, 1000]
+        to = ["MIGRATE", "127.0.0.1", guarded.port, "", 0, 10_000]
         c("MSET", "a", 1, "b", 2, "c", 3)
         assert c(*to, "KEYS", "a") == replied("NOAUTH Authentication required.")
         assert c(*to, "AUTH", "wrong", "KEYS", "a") == replied("WRONGPASS invalid username-password pair or user is disabled.")
@@ -145,7 +145,7 @@ def test_a_target_that_goes_away_or_says_nothing_leaves_the_keys_here(c):
     assert gone.heard.count(b"RESTORE") == 2, "it tries once more"
     half = Stub(b"+OK\r\n+OK\r\n")
     c("MSET", "a", 1, "b", 2)
-    assert c("MIGRATE", "127.0.0.1", half.port, "", 0, 200, "KEYS", "a", "b") == READING
+    assert c("MIGRATE", "127.0.0.1", half.port, "", 0, 2000, "KEYS", "a", "b") == READING
     assert c("MGET", "a", "b", "k") == [NIL, b"2", b"v"]
 
 
@@ -153,7 +153,7 @@ def test_what_is_sent_is_what_redis_sends(c):
     there = Stub(b"+OK\r\n+OK\r\n+OK\r\n+OK\r\n")
     c.pipeline("MSET a value b 2", "PEXPIREAT b 1")
     c.pipeline("SET b 2")
-    assert c("MIGRATE", "127.0.0.1", there.port, "", 5, 1000, "REPLACE", "AUTH2", "u", "p", "KEYS", "a", "b") == OK
+    assert c("MIGRATE", "127.0.0.1", there.port, "", 5, 10_000, "REPLACE", "AUTH2", "u", "p", "KEYS", "a", "b") == OK
     expected = encode("AUTH", "u", "p") + encode("SELECT", "5")
     expected += encode("RESTORE", "a", "0", b"\x00\x05value\x0a\x00\x4f\xd9\x5b\x6e\x10\x79\x6b\x44", "REPLACE")[:40]
     assert there.heard.startswith(expected)
@@ -176,7 +176,7 @@ def test_other_keys_are_served_while_a_slow_target_takes_its_time(c, connect):
 
 def test_within_a_block(c, target_client, there):
     c("MSET", "a", 1, "b", 2, "c", 3)
-    assert c.pipeline("MULTI", "SET d 4", ("MIGRATE", "127.0.0.1", there.port, "", 0, 1000, "KEYS", "a", "d"), "MGET a b d", "EXEC")[-1] == [
+    assert c.pipeline("MULTI", "SET d 4", ("MIGRATE", "127.0.0.1", there.port, "", 0, 10_000, "KEYS", "a", "d"), "MGET a b d", "EXEC")[-1] == [
         OK, OK, [NIL, b"2", NIL],
     ]  # fmt: skip
     assert target_client("MGET", "a", "b", "d") == [b"1", NIL, b"4"]
@@ -188,6 +188,6 @@ def test_its_effect_is_the_deletion(effects, there):
     with effects.client() as client:
         client("MSET", "a", 1, "b", 2, "c", 3)
         effects.take()
-        assert client("MIGRATE", "127.0.0.1", there.port, "", 0, 1000, "KEYS", "a", "nothing", "c") == OK
+        assert client("MIGRATE", "127.0.0.1", there.port, "", 0, 10_000, "KEYS", "a", "nothing", "c") == OK
     records = [words for words in effects.take() if words[0].upper() != b"SELECT"]
     assert records == [[b"DEL", b"a", b"c"]]

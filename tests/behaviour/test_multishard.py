@@ -334,9 +334,11 @@ def test_blocked_consumers_get_every_element_once(server, c, seed):
             assert client("RPUSH", rng.choice(queues), value) >= 0
 
     def consume(client, rng):
-        while (reply := client("BLPOP", *rng.sample(queues, len(queues)), "1")) is not NIL_ARRAY:
-            assert isinstance(reply, list), reply
-            received.append(reply[1])
+        while len(received) < 3 * produced:
+            reply = client("BLPOP", *rng.sample(queues, len(queues)), "0.1")
+            if reply is not NIL_ARRAY:
+                assert isinstance(reply, list), reply
+                received.append(reply[1])
 
     together(server, seed, *[produce] * 3, *[consume] * 5)
     assert len(received) == len(set(received)) == 3 * produced
@@ -344,15 +346,18 @@ def test_blocked_consumers_get_every_element_once(server, c, seed):
 
 
 def test_blmove_between_shards_neither_loses_nor_doubles(server, c, seed):
-    count = 200
+    count, moved = 200, []
 
     def produce(client, rng):
         for i in range(count):
             client("LPUSH", "jobs", f"{threading.get_ident()}:{i}")
 
     def work(client, rng):
-        while (reply := client("BLMOVE", "jobs", "done", "RIGHT", "LEFT", "1")) is not NIL_ARRAY:
-            assert isinstance(reply, bytes), reply
+        while len(moved) < 2 * count:
+            reply = client("BLMOVE", "jobs", "done", "RIGHT", "LEFT", "0.1")
+            if reply is not NIL_ARRAY:
+                assert isinstance(reply, bytes), reply
+                moved.append(reply)
 
     together(server, seed, *[produce] * 2, *[work] * 4)
     done = c("LRANGE done 0 -1")

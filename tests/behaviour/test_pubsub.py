@@ -188,6 +188,22 @@ def test_client_list_and_info_tell_of_subscribers(server, c, connect):
     eventually(lambda: c("PUBSUB NUMSUB a") == [b"a", 0] and c("PUBSUB NUMPAT") == 0)
 
 
+def test_who_was_killed_hears_nothing_that_is_published_afterwards(c, connect):
+    """It was counted until its connection had ended, and by other shards until they had heard of that."""
+    publishers = [connect() for _ in range(3)]
+    for number in range(150):
+        channel, victim, publisher = f"ch{number}", connect(3), publishers[number % 3]
+        own = victim("CLIENT ID")
+        for command in ("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"):
+            victim(command, channel)
+        assert publisher("PUBLISH", channel, "x") == 2
+        assert c("CLIENT", "KILL", "ID", own) == 1
+        assert publisher.pipeline(("PUBLISH", channel, "y"), ("SPUBLISH", channel, "y"), ("PUBSUB", "NUMSUB", channel)) == [
+            0, 0, [channel.encode(), 0]
+        ]  # fmt: skip
+        victim.close()
+
+
 def test_a_resp3_subscriber_may_say_everything(c, connect):
     sub = connect(3)
     assert sub("SUBSCRIBE a") == Push([b"subscribe", b"a", 1])

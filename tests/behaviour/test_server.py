@@ -244,7 +244,8 @@ def test_slowlog_notes_slow_commands(server, c):
         long = next(entry for entry in c("SLOWLOG GET -1") if entry[3][:1] == [b"ECHO"])
         assert long[3][1] == b"x" * 128 + b"... (372 more bytes)"
     assert c("SLOWLOG LEN") > 0
-    assert c("SLOWLOG RESET") == OK and c("SLOWLOG LEN") == 0
+    with server.config(slowlog_log_slower_than=-1):  # on a busy machine even these may be slow
+        assert c("SLOWLOG RESET") == OK and c("SLOWLOG LEN") == 0
     check(
         c,
         ("SLOWLOG GET x", Error("ERR count should be greater than or equal to -1")),
@@ -256,12 +257,15 @@ def test_slowlog_notes_slow_commands(server, c):
 def test_latency_commands(server, c):
     with server.config(latency_monitor_threshold=10):
         c("DEBUG SLEEP 0.02")
-        latest = c("LATENCY LATEST")
-        assert [row[0] for row in latest] == [b"command"] and latest[0][2] >= 20
+        # On a busy machine other commands and the cycles of the server may take long, too.
+        latest = {row[0]: row[1:] for row in c("LATENCY LATEST")}
+        assert latest[b"command"][2] >= 20
         history = c("LATENCY HISTORY command")
-        # There is a sample for each second, and each shard sleeps for itself: a second may begin in between.
-        assert 1 <= len(history) <= 2 and history[-1][0] - history[0][0] == len(history) - 1
-        assert c("LATENCY RESET") == 1
+        # There is a sample for each second, which is that of the slowest command.
+        assert max(milliseconds for _, milliseconds in history) >= 20
+        moments = [moment for moment, _ in history]
+        assert moments == sorted(set(moments))
+    assert c("LATENCY RESET") >= 1
     check(
         c,
         ("LATENCY LATEST", []),

@@ -195,3 +195,17 @@ def test_a_stored_result_wakes_who_waits_for_it(server, c, connect):
 
 
 covers("SORT", "SORT_RO")
+
+
+def test_a_block_sorts_by_keys_wherever_they_are(c):
+    for number in range(12):
+        c("SET", f"weight{number}", -number)
+    for number in range(12):
+        name = f"list{number}"
+        c("RPUSH", name, *range(12))
+        for before in ((), ("SET", name + "x", "v")):
+            assert c("MULTI") == OK
+            if before:
+                c(*before)
+            c("SORT", name, "BY", "weight*", "GET", "weight*", "GET", "#", "LIMIT", 0, 1)
+            assert c("EXEC")[-1] == [b"-11", b"11"]

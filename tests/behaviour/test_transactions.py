@@ -143,8 +143,7 @@ def test_ones_own_change_aborts_as_well(c):
 
 
 def test_a_watched_key_that_expires_aborts(c):
-    c("SET k v PX 30")
-    c("WATCH k")
+    assert c.pipeline("SET k v PX 300", "WATCH k") == [OK, OK]
     eventually(lambda: c("EXISTS k") == 0)
     check(c, ("MULTI", OK), ("EXEC", NIL_ARRAY))
 

@@ -11,6 +11,10 @@
 //! that they are (the connection may have broken just before), this node keeps them, with an epoch above any that the
 //! target can have taken ([`Doing::KeepSlots`]).
 //!
+//! Writers are stopped for a moment only: who does not come to rest in time, or is not ready, or takes the slots too
+//! late (a disk or a whole machine may stand still for seconds), has delayed the end and not prevented it: writers go on, and
+//! the end is tried again, up to [`PAUSES_MAX`] times.
+//!
 //! Promise: writers that were stopped go on, however it ends; and as long as the target may take the slots, they
 //! do not.
 
@@ -35,6 +39,8 @@ const SILENCE_MS_MAX: u64 = 60_000;
 const CLOSE_MS: u64 = 50;
 /// After so many answers that took longer, they are stopped all the same; that time is bounded.
 const ROUNDS_MAX: u32 = 20;
+/// How often writers are stopped until all has come in time.
+const PAUSES_MAX: u32 = 5;
 /// How long the news of a taken slot may be on its way over the bus, in milliseconds: each node pings another in
 /// every second.
 const NEWS_MS: u64 = 1_500;
@@ -126,6 +132,8 @@ pub struct Export {
     heard_ms: u64,
     pinged_ms: u64,
     is_paused: bool,
+    /// How often writers were stopped.
+    pauses: u32,
     doings: Vec<Doing>,
     outcome: Option<(State, String)>,
 }
@@ -145,6 +153,7 @@ impl Export {
             heard_ms: now_ms,
             pinged_ms: now_ms,
             is_paused: false,
+            pauses: 0,
             doings: vec![Doing::Connect],
             outcome: None,
         };
@@ -205,10 +214,10 @@ impl Export {
                 self.establish();
             }
             Stage::Pausing { until } if now_ms > until => {
-                return self.fail("writers did not come to rest in time");
+                return self.pause_again(now_ms, "writers did not come to rest in time");
             }
             Stage::Settling { until } if now_ms > until => {
-                return self.fail("the target was not ready in time");
+                return self.pause_again(now_ms, "the target was not ready in time");
             }
             Stage::Taking { until } if now_ms > until => self.be_unsure(now_ms),
             Stage::Unsure { until } if now_ms > until => {
@@ -346,7 +355,7 @@ impl Export {
             (Some(Word::Establish), Some(error)) => self.refused(now_ms, &error),
             (Some(Word::Take), Some(error)) => {
                 // It was asked and says that it has not.
-                self.fail(&format!("the target does not take the slots: {error}"));
+                self.pause_again(now_ms, &format!("the target does not take the slots: {error}"));
             }
             (Some(word), Some(error)) => self.fail(&format!("{}: {error}", word.trouble())),
             (None, Some(error)) => self.fail(&format!("the target cannot apply a write: {error}")),
@@ -389,8 +398,21 @@ impl Export {
         }
         self.stage = Stage::Pausing { until: now_ms + self.pause_ms() };
         self.is_paused = true;
+        self.pauses += 1;
         let in_all = 2 * self.pause_ms() + self.lease_ms() + 2 * NEWS_MS;
         self.doings.push(Doing::Pause(in_all));
+    }
+
+    /// The pause has taken too long, and the target has not taken the slots and will not: nobody asks it to.
+    fn pause_again(&mut self, now_ms: u64, why: &str) {
+        if self.pauses >= PAUSES_MAX {
+            return self.fail(why);
+        }
+        tracing::info!(name = %self.order.name, why, "Writers go on; the slots move a little later");
+        self.is_paused = false;
+        self.doings.push(Doing::Resume);
+        self.stage = Stage::Streaming { rounds: 0 };
+        self.ping(now_ms);
     }
 
     fn ready(&mut self, now_ms: u64) {
@@ -600,7 +622,6 @@ mod tests {
                 Box::new(|export: &mut Export| export.closed(NOW + 3)) as Box<dyn Fn(&mut Export)>,
                 "lost",
             ),
-            (Box::new(|export: &mut Export| export.tick(NOW + 503, EPOCH)), "in time"),
             (Box::new(|export: &mut Export| export.received(NOW + 3, b"-ERR no\r\n")), "ERR no"),
             (Box::new(|export: &mut Export| export.received(NOW + 3, b"?")), "speak"),
             (Box::new(Export::cancel), ""),
@@ -640,9 +661,36 @@ mod tests {
             (done(&mut told), told.state()),
             (vec!["Resume".into(), "Close".into()], (State::Success, ""))
         );
-        let mut refused = taking();
-        refused.received(NOW + 12, b"-ERR It is too late to take the slots\r\n");
-        assert_eq!(done(&mut refused), ["Resume", "Close"]);
+    }
+
+    #[test]
+    fn what_takes_too_long_is_tried_again_and_not_for_ever() {
+        let lease = order().node_timeout_ms / 4;
+        let mut export = settling();
+        export.tick(NOW + 3 + lease, EPOCH);
+        assert_eq!(done(&mut export), ["Resume", "PING"], "not ready in time");
+        // The answer to READY comes now, too late to mean anything.
+        export.received(NOW + 520, b"+OK\r\n+OK\r\n");
+        assert_eq!(done(&mut export), ["Pause"]);
+        export.tick(NOW + 521 + lease, EPOCH);
+        assert_eq!(done(&mut export), ["Resume", "PING"], "writers are busy");
+        export.quiet(NOW + 522 + lease);
+        assert!(done(&mut export).is_empty(), "that pause is over");
+        let mut now = NOW + 523 + lease;
+        for pause in 3..=PAUSES_MAX {
+            export.received(now, b"+OK\r\n");
+            assert_eq!(done(&mut export), ["Pause"]);
+            export.quiet(now + 1);
+            export.received(now + 2, b"+OK\r\n");
+            assert_eq!(done(&mut export), ["READY", "TAKE"]);
+            export.received(now + 3, b"-ERR It is too late to take the slots\r\n");
+            match pause {
+                PAUSES_MAX => assert_eq!(done(&mut export), ["Resume", "Close"]),
+                _ => assert_eq!(done(&mut export), ["Resume", "PING"]),
+            }
+            now += 10;
+        }
+        assert!(export.state().1.contains("too late"), "{:?}", export.state());
     }
 
     #[test]

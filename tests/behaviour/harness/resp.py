@@ -49,6 +49,9 @@ class Null:
     def __init__(self, name):
         self.name = name
 
+    def __bool__(self):
+        return False  # so that `c("GET", key) or 0` counts what is not there as none
+
     def __repr__(self):
         return self.name
 

@@ -25,10 +25,13 @@ LOG_TAIL_BYTES = 6000
 PR_SET_PDEATHSIG = 1
 BUS_PORT_OFFSET = 10000
 _libc = ctypes.CDLL(None, use_errno=True)
+# Below those that Linux gives to whoever connects: nobody gets one before the server has bound it, or while it is started
+# again. The bus ports are, too.
+PORT_FIRST, PORT_LAST = 16000, 22767
 # Between finding a free port and binding it another worker of the same run could find it, too: each has ports of its own.
 PORT_SHARES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 PORT_SHARE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PORT_SHARES
-# Where ports are given in rows: below those that Linux and free_port give.
+# Where ports are given in rows: below those that free_port gives.
 PORTS_IN_ROWS, PORTS_OF_ROW, ROWS_OF_PORTS = 12000, 4, 1000
 _ports_given = set()
 
@@ -69,18 +72,13 @@ def _is_free(port):
 
 
 def free_port():
-    """A port above 20000 on which nothing listens, nor on its bus port."""
+    """A port on which nothing listens, nor on its bus port."""
+    share = (PORT_LAST + 1 - PORT_FIRST) // PORT_SHARES
     for _ in range(1000):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = 20000 + probe.getsockname()[1] % 30000
-        # Linux gives away even ports only while there are some.
-        if port // 2 % PORT_SHARES != PORT_SHARE or port in _ports_given:
-            continue
-        if not (_is_free(port) and _is_free(port + BUS_PORT_OFFSET)):
-            continue
-        _ports_given.add(port)
-        return port
+        port = PORT_FIRST + share * PORT_SHARE + random.randrange(share)
+        if port not in _ports_given and _is_free(port) and _is_free(port + BUS_PORT_OFFSET):
+            _ports_given.add(port)
+            return port
     raise AssertionError("no free port found")
 
 
@@ -161,6 +159,9 @@ class Server:
             binary, *self.conf, *options, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory),
             "--save", "",
         ]  # fmt: skip
+        if self.is_redis:
+            # What was killed with a ring lets go of its ports a moment after it is gone. Corelane waits for that itself.
+            eventually(lambda: _is_free(self.port))
         if self.disk:
             command = [*OWN_MOUNT, self.disk, str(self.directory), *command]
         with open(self.log, "ab") as log:
