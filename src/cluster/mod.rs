@@ -14,6 +14,7 @@ mod command;
 mod command_tests;
 mod election;
 pub mod event;
+pub mod forwarding;
 mod gossip;
 mod lease;
 mod links;

@@ -8,8 +8,10 @@
 //! the answer is [`Route::Look`], and who owns the keys asks [`Territory::after_look`].
 
 use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::forwarding::Redirection;
 use super::slot_map::{SlotMap, SlotOwner, Tenure};
 use crate::command::CommandError;
 use crate::slot::{SLOT_COUNT, Slot, slot_of};
@@ -212,6 +214,27 @@ impl Territory {
         }
     }
 
+    /// Where a redirection leads, be it ours or another node's. A name in it is that of a node in the map, and is
+    /// not asked of anybody else.
+    pub fn address_of(&self, to: &Redirection<'_>) -> Option<SocketAddr> {
+        let ip = to.host.parse::<IpAddr>().ok().or_else(|| {
+            let map = self.map.as_ref()?;
+            let is_meant = |node: &&SlotOwner| node.listens_at(to.port) && node.is_called(to.host);
+            let node = map.owner(to.slot).into_iter().chain(&map.nodes).find(is_meant)?;
+            node.ip.as_str().parse().ok()
+        })?;
+        Some(SocketAddr::new(ip, to.port))
+    }
+
+    /// Whether a node that has slots, or is about to, is there.
+    pub fn has_node_at(&self, address: SocketAddr) -> bool {
+        let is_there = |node: &SlotOwner| {
+            let ip = node.ip.as_str().parse();
+            node.listens_at(address.port()) && ip.is_ok_and(|ip: IpAddr| ip == address.ip())
+        };
+        self.map.as_ref().is_some_and(|map| map.nodes.iter().any(is_there))
+    }
+
     /// Why a client that waits for keys of `slot` waits in vain, if it does (Redis 7.0 `cluster.c`,
     /// clusterRedirectBlockedClientIfNeeded).
     pub fn refusal_of_waiting(&self, slot: Slot, readonly: bool) -> Option<CommandError> {
@@ -357,6 +380,45 @@ mod tests {
             (plain, &[THEIRS], &moved("MOVED", THEIRS)),
         ] {
             assert_eq!(said(territory.route(&terms, keys)), expected, "{terms:?} {keys:?}");
+        }
+    }
+
+    #[test]
+    fn a_redirection_leads_to_an_address_or_to_the_node_that_it_names() {
+        let mut map = map(false, false);
+        map.nodes[1].endpoint = None;
+        map.nodes.push(SlotOwner { endpoint: Host::parse(b"third", 45), ..owner(2, 7002) });
+        map.nodes[2].ip = Host::parse(b"10.0.0.3", 45).expect("a host");
+        map.nodes[2].shard_ports = ShardPorts::new(2, 7201);
+        let territory = Territory::new(Some(Arc::new(map)));
+        let slot = slot_of(THEIRS).get();
+        for (to, expected) in [
+            ("10.9.9.9:1", Some("10.9.9.9:1")),
+            ("::1:7001", Some("[::1]:7001")),
+            ("?:7001", Some("127.0.0.1:7001")),
+            ("?:7002", None),
+            ("third:7002", Some("10.0.0.3:7002")),
+            ("third:7202", Some("10.0.0.3:7202")),
+            ("third:7203", None),
+            ("fourth:7002", None),
+            (":7001", None),
+        ] {
+            let text = format!("MOVED {slot} {to}");
+            let to = Redirection::parse(&text).expect("a redirection");
+            let address = territory.address_of(&to);
+            assert_eq!(address.map(|at| at.to_string()), expected.map(str::to_owned), "{text}");
+        }
+        for (address, is_there) in [
+            ("127.0.0.1:7001", true),
+            ("10.0.0.3:7201", true),
+            ("10.0.0.3:7203", false),
+            ("10.0.0.1:7001", false),
+        ] {
+            assert_eq!(
+                territory.has_node_at(address.parse().expect("an address")),
+                is_there,
+                "{address}"
+            );
         }
     }
 

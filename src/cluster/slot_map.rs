@@ -60,6 +60,22 @@ impl SlotOwner {
     }
 }
 
+impl SlotOwner {
+    /// Whether clients find it at this port.
+    pub fn listens_at(&self, port: u16) -> bool {
+        let of_shard = self.shard_ports.is_some_and(|ports| ports.shard_at(port).is_some());
+        of_shard || port == self.port || (self.plain_port != 0 && port == self.plain_port)
+    }
+
+    /// Whether a redirection to it names this host.
+    pub fn is_called(&self, host: &str) -> bool {
+        match &self.endpoint {
+            Some(endpoint) => endpoint.as_str() == host,
+            None => host == "?",
+        }
+    }
+}
+
 /// A slot on its way; the node is an index of [`SlotMap::nodes`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Move {

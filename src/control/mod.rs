@@ -154,7 +154,7 @@ impl Control {
             reload: None,
             load_aof: None,
             rdb_goes_on: false,
-            sockets: sockets::Sockets::default(),
+            sockets: sockets::Sockets::numbered_from(0),
             replication,
             follows_at_start: true,
             pausing: pausing::Pausing::default(),

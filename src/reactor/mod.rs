@@ -18,6 +18,7 @@ mod ring;
 mod send;
 mod service;
 mod signal;
+pub mod sockets;
 #[cfg(test)]
 mod tests;
 

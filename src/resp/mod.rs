@@ -5,7 +5,9 @@
 
 pub mod parse;
 pub mod parse_reply;
+pub mod reply_end;
 pub mod write;
 
 pub use parse::{Limits, Parser, ProtocolError, Step};
+pub use reply_end::ReplyEnd;
 pub use write::Reply;

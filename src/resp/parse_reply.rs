@@ -206,7 +206,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// An integer in its shortest spelling.
-fn parse_integer(text: &[u8]) -> Result<i64, ReplyError> {
+pub(super) fn parse_integer(text: &[u8]) -> Result<i64, ReplyError> {
     let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok());
     let number = number.ok_or(ReplyError::BadScalar)?;
     let shortest = itoa::Buffer::new().format(number).as_bytes() == text;

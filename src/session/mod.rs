@@ -48,6 +48,8 @@ pub enum Hold {
     Disk,
     /// A lane from this core is full: what it feeds waits until there is room again.
     FullLane,
+    /// Another node owes answers to much that was forwarded to it.
+    FullLink,
 }
 
 /// Which replies a client wants (CLIENT REPLY).
@@ -114,6 +116,8 @@ pub struct Pass {
     pub brings: bool,
     /// It was let through as far as that can be said without looking for its keys.
     pub looks: bool,
+    /// It may be forwarded to another node: its client did not itself forward it.
+    pub forwards: bool,
     /// Nobody asks: it comes from where the data comes from.
     pub is_exempt: bool,
 }
@@ -174,6 +178,13 @@ pub struct Session {
     pub reads_slowly: bool,
     /// For that reason some of its commands are kept that came back from another shard without having run.
     pub has_returned: bool,
+    /// What comes from it is forwarded by another node, and is not forwarded again.
+    pub is_forwarder: bool,
+    /// Its commands that other nodes owe answers to.
+    pub forwarded: u32,
+    /// The map of slots has changed since its last commands were sent to where their keys are: the next one waits until
+    /// all of them are answered, for it may go another way and overtake them.
+    pub settles: bool,
     /// Its commands that are batched for other shards or came back from there, and have not been handled.
     pub abroad: u32,
     /// Nothing more is run; it is closed as soon as its replies are out.
@@ -253,6 +264,9 @@ impl Session {
             output_max: OUTPUT_BYTES_MAX,
             reads_slowly: false,
             has_returned: false,
+            is_forwarder: false,
+            forwarded: 0,
+            settles: false,
             abroad: 0,
             closing: false,
             input_ended: false,
@@ -314,7 +328,8 @@ impl Session {
         let is_exempt = self.fed.is_some();
         let brings = self.brings.as_ref().is_some_and(|brings| brings.is_agreed);
         let Self { asking, readonly, looks, .. } = *self;
-        Pass { version, asking, readonly, brings, looks, is_exempt }
+        let forwards = !self.is_forwarder;
+        Pass { version, asking, readonly, brings, looks, forwards, is_exempt }
     }
 
     /// Keeps a place for a reply that is made elsewhere or later.
@@ -328,7 +343,7 @@ impl Session {
 
     /// Whether input may be run now.
     pub fn may_run(&self) -> bool {
-        self.hold == Hold::None && !self.closing
+        self.hold == Hold::None && !self.settles && !self.closing
     }
 
     /// Bytes of output that the client has not taken yet.

@@ -59,7 +59,7 @@ impl Shard {
         let slow_readers = self.slow_readers.deadline();
         let leaving = self.background.leaving.front().map(|(until, _)| *until);
         let clients = clients.into_iter().chain(leaving).chain(slow_readers).chain(pause);
-        let parcels = self.outbox.deadline();
+        let parcels = self.outbox.deadline().into_iter().chain(self.forwarding.deadline(now));
         expiry.into_iter().chain(waiting).chain(clients).chain(parcels).min()
     }
 

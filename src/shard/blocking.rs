@@ -15,6 +15,7 @@
 //! So that nothing is lost between an attempt and the waiting, the attempt holds all keys, and it is the
 //! conclusion of its transaction that puts the client into the queues.
 
+use super::forwarding::Stray;
 use super::message::{
     DiskWanted, Ending, Message, Origin, OwnedCommand, Schedule, Unblock, Wanted,
 };
@@ -551,6 +552,10 @@ impl Shard {
     }
 
     fn refuse_waiting(&mut self, blocked: &Blocked, error: CommandError) {
+        if self.forwards_strays(&blocked.command.pass, &error) {
+            let job = Job::Command(blocked.command.clone());
+            return self.send_stray(Stray { origin: blocked.origin, job, error });
+        }
         self.engine.count_error(&error);
         let mut reply = Vec::new();
         Reply::new(&mut reply, blocked.command.resp3).error(error);

@@ -85,6 +85,7 @@ impl Shard {
             Message::Connection(_)
             | Message::Replies(_)
             | Message::LateReply(_)
+            | Message::Stray(_)
             | Message::PartDone(_)
             | Message::ControlDone(_)
             | Message::ClusterDone(_)

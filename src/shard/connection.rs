@@ -4,6 +4,7 @@ use super::Shard;
 use super::clients::{self, ClientFilter};
 use super::message::{PartWork, Unblock};
 use super::script_commands::is_about_scripts;
+use crate::cluster::forwarding::FORWARDS;
 use crate::command::{
     CommandError, CommandResult, NO_CLUSTER, Part, SessionCommand, selected_database,
 };
@@ -317,6 +318,7 @@ impl Shard {
 
     /// The client of `conn` is gone, or as good as: it waits for nothing and watches nothing.
     pub(super) fn abandon(&mut self, conn: ConnId) {
+        self.close_sole_links(conn);
         self.end_watch(conn);
         let blocked = self.sessions.get_mut(conn).and_then(|session| session.blocked.take());
         if let Some((shard, number)) = blocked {
@@ -561,10 +563,14 @@ fn client(
     Ok(())
 }
 
-/// CLIENT SETINFO LIB-NAME|LIB-VER value (as Redis 7.2: stock clients send it and ignore an error,
+/// CLIENT SETINFO LIB-NAME|LIB-VER value, or from another node what it is (as Redis 7.2: stock clients send it and ignore an error,
 /// but operators like to see it in CLIENT LIST).
 fn set_info(session: &mut Session, attribute: &[u8], value: &[u8]) -> CommandResult {
     let name = String::from_utf8_lossy(attribute).to_ascii_lowercase();
+    if name == FORWARDS {
+        session.is_forwarder = true;
+        return Ok(());
+    }
     let field = match name.as_str() {
         "lib-name" => &mut session.library_name,
         "lib-ver" => &mut session.library_version,

@@ -14,6 +14,7 @@ use super::Shard;
 use super::batch::{Batch, Item};
 use super::engine::Ran;
 use super::eviction::OUT_OF_MEMORY;
+use super::forwarding::Stray;
 use super::input::{Next, recycle_args};
 use super::job::Job;
 use super::message::{JobRequest, Message, Origin, OwnedCommand};
@@ -338,6 +339,10 @@ impl Shard {
         if !item.pass.holds(self.engine.map_version)
             && let Some(error) = self.refusal_of_command(item.id, words, &item.pass)
         {
+            if self.forwards_strays(&item.pass, &error) {
+                let JobRequest { job, origin, .. } = owned();
+                return self.send_stray(Stray { origin, job, error });
+            }
             self.engine.rejected(Some(item.id), &error);
             Reply::new(replies, resp3).error(error);
             item.reply_end = Some(replies.len() as u32);

@@ -84,7 +84,9 @@ impl Shard {
         counters.net_input_bytes += bytes.len() as u64;
         counters.reads_processed += 1;
         let is_full = self.ports.is_congested() || self.is_journal_full();
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return self.link_received(conn, bytes);
+        };
         session.active_ms = now_ms;
         session.received_bytes += bytes.len() as u64;
         if session.closing {
@@ -115,7 +117,7 @@ impl Shard {
         } else if session.hold == Hold::Output {
             // Its input is always read, see there.
             self.input_behind_output(conn);
-        } else if session.hold != Hold::None
+        } else if (session.hold != Hold::None || session.settles)
             && session.query.len() > HELD_INPUT_BYTES_MAX
             && !session.paused
         {

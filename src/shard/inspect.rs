@@ -33,6 +33,7 @@ impl Shard {
                 Hold::Drain
                 | Hold::Operation
                 | Hold::FullLane
+                | Hold::FullLink
                 | Hold::Room
                 | Hold::Paused
                 | Hold::Output

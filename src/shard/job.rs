@@ -5,6 +5,7 @@
 //! ([`super::transactions`]): it runs on the shard that coordinates it, and borrows.
 
 use super::Shard;
+use super::forwarding::Stray;
 use super::input::recycle_args;
 use super::message::{JobRequest, Message, Origin, OwnedCommand};
 use super::script_run::{Scope, Then};
@@ -39,6 +40,8 @@ pub(super) enum Outcome {
     Lacks(Vec<DbKey>),
     /// Nothing happened: all shards have to stand still for it.
     NeedsAll,
+    /// Nothing happened: its keys are another node's, which runs it for the client.
+    Elsewhere(CommandError),
     /// It is a script that is not over; somebody says with [`Shard::then`] what follows.
     RunsOn,
 }
@@ -237,6 +240,7 @@ impl Shard {
                 self.coordinate(JobRequest { job, origin, number: None }, keys);
             }
             Outcome::NeedsAll => self.start_with_all(job, origin),
+            Outcome::Elsewhere(error) => self.send_stray(Stray { origin, job, error }),
             Outcome::RunsOn => unreachable!("it is not over"),
         }
     }
@@ -248,7 +252,7 @@ impl Shard {
         if !job.pass().holds(self.engine.map_version)
             && let Some(error) = self.refusal_of_job(job)
         {
-            return self.refuse_job(job, &error);
+            return self.refuse_job(job, error);
         }
         let outcome = match job {
             Job::Command(command) => self.run_owned(command, client),

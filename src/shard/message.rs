@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::batch::Batch;
+use super::forwarding::Stray;
 use super::job::Job;
 use super::loading::{LoadBatch, RecordsLoaded};
 use crate::cluster::slot_moves::MoveName;
@@ -390,6 +391,8 @@ pub enum Message {
     WatchBroken(Watcher),
     /// See [`Fetch`].
     Fetch(Box<Fetch>),
+    /// See [`Stray`]. To the shard of the connection.
+    Stray(Box<Stray>),
     /// The answer to [`Fetch`]: the entries of those keys that exist.
     Fetched(Box<(ConnId, Vec<Loan>)>),
     /// See [`Schedule`].

@@ -24,6 +24,7 @@ pub mod engine;
 mod eviction;
 mod fanout;
 mod fed;
+pub mod forwarding;
 mod group;
 mod input;
 mod inspect;
@@ -161,6 +162,8 @@ pub struct Shard {
     lost_slots: lost_slots::LostSlots,
     /// Who carries keys to other servers.
     couriers: migrate::Couriers,
+    /// Links to other nodes, which run what is theirs for clients of this one.
+    forwarding: forwarding::Forwarding,
     /// What waits for the subscribers here, in order.
     incoming: VecDeque<fanout::Incoming>,
     /// Turns in a row in which subscribers got messages that were not sent.
@@ -237,6 +240,7 @@ impl Shard {
             order: Vec::new(),
             registry: Registry::default(),
             awaited: HashMap::default(),
+            forwarding: forwarding::Forwarding::default(),
             incoming: VecDeque::new(),
             held_turns: 0,
             held: Vec::new(),
@@ -328,11 +332,14 @@ impl Shard {
     fn after_fill(&mut self, conn: ConnId) {
         self.touch(conn);
         if let Some(session) = self.sessions.get_mut(conn)
-            && matches!(session.hold, Hold::Drain | Hold::Blocked)
+            && (matches!(session.hold, Hold::Drain | Hold::Blocked) || session.settles)
             && session.replies.is_clear()
         {
-            session.hold = Hold::None;
-            session.blocked = None;
+            session.settles = false;
+            if matches!(session.hold, Hold::Drain | Hold::Blocked) {
+                session.hold = Hold::None;
+                session.blocked = None;
+            }
             // Who has waited was not idle, and its reply is yet to be sent.
             session.active_ms = self.engine.keyspace.now_ms();
             self.resumable.push_back(conn);

@@ -51,7 +51,7 @@ const TRY_AGAIN: CommandError =
 /// A command as it was parsed: which, its words, and its key, if it has exactly one.
 type Given<'a> = (CommandId, &'a [&'a [u8]], Option<(u8, Key<'a>)>);
 
-fn is_exec(command: &Command) -> bool {
+pub(super) fn is_exec(command: &Command) -> bool {
     matches!(command.run, Run::Session(SessionCommand::Exec))
 }
 
@@ -129,14 +129,25 @@ impl Shard {
         };
         match route {
             Route::Here => self.run_admitted(conn, id, words, key),
-            Route::Elsewhere(error) => self.send_elsewhere(conn, id, &error),
+            Route::Elsewhere(error) => self.send_elsewhere(conn, (id, words, key), &error),
             Route::Look(slot) => self.run_after_look(conn, (id, words, key), slot, found),
         }
     }
 
-    /// The client is told to go elsewhere with its command.
+    /// The client is told to go elsewhere with its command, or its command goes there without it.
     #[cold]
-    fn send_elsewhere(&mut self, conn: ConnId, id: CommandId, error: &CommandError) -> Next {
+    fn send_elsewhere(
+        &mut self,
+        conn: ConnId,
+        (id, words, key): Given<'_>,
+        error: &CommandError,
+    ) -> Next {
+        if self.stays_for_now(conn, CommandTable::get().command(id), error) {
+            return self.run_admitted(conn, id, words, key);
+        }
+        if let Some(next) = self.forward(conn, id, words, error) {
+            return next;
+        }
         if let Some(session) = self.sessions.get_mut(conn) {
             session.commands += 1;
             session.last_command = Some(id);
@@ -183,7 +194,7 @@ impl Shard {
         };
         match self.after_look(slot, found) {
             Ok(()) => self.run_admitted(conn, id, words, key),
-            Err(error) => self.send_elsewhere(conn, id, &error),
+            Err(error) => self.send_elsewhere(conn, (id, words, key), &error),
         }
     }
 
@@ -315,7 +326,10 @@ impl Shard {
 
     /// The reply of a job that does not run here after all.
     #[cold]
-    pub(super) fn refuse_job(&mut self, job: &Job, error: &CommandError) -> Outcome {
+    pub(super) fn refuse_job(&mut self, job: &Job, error: CommandError) -> Outcome {
+        if self.forwards_job(job, &error) {
+            return Outcome::Elsewhere(error);
+        }
         let (id, resp3) = match job {
             Job::Command(command) => (Some(command.id), command.resp3),
             Job::Block(block) => {
@@ -323,7 +337,7 @@ impl Shard {
                 (None, block.resp3)
             }
         };
-        self.engine.rejected(id, error);
+        self.engine.rejected(id, &error);
         let mut reply = Vec::new();
         Reply::new(&mut reply, resp3).error(error);
         Outcome::Reply(reply)
@@ -398,6 +412,7 @@ impl Shard {
         self.lost_slots.keep_those_of(&territory);
         self.engine.set_territory(territory);
         self.redirect_blocked();
+        self.settle_sessions();
         for (conn, channels) in leaving {
             self.end_shard_channels(conn, &channels);
         }

@@ -2,6 +2,7 @@
 //! EXEC. They run where their connection lives, and fetch keys as they need them ([`super::script_run`]).
 
 use super::Shard;
+use super::forwarding::Stray;
 use super::job::{Job, Outcome};
 use super::message::{JobRequest, Message, Origin, OwnedCommand};
 use super::script_run::{Scope, Then};
@@ -25,6 +26,11 @@ impl Shard {
     pub(super) fn run_script_with_all(&mut self, tx: TxId, job: Job, origin: Origin) {
         let Job::Command(command) = &job else { unreachable!("a script is one command") };
         if let Some(error) = self.refusal_of_whole_script(command) {
+            if self.forwards_job(&job, &error) {
+                self.end_stand_still(tx);
+                self.send_stray(Stray { origin, job, error });
+                return self.release(tx);
+            }
             let outcome = self.refuse_script(&command.into(), &error, Ticks::now());
             return self.end_whole_script(tx, origin, outcome);
         }

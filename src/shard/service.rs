@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::Shard;
 use super::fanout::{self, DELIVERIES_PER_TURN};
+use super::forwarding::LINK_TOKENS_FROM;
 use super::message::{JobRequest, Message, NewReplica};
 use crate::reactor::{Action, CloseReason, ConnId, Peer, Service, Wait};
 use crate::session::{Endpoint, Hold, Session};
@@ -32,6 +33,9 @@ fn endpoint(peer: Peer, unixsocket: &str) -> Endpoint {
 impl Service for Shard {
     fn opened(&mut self, conn: ConnId, peer: Peer, token: u64) {
         self.open_turn();
+        if token > LINK_TOKENS_FROM {
+            return self.link_opened(conn, token);
+        }
         let config = &self.engine.config;
         let session = Session::new(
             token,
@@ -59,6 +63,9 @@ impl Service for Shard {
             } else {
                 self.note_leaving(conn);
             }
+        } else {
+            // It answers no more.
+            self.actions.push(Action::Abort(conn));
         }
         self.touch(conn);
     }
@@ -81,8 +88,12 @@ impl Service for Shard {
             if let Some(brings) = session.brings {
                 self.send(self.control_core(), Message::ImportLost(brings.name));
             }
+            self.close_sole_links(conn);
             self.process.clients.fetch_sub(1, Ordering::Relaxed);
             self.engine.stats.counters().connected_clients -= 1;
+        } else {
+            self.open_turn();
+            self.link_closed(conn);
         }
     }
 
@@ -112,6 +123,7 @@ impl Service for Shard {
             self.resume(conn);
         }
         self.check_clients(now);
+        self.look_at_links(now);
         self.close_leaving(now);
         self.check_deadlines();
         self.check_pause();
@@ -129,6 +141,7 @@ impl Service for Shard {
             self.stamp_parcel();
         }
         self.send_parcels_if_due(now);
+        self.flush_links();
         self.settle_touched();
         self.resume_ungated();
         let actions = &mut self.actions;
@@ -156,7 +169,7 @@ impl Service for Shard {
     }
 
     fn take_output(&mut self, conn: ConnId) -> Vec<u8> {
-        let Some(session) = self.sessions.get_mut(conn) else { return Vec::new() };
+        let Some(session) = self.sessions.get_mut(conn) else { return self.take_link_output(conn) };
         if session.gate.is_some() {
             // Asked for before the gate was closed.
             return Vec::new();
@@ -184,6 +197,8 @@ impl Service for Shard {
             if session.limited_output_bytes() <= soft {
                 session.over_soft_limit_since = None;
             }
+        } else {
+            return self.link_sent(conn);
         }
         self.output_taken(conn);
     }
@@ -223,6 +238,7 @@ impl Shard {
                 self.deliver(origin, reply);
             }
             Message::Job(request) => self.on_job(*request),
+            Message::Stray(stray) => self.on_stray(*stray),
             Message::JobForAll(request) => {
                 let JobRequest { job, origin, .. } = *request;
                 self.start_with_all(job, origin);

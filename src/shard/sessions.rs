@@ -68,6 +68,11 @@ impl Sessions {
         self.len == 0
     }
 
+    /// The same, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.places.iter_mut().flatten().map(|(_, session)| &mut **session)
+    }
+
     /// All sessions with a socket.
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Session)> {
         self.places.iter().flatten().map(|(conn, session)| (*conn, &**session))

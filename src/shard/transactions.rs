@@ -12,6 +12,7 @@
 //! at all keys (SCAN, KEYS, DBSIZE) waits until none is away.
 
 use super::blocking::Offer;
+use super::forwarding::Stray;
 use super::job::{Job, Outcome};
 use super::message::{
     Conclusion, Ending, Grant, HoldNumber, JobRequest, Loan, Message, Origin, OwnedCommand,
@@ -485,6 +486,10 @@ impl Shard {
             Outcome::NeedsAll => {
                 self.send_home(tx, &participants, |_, _| Ending::Over);
                 self.start_with_all(job, origin);
+            }
+            Outcome::Elsewhere(error) => {
+                self.send_home(tx, &participants, |_, _| Ending::Over);
+                self.send_stray(Stray { origin, job, error });
             }
             Outcome::RunsOn => unreachable!("it is not over"),
         }

@@ -7,6 +7,8 @@
 
 use super::Shard;
 use super::engine::Ran;
+use super::forwarding::Stray;
+use super::job::Job;
 use super::message::{Ending, Fetch, Loan, Message, Origin, OwnedCommand};
 use crate::admin::stats::Outcome;
 use crate::command::SessionCommand;
@@ -72,6 +74,12 @@ impl Shard {
         let is_broken = self.end_of_watch(block.watcher) || is_broken;
         let (db, resp3, mut out) = (block.db, block.resp3, Vec::new());
         if let Some(error) = self.refusal_of_whole_block(&block) {
+            let job = Job::Block(block);
+            if self.forwards_job(&job, &error) {
+                self.end_stand_still(tx);
+                self.send_stray(Stray { origin, job, error });
+                return self.release(tx);
+            }
             self.engine.rejected(None, &error);
             Reply::new(&mut out, resp3).error(error);
             self.end_stand_still(tx);
