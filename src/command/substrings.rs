@@ -76,6 +76,7 @@ fn setrange(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> 
     let length_max = ctx.config.proto_max_bulk_len;
     let db = &mut ctx.keyspace[ctx.db];
 
+    db.expire_if_due(&key); // As a write does, also one that changes nothing.
     let old = db.peek_str(&key)?;
     if value.is_empty() {
         reply.integer(old.map_or(0, |old| old.len() as i64));

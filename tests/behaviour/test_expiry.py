@@ -271,3 +271,11 @@ def test_scan_removes_what_it_would_have_shown_and_has_expired(expired):
     assert expired("KEYS *") == [] and expired("DBSIZE") == total - 1
     assert expired("SCAN 0 COUNT 1000") == [b"0", []]
     assert expired("DBSIZE") == 0
+
+
+@pytest.mark.parametrize("command", ["SETRANGE s 0 ''", "APPEND s ''", "LTRIM l 0 -1", "HDEL h f", "ZREM z a", "SREM set a"])
+def test_a_write_that_changes_nothing_removes_a_key_that_has_expired(expired, command):
+    before = expired("DBSIZE")
+    expired(*(word if word != "''" else "" for word in command.split()))
+    kind = expired("EXISTS", command.split()[1])
+    assert expired("DBSIZE") == before - 1 + kind
