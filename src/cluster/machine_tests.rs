@@ -228,17 +228,29 @@ fn asks_to_be_let_in(effects: &[Effect]) -> bool {
     })
 }
 
-/// A node that has met `OTHER`, which has answered and not called back.
-fn acquaintance() -> (Cluster, u64) {
-    let mut cluster = Cluster::new(Settings::default(), [7; 4], NOW);
-    let mut effects = Vec::new();
-    let address = Address {
+fn header_of_other() -> Header {
+    Header {
+        sender: NodeId::parse(OTHER.as_bytes()).unwrap(),
+        master: None,
+        flags: NodeFlags::MASTER,
+        ..header_of_replica(1)
+    }
+}
+
+fn address_of_other() -> Address {
+    Address {
         ip: IpAddr::from([10, 0, 0, 2]).into(),
         port: 7001,
         bus_port: 17001,
         ..Address::default()
-    };
-    cluster.start_handshake(address, true);
+    }
+}
+
+/// A node that has met `OTHER`, which has answered and not called back.
+fn acquaintance() -> (Cluster, u64) {
+    let mut cluster = Cluster::new(Settings::default(), [7; 4], NOW);
+    let mut effects = Vec::new();
+    cluster.start_handshake(address_of_other(), true);
     cluster.step(NOW, Event::Tick, &mut effects);
     let link = effects.iter().find_map(|effect| match effect {
         Effect::Connect { link, .. } => Some(*link),
@@ -246,13 +258,7 @@ fn acquaintance() -> (Cluster, u64) {
     });
     let link = link.expect("whom one meets one calls");
     assert!(asks_to_be_let_in(&step(&mut cluster, Event::Connected { link })));
-    let header = Header {
-        sender: NodeId::parse(OTHER.as_bytes()).unwrap(),
-        master: None,
-        flags: NodeFlags::MASTER,
-        ..header_of_replica(1)
-    };
-    let bytes = Packet { header, body: Body::Pong(Default::default()) }.encode();
+    let bytes = Packet { header: header_of_other(), body: Body::Pong(Default::default()) }.encode();
     step(&mut cluster, Event::Packet { link, bytes: &bytes });
     (cluster, NOW)
 }
@@ -274,13 +280,7 @@ fn who_was_met_and_does_not_call_back_is_asked_again() {
     let (mut called, now) = acquaintance();
     let ip = |last| IpAddr::from([10, 0, 0, last]);
     step(&mut called, Event::Accepted { link: LinkId::From(0), peer: ip(2), local: ip(1) });
-    let header = Header {
-        sender: NodeId::parse(OTHER.as_bytes()).unwrap(),
-        master: None,
-        flags: NodeFlags::MASTER,
-        ..header_of_replica(1)
-    };
-    hear(&mut called, header, Body::Ping(Default::default()));
+    hear(&mut called, header_of_other(), Body::Ping(Default::default()));
     assert!(!asks_to_be_let_in(&ticks(&mut called, now, now + 3 * patience)));
 }
 
@@ -289,13 +289,7 @@ fn a_handshake_is_not_late_when_it_was_this_process_that_stood_still() {
     let patience = Settings::default().node_timeout_ms;
     let meets = |cluster: &Cluster| cluster.nodes.iter().any(|(_, node)| node.in_handshake());
     let mut cluster = Cluster::new(Settings::default(), [7; 4], NOW);
-    let address = Address {
-        ip: IpAddr::from([10, 0, 0, 2]).into(),
-        port: 7001,
-        bus_port: 17001,
-        ..Address::default()
-    };
-    cluster.start_handshake(address, true);
+    cluster.start_handshake(address_of_other(), true);
     ticks(&mut cluster, NOW, NOW);
     let after = NOW + patience + 100;
     ticks(&mut cluster, after, after);

@@ -15,6 +15,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Shard;
@@ -23,10 +24,13 @@ use super::job::Job;
 use super::message::{Message, Origin};
 use super::redirects::is_exec;
 use crate::cluster::forwarding::{Fate, Link, LinkError, Login, Redirection, Request};
-use crate::command::{Command, CommandError, CommandId, CommandTable, Run};
+use crate::command::{
+    Command, CommandError, CommandId, CommandTable, Run, ScriptBy, ScriptCommand,
+};
 use crate::reactor::ConnId;
 use crate::reactor::sockets::{SocketId, Sockets};
 use crate::resp::Reply;
+use crate::scripting::{Digest, Store};
 use crate::session::{Block, Hold, Pass, Place};
 
 /// Clients' connections have tokens below this, links above.
@@ -120,14 +124,52 @@ fn is_block_forwardable(block: &Block) -> bool {
         && block.commands.iter().all(|queued| is_forwardable(table.command(queued.id)))
 }
 
-fn request_for_block(block: &Block, due: Due) -> Request<Due> {
+/// The text of the script that a command names by its digest, if this node knows it. It is sent instead: SCRIPT LOAD
+/// reaches the node that is asked, and a client that does not know of the others cannot load it there.
+fn text_named(scripts: &Store, id: CommandId, words: &[&[u8]]) -> Option<Arc<[u8]>> {
+    match CommandTable::get().command(id).run {
+        Run::Script(ScriptCommand { by: ScriptBy::Digest, .. }) => {
+            scripts.script(Digest::parse(words[1])?)
+        }
+        _ => None,
+    }
+}
+
+/// The command as it is sent, see [`text_named`].
+fn spelled_out<'w>(
+    id: CommandId,
+    mut words: Vec<&'w [u8]>,
+    text: Option<&'w [u8]>,
+) -> Vec<&'w [u8]> {
+    if let (Some(text), Run::Script(script)) = (text, CommandTable::get().command(id).run) {
+        words[0] = if script.read_only { b"EVAL_RO" } else { b"EVAL" };
+        words[1] = text;
+    }
+    words
+}
+
+fn request_for_command(
+    scripts: &Store,
+    id: CommandId,
+    words: Vec<&[u8]>,
+    due: Due,
+) -> Request<Due> {
+    let text = text_named(scripts, id, &words);
+    Request::command(&spelled_out(id, words, text.as_deref()), due)
+}
+
+fn request_for_block(scripts: &Store, block: &Block, due: Due) -> Request<Due> {
     let mut first = 0;
-    let commands = block.commands.iter().map(|queued| {
+    let mut commands = Vec::with_capacity(block.commands.len());
+    for queued in &block.commands {
         let words = block.words(first, queued.arg_count as usize);
         first += queued.arg_count as usize;
-        words
-    });
-    Request::block(commands, due)
+        let text = text_named(scripts, queued.id, &words);
+        commands.push((queued.id, words, text));
+    }
+    let spelled =
+        commands.iter().map(|(id, words, text)| spelled_out(*id, words.clone(), text.as_deref()));
+    Request::block(spelled, due)
 }
 
 fn unsent(to: SocketAddr) -> CommandError {
@@ -188,8 +230,8 @@ impl Shard {
         session.last_command = Some(id);
         session.forwarded += 1;
         let mut request = match session.multi.as_ref().filter(|_| is_block) {
-            Some(multi) => request_for_block(&multi.block, due),
-            None => Request::command(words, due),
+            Some(multi) => request_for_block(&self.process.scripts, &multi.block, due),
+            None => request_for_command(&self.process.scripts, id, words.to_vec(), due),
         };
         if waits {
             session.hold = Hold::Blocked;
@@ -299,9 +341,9 @@ impl Shard {
         let mut request = match &job {
             Job::Command(command) => {
                 let words: Vec<&[u8]> = command.args.iter().map(Vec::as_slice).collect();
-                Request::command(&words, due)
+                request_for_command(&self.process.scripts, command.id, words, due)
             }
-            Job::Block(block) => request_for_block(block, due),
+            Job::Block(block) => request_for_block(&self.process.scripts, block, due),
         };
         request.follow(&to);
         self.send_by(way, request);

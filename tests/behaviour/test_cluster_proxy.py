@@ -99,6 +99,22 @@ def named(reply, key):
 
 
 @ENTRIES
+def test_a_script_that_the_asked_node_knows_runs_for_all_keys(three, entry):
+    for server in three:
+        ask(server, "SCRIPT", "FLUSH")
+    with three[entry].client() as client:
+        digest = client("SCRIPT", "LOAD", "return redis.call('INCR', KEYS[1]) + ARGV[1]")
+        reads = client("SCRIPT", "LOAD", "return redis.call('GET', KEYS[1])")
+        for key in KEYS.values():
+            assert client("EVALSHA", digest, 1, key, 10) == 11
+            assert client("MULTI") == OK
+            client("EVALSHA", digest, 1, key, 10)
+            client("EVALSHA_RO", reads, 1, key)
+            assert client("EXEC") == [12, b"2"]
+        assert client("EVALSHA", "0" * 40, 1, FOREIGN) == Error("NOSCRIPT No matching script. Please use EVAL.")
+
+
+@ENTRIES
 def test_a_plain_client_reaches_all_slots(three, entry):
     client = redis.Redis(port=three[entry].port, socket_timeout=20)
     for number in range(500):
