@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from harness import *
-from harness.cluster import Router, ask, await_agreement, my_id, nodes
+from harness.cluster import Router, ask, await_agreement, move_slot, nodes
 from harness.resp import OK, ConnectionLost, NoReply
 from harness.server import chosen_targets
 
@@ -44,18 +44,6 @@ class Writer(threading.Thread):
         self.join(20)
 
 
-def move(source, target):
-    """As redis-cli --cluster reshard moves a slot."""
-    assert ask(target, "CLUSTER", "SETSLOT", SLOT, "IMPORTING", my_id(source)) == OK
-    assert ask(source, "CLUSTER", "SETSLOT", SLOT, "MIGRATING", my_id(target)) == OK
-    with source.client() as client:
-        while keys := client("CLUSTER", "GETKEYSINSLOT", SLOT, 3):
-            reply = client("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
-            assert reply in (OK, Simple("NOKEY")), reply
-    for server in (target, source):
-        assert ask(server, "CLUSTER", "SETSLOT", SLOT, "NODE", my_id(target)) == OK
-
-
 @pytest.mark.parametrize("kinds", [(kind, other) for kind in KINDS for other in ("redis", kind)], ids="-".join)
 def test_no_increment_is_lost_while_a_slot_moves_to_and_fro(kinds):
     with nodes(*kinds) as servers:
@@ -67,9 +55,9 @@ def test_no_increment_is_lost_while_a_slot_moves_to_and_fro(kinds):
         for writer in writers:
             writer.start()
         for _ in range(3):
-            move(here, there)
+            move_slot(here, there, SLOT)
             await_agreement(servers)
-            move(there, here)
+            move_slot(there, here, SLOT)
             await_agreement(servers)
         eventually(lambda: any(w.trouble for w in writers) or sum(sum(w.counted.values()) for w in writers) > 500, 60)
         for writer in writers:

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from harness import *
-from harness.cluster import NODE_TIMEOUT_MS, Router, address, ask, await_agreement, cli, create, my_id, node, nodes
+from harness.cluster import NODE_TIMEOUT_MS, Router, address, ask, await_agreement, cli, create, move_slot, my_id, node, nodes
 from harness.server import chosen_targets, free_ports
 
 KINDS = [target for target in chosen_targets() if target != "redis"]
@@ -332,15 +332,7 @@ class Writer(threading.Thread):
 
 
 def reshard(source, target, slot, everybody):
-    """As redis-cli --cluster reshard moves a slot."""
-    assert ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", my_id(source)) == OK
-    assert ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", my_id(target)) == OK
-    with source.client() as client:
-        while keys := client("CLUSTER", "GETKEYSINSLOT", slot, 3):
-            reply = client("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
-            assert reply in (OK, Simple("NOKEY")), reply
-    for server in (target, source):
-        assert ask(server, "CLUSTER", "SETSLOT", slot, "NODE", my_id(target)) == OK
+    move_slot(source, target, slot)
     await_agreement(everybody)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import subprocess
 
-from .resp import Error
+from .resp import OK, Error, Simple
 from .server import Server
 from .waiting import eventually
 
@@ -116,6 +116,18 @@ def create(servers, replicas=0):
     where = [address(server) for server in servers]
     cli("create", *where, "--cluster-replicas", replicas, "--cluster-yes")
     await_agreement(servers)
+
+
+def move_slot(source, target, slot):
+    """As redis-cli --cluster reshard moves a slot."""
+    assert ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", my_id(source)) == OK
+    assert ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", my_id(target)) == OK
+    with source.client() as client:
+        while keys := client("CLUSTER", "GETKEYSINSLOT", slot, 3):
+            reply = client("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+            assert reply in (OK, Simple("NOKEY")), reply
+    for server in (target, source):
+        assert ask(server, "CLUSTER", "SETSLOT", slot, "NODE", my_id(target)) == OK
 
 
 class Router:
