@@ -267,6 +267,13 @@ impl ShardStats {
         stats.failed += u64::from(outcome == Outcome::Failed);
     }
 
+    /// A command ran so many times, each time well.
+    #[inline]
+    pub fn record_calls(&mut self, id: CommandId, calls: u64) {
+        self.stats.counters.commands_processed += calls;
+        self.command(id).calls += calls;
+    }
+
     /// `calls` calls of a command took `nanos` together. `track` is `latency-tracking`.
     #[inline]
     pub fn record_time(&mut self, id: CommandId, nanos: u64, calls: u64, track: bool) {

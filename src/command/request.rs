@@ -65,9 +65,16 @@ impl<'a> Request<'a> {
     }
 
     /// Argument `at` as a key. Costs nothing for the key that routing hashed.
+    #[inline(always)]
     pub fn key(&self, at: usize) -> Key<'a> {
         match self.known {
             Known::One(known, key) if known == at => key,
+            _ => self.further_key(at),
+        }
+    }
+
+    fn further_key(&self, at: usize) -> Key<'a> {
+        match self.known {
             Known::Many(keys) => match keys.binary_search_by_key(&at, |(at, _)| *at) {
                 Ok(index) => keys[index].1,
                 Err(_) => Key::new(self.args[at]),

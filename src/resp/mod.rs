@@ -8,6 +8,6 @@ pub mod parse_reply;
 pub mod reply_end;
 pub mod write;
 
-pub use parse::{Limits, Parser, ProtocolError, Step};
+pub use parse::{Limits, Opening, Parser, ProtocolError, Step};
 pub use reply_end::ReplyEnd;
 pub use write::Reply;

@@ -148,6 +148,74 @@ pub struct Parser {
     remaining: usize,
 }
 
+/// Bytes of an [`Opening`] at most.
+const OPENING_BYTES_MAX: usize = 24;
+
+/// How a command begins, up to the end of its first argument: the number of arguments and the name. Pipelines repeat
+/// themselves, and bytes that are equal mean the same, so what was read once need not be read again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Opening {
+    /// The bytes, and a mask of as many.
+    bytes: [u64; OPENING_BYTES_MAX / 8],
+    mask: [u64; OPENING_BYTES_MAX / 8],
+    /// 0 for none.
+    len: u8,
+    /// Where the name begins.
+    name: u8,
+    /// Arguments behind the name.
+    further: u32,
+}
+
+impl Opening {
+    /// That of a command that was cut out of the start of `input`; one that nothing begins with if it is long.
+    pub fn of(input: &[u8], args: &[&[u8]]) -> Self {
+        let Some(first) = args.first() else { return Self::default() };
+        let name = first.as_ptr().addr().wrapping_sub(input.as_ptr().addr());
+        let len = name.saturating_add(first.len() + 2);
+        let (Some(opening), Ok(further)) = (input.get(..len), u32::try_from(args.len() - 1)) else {
+            return Self::default();
+        };
+        if len > OPENING_BYTES_MAX {
+            return Self::default();
+        }
+        let (mut bytes, mut mask) = ([0; OPENING_BYTES_MAX], [0; OPENING_BYTES_MAX]);
+        bytes[..len].copy_from_slice(opening);
+        mask[..len].fill(0xff);
+        let (bytes, mask) = (words(&bytes), words(&mask));
+        Self { bytes, mask, len: len as u8, name: name as u8, further }
+    }
+
+    /// Whether `input` begins like this. Not of the last bytes of a read: as many are looked at as an opening can have.
+    #[inline(always)]
+    fn begins(&self, input: &[u8]) -> bool {
+        let Some(input) = input.first_chunk::<OPENING_BYTES_MAX>() else { return false };
+        let there = words(input);
+        let differs = |at: usize| (there[at] & self.mask[at]) ^ self.bytes[at];
+        self.len > 0 && differs(0) | differs(1) | differs(2) == 0
+    }
+
+    /// The arguments of the command that `input` begins with, if all of it is there and spelled in the usual way.
+    #[inline(always)]
+    fn cut<'b>(&self, input: &'b [u8], limits: &Limits, args: &mut Vec<&'b [u8]>) -> Option<usize> {
+        let mut end = usize::from(self.len);
+        args.push(input.get(usize::from(self.name)..end - 2)?);
+        for _ in 0..self.further {
+            let (length, body) = short_header(input, end, b'$')?;
+            let length =
+                usize::try_from(length).ok().filter(|len| *len <= limits.bulk_bytes_max)?;
+            end = body + length + 2;
+            args.push(&input.get(body..end)?[..length]);
+        }
+        Some(end)
+    }
+}
+
+#[inline(always)]
+fn words(bytes: &[u8; OPENING_BYTES_MAX]) -> [u64; OPENING_BYTES_MAX / 8] {
+    let (chunks, _) = bytes.as_chunks::<8>();
+    std::array::from_fn(|at| u64::from_le_bytes(chunks[at]))
+}
+
 /// A header line: its number, and where what it announces begins.
 type Header = (i64, usize);
 
@@ -170,6 +238,28 @@ impl Parser {
             Some(_) => self.inline(input),
             None => Ok(Step::Incomplete { need: 1 }),
         }
+    }
+
+    /// As [`Parser::next`] of an authenticated connection, if `input` is a whole command that begins with `opening`: the
+    /// bytes that it took. `None` says nothing: ask [`Parser::next`].
+    #[inline(always)]
+    pub fn next_like<'b>(
+        &mut self,
+        opening: &Opening,
+        input: &'b [u8],
+        limits: &Limits,
+        args: &mut Vec<&'b [u8]>,
+    ) -> Option<usize> {
+        if self.position != 0 || !opening.begins(input) {
+            return None;
+        }
+        let before = args.len();
+        let end = opening.cut(input, limits, args);
+        match end {
+            Some(_) => *self = Self::default(),
+            None => args.truncate(before),
+        }
+        end
     }
 
     /// A multibulk request from its first byte.

@@ -8,6 +8,16 @@ type Parsed = Result<Vec<Vec<u8>>, ProtocolError>;
 
 /// Feeds `stream` in pieces that end at `cuts`, as a connection would, to the first error.
 fn parse_pieces(stream: &[u8], cuts: &[usize], limits: &Limits) -> Vec<Parsed> {
+    parse_pieces_after(stream, cuts, limits, None)
+}
+
+/// The same, where commands that begin as the one before are cut by that; the first one by `opening`, if there is one.
+fn parse_pieces_after(
+    stream: &[u8],
+    cuts: &[usize],
+    limits: &Limits,
+    mut opening: Option<Opening>,
+) -> Vec<Parsed> {
     let mut parser = Parser::default();
     let mut parsed = Vec::new();
     let mut start = 0;
@@ -18,9 +28,14 @@ fn parse_pieces(stream: &[u8], cuts: &[usize], limits: &Limits) -> Vec<Parsed> {
         loop {
             let input = &stream[start..end.max(start)];
             let mut args = Vec::new();
-            let step = parser.next(input, limits, &mut args);
+            let alike = opening.and_then(|like| parser.next_like(&like, input, limits, &mut args));
+            let step = match alike {
+                Some(consumed) => Ok(Step::Command { consumed }),
+                None => parser.next(input, limits, &mut args),
+            };
             match step {
                 Ok(Step::Command { consumed }) => {
+                    opening = opening.map(|_| Opening::of(input, &args));
                     parsed.push(Ok(args.iter().map(|arg| arg.to_vec()).collect()));
                     start += consumed;
                 }

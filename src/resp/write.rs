@@ -268,7 +268,7 @@ impl<'a> Reply<'a> {
 
     /// A header with a length. Nearly all lengths have one or two digits, and a store of constant
     /// size is what makes those cheap.
-    #[inline]
+    #[inline(always)]
     fn length(&mut self, sigil: u8, length: usize) {
         match length {
             0..10 => self.out.extend_from_slice(&[sigil, b'0' + length as u8, b'\r', b'\n']),
@@ -280,6 +280,7 @@ impl<'a> Reply<'a> {
         }
     }
 
+    #[inline(never)]
     fn header(&mut self, sigil: u8, number: impl itoa::Integer) {
         self.out.push(sigil);
         self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());

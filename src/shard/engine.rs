@@ -273,7 +273,6 @@ impl Engine {
             self.journal.end_command(db, args, self.changes.dirty != dirty);
         }
         if self.was_brief(id, args, out.len() - before) {
-            self.stats.record_call(id, Outcome::Ok);
             self.brief = BriefRun { id, len: self.brief.len + 1 };
         } else {
             self.account(id, args, Outcome::Ok);
@@ -457,6 +456,7 @@ impl Engine {
         let BriefRun { id, len } = self.brief;
         if len > 0 {
             let nanos = self.lap();
+            self.stats.record_calls(id, len);
             self.stats.record_time(id, nanos, len, self.config.latency_tracking);
             self.brief.len = 0;
         }
@@ -471,6 +471,7 @@ impl Engine {
         if len > 0 {
             // Those before it were brief: they get what such a command usually takes, it the rest.
             let theirs = self.stats.mean_nanos(earlier).min(nanos / (len + 1)) * len;
+            self.stats.record_calls(earlier, len);
             self.stats.record_time(earlier, theirs, len, track);
             self.brief.len = 0;
             nanos -= theirs;

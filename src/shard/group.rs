@@ -6,7 +6,7 @@
 use super::engine::Engine;
 use crate::command::{Command, CommandError, CommandId, CommandTable, KeyShape, Run};
 use crate::keyspace::{Database, Key};
-use crate::resp::{Limits, ProtocolError, Step};
+use crate::resp::{Limits, Opening, ProtocolError, Step};
 use crate::session::Session;
 
 /// Commands that are parsed before the first of them runs: enough to overlap cache misses, few enough
@@ -25,6 +25,27 @@ pub(super) struct Parsed<'a> {
     pub(super) id: Option<CommandId>,
     /// Its only key, for commands that have exactly one.
     pub(super) key: Option<(u8, Key<'a>)>,
+}
+
+/// What the command before this one was, and how it began: most are followed by another one of their kind.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Familiar {
+    opening: Opening,
+    id: Option<CommandId>,
+}
+
+impl Familiar {
+    /// The command at the start of `input`, whose words are these; `None` where its name and their number do not tell.
+    #[inline]
+    fn of(table: &CommandTable, id: Option<CommandId>, input: &[u8], words: &[&[u8]]) -> Self {
+        let tells = |id: &CommandId| {
+            !matches!(table.command(*id).run, Run::Container | Run::ContainerOr(_))
+        };
+        match id.filter(tells) {
+            Some(id) => Self { opening: Opening::of(input, words), id: Some(id) },
+            None => Self::default(),
+        }
+    }
 }
 
 /// Why parsing a group ended.
@@ -50,6 +71,7 @@ pub(super) struct Stop {
 pub(super) fn parse_group<'b>(
     engine: &Engine,
     session: &mut Session,
+    familiar: &mut Familiar,
     input: &'b [u8],
     args: &mut Vec<&'b [u8]>,
     group: &mut Vec<Parsed<'b>>,
@@ -67,11 +89,22 @@ pub(super) fn parse_group<'b>(
             return Stop { why: Why::NeedsMore, skipped: end };
         }
         let first_arg = args.len();
-        match session.parser.next(&input[end..], &limits, args) {
+        let rest = &input[end..];
+        if most > 1
+            && let Some(consumed) = session.parser.next_like(&familiar.opening, rest, &limits, args)
+        {
+            end += consumed;
+            let id = familiar.id;
+            let key = id.and_then(|id| single_key(table, id, &args[first_arg..]));
+            group.push(Parsed { first_arg, end_arg: args.len(), end, id, key });
+            continue;
+        }
+        match session.parser.next(rest, &limits, args) {
             Ok(Step::Command { consumed }) => {
                 end += consumed;
                 let words = &args[first_arg..];
                 let id = identify(table, words);
+                *familiar = Familiar::of(table, id, rest, words);
                 let key = id.and_then(|id| single_key(table, id, words));
                 group.push(Parsed { first_arg, end_arg: args.len(), end, id, key });
             }

@@ -9,7 +9,7 @@ use super::connection::SessionOutcome;
 use super::engine::{Engine, Ran};
 use super::eviction::OUT_OF_MEMORY;
 use super::group::{
-    Parsed, Why, identify, is_http, parse_group, prefetch, single_key, why_unidentified,
+    Familiar, Parsed, Why, identify, is_http, parse_group, prefetch, single_key, why_unidentified,
 };
 use super::job::Job;
 use super::message::{JobRequest, OwnedCommand};
@@ -34,7 +34,7 @@ pub(super) const HELD_INPUT_BYTES_MAX: usize = 256 * 1024;
 
 /// Replies go on in a new buffer from this length on, so looking how much a client has by now costs next to
 /// nothing if it is done when the last one is so long.
-const LONG_OUTPUT_BYTES: usize = 64 * 1024;
+pub(super) const LONG_OUTPUT_BYTES: usize = 64 * 1024;
 
 /// Vectors that are used again for every group.
 #[derive(Default)]
@@ -43,6 +43,7 @@ pub struct Scratch {
     keys: Vec<(usize, Key<'static>)>,
     pub(super) block_args: Vec<&'static [u8]>,
     group: Vec<Parsed<'static>>,
+    familiar: Familiar,
 }
 
 /// The same allocation for elements of another lifetime. The vector is empty, so there is nothing to
@@ -156,7 +157,8 @@ impl Shard {
             group.clear();
             session.replies.lend(|| self.buffers.take());
             let rest = &input[used..];
-            let stop = parse_group(&self.engine, session, rest, &mut args, &mut group);
+            let familiar = &mut self.scratch.familiar;
+            let stop = parse_group(&self.engine, session, familiar, rest, &mut args, &mut group);
             let db = session.db;
             if group.len() > 1 {
                 prefetch(&self.engine, db, &args, &group);
@@ -212,7 +214,15 @@ impl Shard {
         let mut start = 0;
         let limits = &self.engine.config.client_output_buffer_limit;
         let hard = self.sessions.get(conn).map_or(0, |s| s.output_limits(limits).hard as usize);
-        for parsed in group {
+        let mut at = 0;
+        loop {
+            if hard == 0 {
+                let ran = self.run_plain(conn, args, &group[at..]);
+                at += ran;
+                start = if ran == 0 { start } else { group[at - 1].end };
+            }
+            let Some(parsed) = group.get(at) else { return None };
+            at += 1;
             let words = &args[parsed.first_arg..parsed.end_arg];
             let outcome = match parsed.id {
                 Some(id) => self.run_command(conn, id, words, parsed.key),
@@ -232,7 +242,6 @@ impl Shard {
                 return Some(start);
             }
         }
-        None
     }
 
     /// Puts what was slow into the slow log, under the name of the client that asked for it.
@@ -478,7 +487,7 @@ impl Shard {
 
     /// The command needs keys that it does not name and that are not free here: it becomes a transaction.
     #[cold]
-    fn reach_further(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
+    pub(super) fn reach_further(&mut self, conn: ConnId, id: CommandId, words: &[&[u8]]) -> Next {
         let missing = std::mem::take(&mut self.engine.reach.missing);
         let Some(job) = self.owned(conn, id, words) else { return Next::Stop };
         let Some(origin) = self.owe_reply(conn) else { return Next::Stop };

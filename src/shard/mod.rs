@@ -38,6 +38,7 @@ mod multi;
 mod output;
 mod parts;
 pub mod pause;
+mod plain;
 mod redirects;
 pub mod refusal;
 mod replication;
