@@ -22,6 +22,8 @@ pub mod reactor;
 pub mod replication;
 pub mod resp;
 pub mod scripting;
+#[cfg(test)]
+mod seeds;
 pub mod session;
 pub mod shard;
 pub mod shard_map;

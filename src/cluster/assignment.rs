@@ -22,10 +22,8 @@ impl Cluster {
 
     /// ADDSLOTS: what nobody owns is this node's.
     pub(super) fn add_slots(&mut self, slots: &SlotSet) {
-        for slot in slots.iter() {
-            self.stop_importing(slot);
-            self.assign(slot, ME);
-        }
+        slots.iter().for_each(|slot| self.stop_importing(slot));
+        self.assign_all(slots, ME);
     }
 
     /// DELSLOTS: this node forgets who owns them.

@@ -163,9 +163,8 @@ impl Cluster {
     /// Takes the place of this node's master; the epoch is already its own.
     pub(super) fn replace_master(&mut self, master: NodeKey) {
         self.make_master(ME);
-        for slot in self.nodes[master].slots.clone().iter() {
-            self.assign(slot, ME);
-        }
+        let slots = self.nodes[master].slots.clone();
+        self.assign_all(&slots, ME);
         self.reset_manual_failover();
         self.election = Election::default();
         self.save_first();

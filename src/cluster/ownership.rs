@@ -98,19 +98,27 @@ impl Ownership {
 impl Cluster {
     /// Gives a slot to a node.
     pub(super) fn assign(&mut self, slot: Slot, owner: NodeKey) {
-        if self.slots.owner(slot) == Some(owner) {
+        if self.slots.owner(slot) != Some(owner) {
+            self.assign_all(&SlotSet::from_iter([slot]), owner);
+        }
+    }
+
+    /// Gives slots to a node, which has none of them.
+    pub(super) fn assign_all(&mut self, slots: &SlotSet, owner: NodeKey) {
+        if slots.is_empty() {
             return;
         }
-        self.unassign(slot);
-        self.slots.owners[slot.index()] = Some(owner);
-        self.nodes[owner].slots.insert(slot);
+        slots.iter().for_each(|slot| self.unassign(slot));
+        for (first, last) in slots.ranges() {
+            self.slots.owners[first.index()..=last.index()].fill(Some(owner));
+        }
+        let starts_to_serve = self.nodes[owner].slots.is_empty();
+        self.nodes[owner].slots.insert_all(slots);
         if owner == ME {
-            self.unstage(slot);
+            slots.iter().for_each(|slot| self.unstage(slot));
         }
         // A master that starts to serve among masters with replicas may have some too.
-        if self.nodes[owner].slots.len() == 1
-            && self.nodes.iter().any(|(_, node)| !node.replicas.is_empty())
-        {
+        if starts_to_serve && self.nodes.iter().any(|(_, node)| !node.replicas.is_empty()) {
             self.nodes[owner].wants_replicas = true;
         }
         self.topology_changed();
@@ -143,6 +151,7 @@ impl Cluster {
         let now = self.now;
         self.slots.taken.retain(|_, (_, until_ms)| *until_ms > now);
         let (mut lost_by_shard, mut lost_by_me) = (0, SlotSet::new());
+        let mut won = SlotSet::new();
         for slot in claimed.iter() {
             let owner = self.slots.owner(slot);
             if owner == Some(claimant) {
@@ -152,9 +161,10 @@ impl Cluster {
                 if owner == Some(ME) {
                     lost_by_me.insert(slot);
                 }
-                self.assign(slot, claimant);
+                won.insert(slot);
             }
         }
+        self.assign_all(&won, claimant);
         for slot in self.nodes[claimant].slots.iter() {
             if !claimed.contains(slot) {
                 self.slots.unclaimed.insert(slot);

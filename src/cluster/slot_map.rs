@@ -137,6 +137,13 @@ impl SlotMap {
         self.owners[slot.index()] = node;
     }
 
+    /// All of `slots` belong to this one of [`SlotMap::nodes`].
+    pub fn set_owner_of_all(&mut self, slots: &SlotSet, node: u16) {
+        for (first, last) in slots.ranges() {
+            self.owners[first.index()..=last.index()].fill(node);
+        }
+    }
+
     /// `slot` is on its way.
     pub fn set_move(&mut self, slot: Slot, way: Move) {
         self.open.insert(slot, way);

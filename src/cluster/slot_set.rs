@@ -11,6 +11,8 @@ pub const SLOT_SET_BYTES: usize = SLOT_COUNT as usize / 8;
 
 const WORDS: usize = SLOT_COUNT as usize / 64;
 
+const BITS_ARE_SLOTS: &str = "a set has as many bits as there are slots";
+
 /// Slots, each in it or not.
 #[derive(Clone, Default)]
 pub struct SlotSet {
@@ -32,23 +34,28 @@ impl SlotSet {
 
     /// The set that a bitmap of the wire means: slot `s` is bit `s % 8`, from the lowest, of byte `s / 8`.
     pub fn from_bytes(bytes: &[u8; SLOT_SET_BYTES]) -> Self {
-        let (chunks, _) = bytes.as_chunks::<8>();
-        let count: u32 = chunks.iter().map(|chunk| u64::from_le_bytes(*chunk).count_ones()).sum();
-        if count == 0 {
+        if *bytes == [0; SLOT_SET_BYTES] {
             return Self::new();
         }
-        let mut words = Box::new([0; WORDS]);
+        let (mut words, mut count) = (Box::new([0; WORDS]), 0);
+        let (chunks, _) = bytes.as_chunks::<8>();
         for (word, chunk) in words.iter_mut().zip(chunks) {
             *word = u64::from_le_bytes(*chunk);
+            if *word != 0 {
+                count += word.count_ones();
+            }
         }
         Self { words: Some(words), count: count as u16 }
     }
 
     /// Appends the bitmap as it travels.
     pub fn write_bytes(&self, out: &mut Vec<u8>) {
-        match &self.words {
-            Some(words) => words.iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes())),
-            None => out.resize(out.len() + SLOT_SET_BYTES, 0),
+        let start = out.len();
+        out.resize(start + SLOT_SET_BYTES, 0);
+        let Some(words) = &self.words else { return };
+        let (chunks, _) = out[start..].as_chunks_mut::<8>();
+        for (chunk, word) in chunks.iter_mut().zip(words.iter()) {
+            *chunk = word.to_le_bytes();
         }
     }
 
@@ -78,6 +85,16 @@ impl SlotSet {
         is_new
     }
 
+    /// Puts all of `other` in.
+    pub fn insert_all(&mut self, other: &Self) {
+        let Some(theirs) = &other.words else { return };
+        let words = self.words.get_or_insert_with(|| Box::new([0; WORDS]));
+        for (word, theirs) in words.iter_mut().zip(theirs.iter()) {
+            self.count += (theirs & !*word).count_ones() as u16;
+            *word |= theirs;
+        }
+    }
+
     /// Takes `slot` out; whether it was there.
     pub fn remove(&mut self, slot: Slot) -> bool {
         if !self.contains(slot) {
@@ -98,19 +115,18 @@ impl SlotSet {
         let words = self.words.iter().flat_map(|words| words.iter().enumerate());
         words
             .flat_map(|(index, word)| Bits(*word).map(move |bit| index as u16 * 64 + bit))
-            .map(|number| Slot::new(number).expect("a set has as many bits as there are slots"))
+            .map(|number| Slot::new(number).expect(BITS_ARE_SLOTS))
     }
 
-    /// Its runs of neighbouring slots, first and last of each, in order.
+    /// Its runs of neighbouring slots, first and last of each, in order. Word by word: nodes mostly own few long runs.
     pub fn ranges(&self) -> impl Iterator<Item = (Slot, Slot)> + '_ {
-        let mut slots = self.iter().peekable();
+        let words: &[u64] = self.words.as_ref().map_or(&[], |words| words.as_slice());
+        let mut end = 0;
         std::iter::from_fn(move || {
-            let first = slots.next()?;
-            let mut last = first;
-            while let Some(next) = slots.next_if(|next| next.get() == last.get() + 1) {
-                last = next;
-            }
-            Some((first, last))
+            let first = next_bit(words, end, 0)?;
+            end = next_bit(words, first, u64::MAX).unwrap_or(usize::from(SLOT_COUNT));
+            let slot = |number: usize| Slot::new(number as u16).expect(BITS_ARE_SLOTS);
+            Some((slot(first), slot(end - 1)))
         })
     }
 
@@ -136,6 +152,19 @@ impl Iterator for Bits {
     }
 }
 
+/// The first bit from `start` on that is set; with `flip` all ones, the first that is not.
+fn next_bit(words: &[u64], start: usize, flip: u64) -> Option<usize> {
+    let mut mask = u64::MAX << (start % 64);
+    for (index, word) in words.iter().enumerate().skip(start / 64) {
+        let found = (word ^ flip) & mask;
+        if found != 0 {
+            return Some(index * 64 + found.trailing_zeros() as usize);
+        }
+        mask = u64::MAX;
+    }
+    None
+}
+
 fn place(slot: Slot) -> (usize, u64) {
     (slot.index() / 64, 1 << (slot.index() % 64))
 }
@@ -151,10 +180,14 @@ impl Eq for SlotSet {}
 impl FromIterator<Slot> for SlotSet {
     fn from_iter<T: IntoIterator<Item = Slot>>(slots: T) -> Self {
         let mut set = Self::new();
-        slots.into_iter().for_each(|slot| {
-            set.insert(slot);
-        });
+        set.extend(slots);
         set
+    }
+}
+
+impl Extend<Slot> for SlotSet {
+    fn extend<T: IntoIterator<Item = Slot>>(&mut self, slots: T) {
+        slots.into_iter().for_each(|slot| _ = self.insert(slot));
     }
 }
 
@@ -194,6 +227,11 @@ mod tests {
             set.write_bytes(&mut bytes);
             let bytes: &[u8; SLOT_SET_BYTES] = bytes.as_slice().try_into().unwrap();
             prop_assert_eq!(SlotSet::from_bytes(bytes), set.clone());
+            let (low, high): (SlotSet, SlotSet) = set.iter().partition(|slot| slot.get() < 9000);
+            let (mut both, mut same) = (low.clone(), set.clone());
+            both.insert_all(&high);
+            same.insert_all(&low);
+            prop_assert_eq!((&both, &same), (&set, &set));
             let from_ranges: BTreeSet<u16> =
                 set.ranges().flat_map(|(first, last)| first.get()..=last.get()).collect();
             prop_assert_eq!(from_ranges, model);
@@ -205,6 +243,7 @@ mod tests {
         let set: SlotSet = [0, 1, 2, 64, 16382, 16383].into_iter().map(slot).collect();
         assert_eq!(format!("{set:?}"), "[(0, 2), (64, 64), (16382, 16383)]");
         assert_eq!(format!("{:?}", SlotSet::all()), "[(0, 16383)]");
+        assert_eq!(format!("{:?}", SlotSet::new()), "[]");
         assert_eq!(SlotSet::all().iter().collect::<SlotSet>(), SlotSet::all());
     }
 }

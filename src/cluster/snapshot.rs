@@ -18,7 +18,7 @@ impl Cluster {
         map.is_replica = self.nodes[ME].is_replica();
         for (key, node) in self.nodes.iter().filter(|(_, node)| !node.slots.is_empty()) {
             let index = self.index_in(&mut map, &mut indices, key);
-            node.slots.iter().for_each(|slot| map.set_owner(slot, index));
+            map.set_owner_of_all(&node.slots, index);
         }
         let shard = self.shard_master();
         map.serving = shard.map(|key| self.index_in(&mut map, &mut indices, key));

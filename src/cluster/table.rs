@@ -24,7 +24,7 @@ pub const NODES_MAX: usize = 16384;
 pub struct NodeTable {
     nodes: Vec<Option<Node>>,
     by_id: BTreeMap<NodeId, NodeKey>,
-    /// All keys in use, in no order: what a random node is drawn from.
+    /// All keys in use, in the order of their ids: every tick walks them, several times.
     keys: Vec<NodeKey>,
     free: Vec<NodeKey>,
 }
@@ -58,8 +58,8 @@ impl NodeTable {
             return None;
         }
         let key = self.free.pop().unwrap_or(NodeKey(self.nodes.len() as u16));
+        self.keys.insert(self.place_of(&node.id), key);
         self.by_id.insert(node.id, key);
-        self.keys.push(key);
         match self.nodes.get_mut(usize::from(key.0)) {
             Some(place) => *place = Some(node),
             None => self.nodes.push(Some(node)),
@@ -77,9 +77,16 @@ impl NodeTable {
         node
     }
 
+    /// Where in the order of ids this one belongs; all keys must be of nodes that are there.
+    fn place_of(&self, id: &NodeId) -> usize {
+        self.keys.partition_point(|key| self[*key].id < *id)
+    }
+
     /// Gives a node another id, which nobody may have.
     pub fn rename(&mut self, key: NodeKey, id: NodeId) {
         assert!(!self.by_id.contains_key(&id), "the id of a renamed node was taken: {id}");
+        self.keys.retain(|other| *other != key);
+        self.keys.insert(self.place_of(&id), key);
         let before = std::mem::replace(&mut self[key].id, id);
         self.by_id.remove(&before);
         self.by_id.insert(id, key);
@@ -87,12 +94,12 @@ impl NodeTable {
 
     /// All keys, in the order of their ids.
     pub fn keys(&self) -> impl Iterator<Item = NodeKey> + '_ {
-        self.by_id.values().copied()
+        self.keys.iter().copied()
     }
 
     /// All keys, for walks that change the table.
     pub fn keys_now(&self) -> Vec<NodeKey> {
-        self.keys().collect()
+        self.keys.clone()
     }
 
     /// All nodes, in the order of their ids.
@@ -100,7 +107,7 @@ impl NodeTable {
         self.keys().map(|key| (key, &self[key]))
     }
 
-    /// The key at a place of no particular order, below [`Self::len`]: for draws.
+    /// The key at a place, below [`Self::len`]: for draws.
     pub fn nth(&self, place: usize) -> NodeKey {
         self.keys[place]
     }

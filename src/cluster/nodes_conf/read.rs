@@ -288,9 +288,7 @@ impl Cluster {
         {
             self.attach(key, master);
         }
-        for slot in stored.slots.iter() {
-            self.assign(slot, key);
-        }
+        self.assign_all(&stored.slots, key);
         if key != ME {
             return;
         }

@@ -2,8 +2,8 @@
 //! killed, so a run that fails fails again.
 //!
 //! After every step: no two nodes take writes for one slot in one epoch, nobody votes twice in an epoch,
-//! no epoch goes back. When the faults end, all agree within a bounded time. `CORELANE_SEED=n` runs one
-//! seed, `CORELANE_SEEDS=n` that many.
+//! no epoch goes back. When the faults end, all agree within a bounded time. `crate::seeds` says how to run
+//! one seed again, and millions.
 
 mod checks;
 mod host;

@@ -1,7 +1,7 @@
 //! What is tried in the simulated world.
 
 use std::fmt::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::catch_unwind;
 
 use super::super::address::Address;
 use super::super::event::TICK_MS;
@@ -17,10 +17,15 @@ use super::BrokenRule;
 use super::checks::disagreement;
 use super::host::{BUS_PORT, HostId, ip_of};
 use super::world::World;
+use crate::seeds::each_seed;
 use crate::slot::SLOT_COUNT;
 
-/// Seeds of each random test, unless the environment says otherwise.
-const SEEDS: u64 = 40;
+/// Lives among faults of all kinds: what is rare must come up, too.
+const TROUBLED_SEEDS: u64 = 10_000;
+/// One of so many of these lives is long: what comes up only after many faults must not be missed either.
+const LONG_LIFE_EVERY: u64 = 8;
+/// Seeds of the other random tests, each of which tries one course of things.
+const SEEDS: u64 = 500;
 /// The node timeout of most worlds, in milliseconds.
 const TIMEOUT_MS: u64 = 1000;
 /// How long a world may take to agree after its faults have ended, in milliseconds.
@@ -32,32 +37,6 @@ const CLOCK_JUMP_MS_MAX: u64 = 5000;
 
 /// What a world says that does not come to an agreement.
 const NO_AGREEMENT: &str = "no agreement";
-
-fn variable(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
-}
-
-/// Runs `life` for each seed, on all cores; one that fails is named.
-fn with_seeds(life: impl Fn(u64) + Sync) {
-    let seeds = match variable("CORELANE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..variable("CORELANE_SEEDS").unwrap_or(SEEDS),
-    };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for first in 0..cores {
-            let (seeds, life) = (seeds.clone(), &life);
-            scope.spawn(move || {
-                for seed in seeds.skip(first).step_by(cores) {
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| life(seed))) {
-                        eprintln!("CORELANE_SEED={seed} fails");
-                        resume_unwind(panic);
-                    }
-                }
-            });
-        }
-    });
-}
 
 fn settings() -> Settings {
     Settings { node_timeout_ms: TIMEOUT_MS, ..Settings::default() }
@@ -122,7 +101,7 @@ fn successor(world: &World, slots_of: &Cluster, not: HostId) -> Option<HostId> {
 
 #[test]
 fn nodes_that_meet_know_each_other_all() {
-    with_seeds(|seed| {
+    each_seed("meeting", SEEDS, |seed| {
         let mut world = World::new(seed);
         let count = 3 + world.random.below(10) as usize;
         for _ in 0..count {
@@ -156,7 +135,7 @@ fn nodes_that_meet_know_each_other_all() {
 
 #[test]
 fn a_replica_takes_over_from_a_master_that_was_killed() {
-    with_seeds(|seed| {
+    each_seed("a killed master", SEEDS, |seed| {
         let replicas = 1 + seed as usize % 3;
         let mut world = settled(seed, 3, replicas, settings());
         let victim = HostId(world.random.below(3) as usize);
@@ -182,7 +161,7 @@ fn restored(world: &World, host: HostId) -> Cluster {
 
 #[test]
 fn a_master_in_a_minority_refuses_writes_and_follows_its_successor_when_it_is_back() {
-    with_seeds(|seed| {
+    each_seed("a master in a minority", SEEDS, |seed| {
         let mut world = settled(seed, 3, 2, settings());
         let victim = HostId(world.random.below(3) as usize);
         let before = restored(&world, victim);
@@ -203,16 +182,27 @@ fn a_master_in_a_minority_refuses_writes_and_follows_its_successor_when_it_is_ba
     });
 }
 
+/// Masters, and replicas of each. A life takes time as the square of their number: most are small, for that is enough for nearly
+/// everything that goes wrong.
+fn shape(seed: u64) -> (usize, usize) {
+    match seed % 32 {
+        0..20 => (3, 1),
+        20..26 => (3, 2),
+        26..31 => (5, 1),
+        _ => (4, 3),
+    }
+}
+
 /// A life among faults of all kinds, and healing.
 fn troubled_life(seed: u64, broken_rule: Option<BrokenRule>) {
-    let shape = seed % 4;
-    let (masters, replicas) = [(3, 1), (3, 2), (5, 1), (4, 3)][shape as usize];
+    let (masters, replicas) = shape(seed);
     let mut world = formed(seed, masters, replicas, settings());
     world.broken_rule = broken_rule;
-    world.forgets = seed % 8 == 7;
+    world.forgets = seed % 7 == 6;
     world.ids().for_each(|host| world.start(host));
     agree(&mut world);
-    for _ in 0..20 + world.random.below(30) {
+    let troubles = if seed.is_multiple_of(LONG_LIFE_EVERY) { 20..50 } else { 8..24 };
+    for _ in 0..troubles.start + world.random.below(troubles.end - troubles.start) {
         trouble(&mut world);
         let pause = world.random.below(3000);
         world.run(pause);
@@ -247,7 +237,8 @@ fn meet(world: &mut World, host: HostId, other: HostId) {
 
 /// The id of a node of the world, also of one that does not run.
 fn id_of(world: &World, host: HostId) -> NodeId {
-    restored(world, host).nodes[ME].id
+    let node = &world.hosts[host.0].node;
+    node.as_ref().map_or_else(|| restored(world, host).my_id(), Cluster::my_id)
 }
 
 fn trouble(world: &mut World) {
@@ -321,7 +312,7 @@ fn fail_over(world: &mut World, host: HostId, kind: FailoverKind) {
 
 #[test]
 fn no_fault_makes_two_owners_and_all_agree_in_the_end() {
-    with_seeds(|seed| troubled_life(seed, None));
+    each_seed("troubled lives", TROUBLED_SEEDS, |seed| troubled_life(seed, None));
 }
 
 #[test]
@@ -336,7 +327,7 @@ fn a_broken_rule_is_found_out() {
 
 #[test]
 fn slots_that_are_moved_by_hand_have_one_owner_in_the_end() {
-    with_seeds(|seed| {
+    each_seed("slots moved by hand", SEEDS, |seed| {
         let mut world = settled(seed, 4, 1, settings());
         world.faults.lost_permille = world.random.below(50);
         world.faults.delay_ms_max = 1 + world.random.below(100);
@@ -377,7 +368,7 @@ fn move_a_slot(world: &mut World) -> bool {
 
 #[test]
 fn a_manual_failover_loses_no_write_and_happens_at_once() {
-    with_seeds(|seed| {
+    each_seed("manual failover", SEEDS, |seed| {
         let mut world = settled(seed, 3, 1, settings());
         let (master, replica) = (HostId(0), HostId(3));
         let before = restored(&world, master);
@@ -408,7 +399,7 @@ fn a_manual_failover_that_does_not_come_through_lets_writers_go_on() {
 
 #[test]
 fn a_spare_replica_goes_to_a_master_that_lost_its_own() {
-    with_seeds(|seed| {
+    each_seed("a spare replica", SEEDS, |seed| {
         // Masters 0..3 with two replicas each; both replicas of master 0 die.
         let mut world = settled(seed, 3, 2, settings());
         world.crash(HostId(3), false);

@@ -14,7 +14,7 @@ use super::super::random::Random;
 use super::super::settings::Settings;
 use super::super::slot_set::SlotSet;
 use super::BrokenRule;
-use super::checks::Checks;
+use super::checks::{Checks, check_sets};
 use super::host::{BUS_PORT, Host, HostId, host_of, ip_of};
 use crate::resp::Reply;
 
@@ -329,6 +329,11 @@ impl World {
         let mut effects = Vec::new();
         let Some(node) = &mut self.host(host).node else { return T::default() };
         let result = action(node, &mut effects);
+        // Who has something to tell has changed; the walk over its nodes takes longer than most steps do.
+        let has_changed = |effect: &Effect| !matches!(effect, Effect::Send { .. });
+        if effects.iter().any(has_changed) {
+            check_sets(node);
+        }
         let dies = self.random.below(1_000_000) < self.faults.crash_ppm;
         let survived =
             if dies { self.random.below(effects.len() as u64 + 1) as usize } else { effects.len() };

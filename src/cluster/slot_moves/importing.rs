@@ -228,7 +228,7 @@ impl Cluster {
         let import = self.moves.imports.remove(at.ok_or(Refusal::UnknownMove)?);
         self.current_epoch = self.current_epoch.max(epoch_of_source);
         self.take_next_epoch();
-        import.slots.iter().for_each(|slot| self.assign(slot, ME));
+        self.assign_all(&import.slots, ME);
         self.moves.update(now, name, State::Success, "");
         self.tell_replicas();
         self.broadcast_pong(Audience::All);
