@@ -227,7 +227,8 @@ impl Shard {
         let mut reply = Vec::new();
         Reply::new(&mut reply, call.resp3).error(error);
         self.engine.count_error(error);
-        self.engine.account_since(call.id, &call.words, began, stats::Outcome::Failed);
+        let (what, failed) = ((call.id, &*call.words), stats::Outcome::Failed);
+        self.engine.account_since(what, began, failed, reply.len());
         Outcome::Reply(reply)
     }
 
@@ -350,6 +351,7 @@ impl Shard {
         self.engine.journal.set_audience(run.audience);
         run.found_borrowing = self.borrowing;
         self.set_borrowing(run.borrows);
+        self.engine.in_script = true;
     }
 
     /// It waits, or is over. What it publishes is held back until it is over.
@@ -361,6 +363,7 @@ impl Shard {
         self.engine.journal.set_audience(Audience::ALL);
         run.published = self.engine.pubsub.take_outgoing();
         self.set_borrowing(run.found_borrowing);
+        self.engine.in_script = false;
     }
 
     /// What a script waited for is there.
@@ -458,7 +461,8 @@ impl Shard {
                         self.engine.stats.record_error(&error);
                     }
                 }
-                self.engine.account_since(call.id, &call.words, began_ticks, result);
+                let what = (call.id, &*call.words);
+                self.engine.account_since(what, began_ticks, result, ended.reply.len());
                 if matches!(scope, Scope::Keys) && self.engine.shards.len() > 1 {
                     self.scripts.learn(&name, |habit| habit.keeps_to_its_keys = true);
                 }
