@@ -15,6 +15,11 @@ impl Slot {
         if number < SLOT_COUNT { Some(Self(number)) } else { None }
     }
 
+    /// The same of a number of any size.
+    pub fn numbered(number: i64) -> Option<Self> {
+        u16::try_from(number).ok().and_then(Self::new)
+    }
+
     /// The number, below [`SLOT_COUNT`].
     pub const fn get(self) -> u16 {
         self.0

@@ -11,6 +11,7 @@ mod latency_counts;
 pub mod latency_report;
 pub mod memory_report;
 pub mod rates;
+pub mod slot_usage;
 pub mod slowlog;
 pub mod stats;
 

@@ -13,6 +13,7 @@ use hdrhistogram::Histogram;
 use super::latency::LatencyMonitor;
 use super::latency_counts::LatencyCounts;
 use super::rates::Rates;
+use super::slot_usage::SlotUsage;
 use super::slowlog::Slowlog;
 use crate::command::{CommandId, CommandTable};
 use crate::keyspace::Keyspace;
@@ -247,6 +248,8 @@ pub struct ShardStats {
     rates: Rates,
     /// Its slow commands.
     pub slowlog: Slowlog,
+    /// What the commands for each slot cost, once somebody has wanted to know.
+    pub slot_usage: Option<Box<SlotUsage>>,
     /// Its latency spikes.
     pub latency: LatencyMonitor,
 }
@@ -366,6 +369,9 @@ impl ShardStats {
         self.stats.commands.clear();
         self.latencies.clear();
         self.stats.errors.clear();
+        if let Some(usage) = &mut self.slot_usage {
+            usage.reset(|_| true);
+        }
         keyspace.databases_mut().iter_mut().for_each(|database| database.reset_stats());
     }
 }

@@ -10,7 +10,7 @@ use super::manual_failover::FailoverKind;
 use super::refusal::Refusal;
 use super::slot_moves::slots_to_stage;
 use super::slot_set::SlotSet;
-use crate::datatypes::number::parse_i64;
+use crate::datatypes::number;
 use crate::resp::Reply;
 use crate::slot::Slot;
 
@@ -46,8 +46,7 @@ pub fn slots_in_question(words: &[Vec<u8>]) -> SlotSet {
 
 /// A slot as an argument.
 pub(super) fn parse_slot(word: &[u8]) -> Result<Slot, Refusal> {
-    let number = parse_i64(word).and_then(|number| u16::try_from(number).ok());
-    number.and_then(Slot::new).ok_or(Refusal::BadSlot)
+    number::parse_slot(word).ok_or(Refusal::BadSlot)
 }
 
 /// An argument as it is quoted in an error.

@@ -47,13 +47,13 @@ pub(super) static COMMANDS: &[Command] = &[
     Command { name: "cluster|setslot", arity: Arity::AtLeast(4), flags: CHANGES, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: ON_CONTROL },
     Command { name: "cluster|shards", arity: Arity::Exactly(2), flags: TELLS, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: ON_CONTROL },
     Command { name: "cluster|slaves", arity: Arity::Exactly(3), flags: OPERATOR_READS, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: ON_CONTROL },
-    // Of Valkey 8; the metrics that it counts only with cluster-slot-stats-enabled are not there.
+    // Of Valkey 8.
     Command { name: "cluster|slot-stats", arity: Arity::AtLeast(4), flags: TELLS.with(LOADING), group: Group::Cluster, keys: NO_KEYS, categories: &[], run: Run::Session(SessionCommand::ClusterSlotStats) },
     Command { name: "cluster|slots", arity: Arity::Exactly(2), flags: TELLS, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: ON_CONTROL },
     Command { name: "cluster|syncslots", arity: Arity::AtLeast(4), flags: CHANGES, group: Group::Cluster, keys: NO_KEYS, categories: &[], run: ON_CONTROL },
 ];
 
-const HELP: [&str; 61] = [
+const HELP: [&str; 62] = [
     "ADDSLOTS <slot> [<slot> ...]",
     "    Take over slots that nobody owns.",
     "ADDSLOTSRANGE <first slot> <last slot> [<first slot> <last slot> ...]",
@@ -111,8 +111,9 @@ const HELP: [&str; 61] = [
     "    Say where a slot is going, or whose it is.",
     "SHARDS",
     "    List the shards with their slots and nodes.",
-    "SLOT-STATS (SLOTSRANGE <first slot> <last slot> | ORDERBY KEY-COUNT [LIMIT <limit>] [ASC|DESC])",
-    "    Count the keys of the slots of this node.",
+    "SLOT-STATS (SLOTSRANGE <first slot> <last slot> | ORDERBY <metric> [LIMIT <limit>] [ASC|DESC])",
+    "    Tell of the slots of this node: key-count and, with cluster-slot-stats-enabled,",
+    "    cpu-usec, network-bytes-in and network-bytes-out.",
     "SLOTS",
     "    List ranges of slots with the nodes that serve them.",
 ];

@@ -7,7 +7,7 @@ use super::spec::*;
 use super::{
     Command, CommandError, CommandResult, Ctx, Request, Run, SessionCommand, Stretch, Walk,
 };
-use crate::datatypes::number::parse_i64;
+use crate::datatypes::number::{parse_i64, parse_slot};
 use crate::keyspace::ScanCursor;
 use crate::resp::Reply;
 use crate::slot::{Slot, slot_of};
@@ -47,13 +47,9 @@ fn check_mode(ctx: &Ctx<'_>) -> CommandResult {
     if ctx.config.cluster_enabled { Ok(()) } else { Err(NO_CLUSTER) }
 }
 
-fn slot_of_number(number: i64) -> Option<Slot> {
-    u16::try_from(number).ok().and_then(Slot::new)
-}
-
 /// Where a command about a slot goes. A slot that does not exist is told where it arrives, after what else is wrong.
 fn slot_asked(request: &Request<'_>) -> CommandResult<ScanCursor> {
-    let slot = parse_i64(request.arg(2)).and_then(slot_of_number);
+    let slot = parse_slot(request.arg(2));
     Ok(slot.map_or_else(|| ScanCursor::from_wire(0), ScanCursor::at_slot))
 }
 
@@ -65,7 +61,7 @@ fn stretch_of(elements: Vec<u8>, length: usize) -> Stretch {
 fn count_keys(ctx: &mut Ctx<'_>, request: &Request<'_>, _: ScanCursor) -> CommandResult<Stretch> {
     check_mode(ctx)?;
     let number = parse_i64(request.arg(2)).ok_or(CommandError::NotInteger)?;
-    let slot = slot_of_number(number).ok_or(INVALID_SLOT)?;
+    let slot = Slot::numbered(number).ok_or(INVALID_SLOT)?;
     Ok(stretch_of(Vec::new(), ctx.keyspace[0].slot_len(slot)))
 }
 
@@ -78,7 +74,7 @@ fn get_keys(ctx: &mut Ctx<'_>, request: &Request<'_>, _: ScanCursor) -> CommandR
     check_mode(ctx)?;
     let number = parse_i64(request.arg(2)).ok_or(CommandError::NotInteger)?;
     let count = parse_i64(request.arg(3)).ok_or(CommandError::NotInteger)?;
-    let (Some(slot), Ok(count)) = (slot_of_number(number), usize::try_from(count)) else {
+    let (Some(slot), Ok(count)) = (Slot::numbered(number), usize::try_from(count)) else {
         return Err(INVALID_SLOT_OR_COUNT);
     };
     let (mut elements, mut length) = (Vec::new(), 0);

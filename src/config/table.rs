@@ -213,6 +213,7 @@ directives! {
     cluster_allow_reads_when_down: bool, YesNo, false, RUNTIME, "cluster-allow-reads-when-down", "Answer reads while the cluster is down";
     cluster_allow_pubsubshard_when_down: bool, YesNo, true, RUNTIME, "cluster-allow-pubsubshard-when-down", "Deliver shard messages while the cluster is down";
     cluster_allow_replica_migration: bool, YesNo, true, RUNTIME, "cluster-allow-replica-migration", "Move to masters that lost all replicas";
+    cluster_slot_stats_enabled: bool, YesNo, false, RUNTIME, "cluster-slot-stats-enabled", "Count what the commands for each slot cost";
     cluster_link_sendbuf_limit: u64, memory(0, u64::MAX), 0, RUNTIME, "cluster-link-sendbuf-limit", "Bytes waiting on a bus link that end it; 0 for no limit";
     cluster_announce_ip: String, TEXT, String::new(), RUNTIME, "cluster-announce-ip", "Address that other nodes and clients should use";
     cluster_announce_port: u16, PORT, 0, RUNTIME, "cluster-announce-port", "Port that other nodes and clients should use";

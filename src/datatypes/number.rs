@@ -8,6 +8,8 @@
 
 use std::io::Write;
 
+use crate::slot::Slot;
+
 /// Longest text of a 64-bit signed integer: a sign and 19 digits.
 pub const I64_TEXT_BYTES_MAX: usize = 20;
 
@@ -377,6 +379,11 @@ fn ldexp(significand: u64, exponent: i64) -> f64 {
 /// C's `isspace` in the C locale.
 pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
+}
+
+/// A slot as an argument: its number, if there is one of it.
+pub fn parse_slot(text: &[u8]) -> Option<Slot> {
+    parse_i64(text).and_then(Slot::numbered)
 }
 
 #[cfg(test)]

@@ -10,4 +10,4 @@ pub mod write;
 
 pub use parse::{Limits, Opening, Parser, ProtocolError, Step};
 pub use reply_end::ReplyEnd;
-pub use write::Reply;
+pub use write::{Reply, request_bytes};

@@ -318,6 +318,13 @@ fn blank_breaks(text: &mut [u8]) {
     }
 }
 
+/// How many bytes a command with these words is on the wire: an array of bulk strings.
+pub fn request_bytes(words: &[&[u8]]) -> usize {
+    let header = |number: usize| 1 + number.checked_ilog10().unwrap_or(0) as usize + 1 + 2;
+    let word = |word: &&[u8]| header(word.len()) + word.len() + 2;
+    header(words.len()) + words.iter().map(word).sum::<usize>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::parse_reply::{Value, parse_reply};

@@ -167,10 +167,6 @@ impl Shard {
                 reply.ok();
                 Ok(())
             }
-            // Only a script gets here, which cannot wait for others.
-            C::Cluster | C::ClusterSlotStats => {
-                Err(CommandError::text("ERR This Redis command is not allowed from script"))
-            }
             _ => client(session, which, words, &mut reply),
         };
         if let Err(error) = result {

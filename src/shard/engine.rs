@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::eviction::Eviction;
 use super::refusal::Refusals;
 use crate::admin::latency::LatencyEvent;
+use crate::admin::slot_usage::slot_named;
 use crate::admin::stats::{Outcome, ShardStats};
 use crate::clock::{self, Ticks};
 use crate::cluster::redirect::Territory;
@@ -118,6 +119,13 @@ pub struct Engine {
     slow_nanos: u64,
     /// From how many nanoseconds on a command is a latency spike.
     spike_nanos: u64,
+    /// From how many nanoseconds on something is to be noted of a command: the least of those two, or 0 while what
+    /// slots cost is counted.
+    notable_nanos: u64,
+    /// What slots cost is counted (`cluster-slot-stats-enabled`).
+    pub counts_slots: bool,
+    /// A script runs: what its commands cost is counted with it.
+    pub in_script: bool,
     /// Nanoseconds per tick, times 2^32.
     nanos_per_tick: u64,
 }
@@ -156,6 +164,9 @@ impl Engine {
             is_brief: Vec::new(),
             slow_nanos: u64::MAX,
             spike_nanos: u64::MAX,
+            notable_nanos: u64::MAX,
+            counts_slots: false,
+            in_script: false,
             nanos_per_tick: (1000.0 / clock::ticks_per_us() * (1_u64 << 32) as f64) as u64,
         };
         if engine.config.cluster_enabled {
@@ -209,7 +220,15 @@ impl Engine {
             0 => u64::MAX,
             ms => ms.saturating_mul(1_000_000),
         };
-        let may_share = self.slow_nanos.min(self.spike_nanos) >= SHARED_TIME_THRESHOLD_MIN;
+        self.counts_slots = config.cluster_enabled && config.cluster_slot_stats_enabled;
+        self.notable_nanos = match self.counts_slots {
+            true => 0,
+            false => self.slow_nanos.min(self.spike_nanos),
+        };
+        if self.counts_slots {
+            self.stats.slot_usage.get_or_insert_default();
+        }
+        let may_share = self.notable_nanos >= SHARED_TIME_THRESHOLD_MIN;
         let commands = if may_share { CommandTable::get().commands() } else { &[] };
         self.is_brief = commands.iter().map(|command| command.flags.has(FAST)).collect();
         let events = config.notify_keyspace_events;
@@ -275,7 +294,8 @@ impl Engine {
         if self.was_brief(id, args, out.len() - before) {
             self.brief = BriefRun { id, len: self.brief.len + 1 };
         } else {
-            self.account(id, args, Outcome::Ok);
+            let replied = out.len() - before;
+            self.account_reply(id, args, Outcome::Ok, replied);
         }
         Ran::Done
     }
@@ -366,9 +386,11 @@ impl Engine {
         error: &CommandError,
         reply: &mut Reply<'_>,
     ) {
+        let mark = reply.mark();
         reply.error(error);
         self.count_error(error);
-        self.account(id, request.args(), Outcome::Failed);
+        let replied = reply.since(mark).len();
+        self.account_reply(id, request.args(), Outcome::Failed, replied);
     }
 
     /// As [`Engine::run`], a command that may have to wait.
@@ -393,7 +415,8 @@ impl Engine {
             }
             Ok(Attempt::Done) => {
                 self.journal.end_command(db, request.args(), self.changes.dirty != dirty);
-                self.account(id, request.args(), Outcome::Ok);
+                let replied = reply.since(mark).len();
+                self.account_reply(id, request.args(), Outcome::Ok, replied);
             }
             Err(error) => {
                 self.journal.end_failed_command();
@@ -425,7 +448,8 @@ impl Engine {
             }
             Ok(true) => {
                 self.journal.end_command(db, request.args(), self.changes.dirty != dirty);
-                self.account(id, request.args(), Outcome::Ok);
+                let replied = reply.since(mark).len();
+                self.account_reply(id, request.args(), Outcome::Ok, replied);
             }
             Err(error) => {
                 self.journal.end_failed_command();
@@ -465,6 +489,12 @@ impl Engine {
     /// Counts a command that has just run, from the end of the one before.
     #[inline]
     pub fn account(&mut self, id: CommandId, args: &[&[u8]], outcome: Outcome) {
+        self.account_reply(id, args, outcome, 0);
+    }
+
+    /// The same of a command that has appended a reply of `replied` bytes.
+    #[inline]
+    fn account_reply(&mut self, id: CommandId, args: &[&[u8]], outcome: Outcome, replied: usize) {
         let mut nanos = self.lap();
         let track = self.config.latency_tracking;
         let BriefRun { id: earlier, len } = self.brief;
@@ -478,26 +508,46 @@ impl Engine {
         }
         self.stats.record_call(id, outcome);
         self.stats.record_time(id, nanos, 1, track);
+        if nanos >= self.notable_nanos {
+            self.note(id, nanos, args, replied);
+        }
+    }
+
+    /// A command was slow, or what it costs its slot is counted.
+    #[cold]
+    fn note(&mut self, id: CommandId, nanos: u64, args: &[&[u8]], replied: usize) {
         if nanos >= self.slow_nanos {
             self.note_slow(id, nanos, args);
         }
         if nanos >= self.spike_nanos {
             self.note_spike(id, nanos);
         }
+        if self.counts_slots
+            && !self.in_script
+            && let Some(usage) = &mut self.stats.slot_usage
+            && let Some(slot) = slot_named(CommandTable::get().command(id), args)
+        {
+            let cost = usage.of_mut(slot);
+            cost.nanos += nanos;
+            cost.bytes_out += replied as u64;
+        }
     }
 
     /// Counts a command that has run others ([`Engine::account`] of which has taken their times): all the time
-    /// since it began is its own.
-    pub fn account_since(&mut self, id: CommandId, words: &Words, began: Ticks, outcome: Outcome) {
+    /// since it began is its own. Its reply has `replied` bytes.
+    pub fn account_since(
+        &mut self,
+        (id, words): (CommandId, &Words),
+        began: Ticks,
+        outcome: Outcome,
+        replied: usize,
+    ) {
         self.start_timing();
         let nanos = self.nanos(self.last.since(began));
         self.stats.record_call(id, outcome);
         self.stats.record_time(id, nanos, 1, self.config.latency_tracking);
-        if nanos >= self.slow_nanos {
-            words.with_list(|words| self.note_slow(id, nanos, words));
-        }
-        if nanos >= self.spike_nanos {
-            self.note_spike(id, nanos);
+        if nanos >= self.notable_nanos {
+            words.with_list(|words| self.note(id, nanos, words, replied));
         }
     }
 

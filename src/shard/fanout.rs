@@ -16,6 +16,7 @@ use crate::reactor::ConnId;
 use crate::resp::Reply;
 use crate::session::Session;
 use crate::shard_map::ShardId;
+use crate::slot::slot_of;
 
 /// Deliveries of one turn, in messages of up to [`DELIVERY_BYTES`]: at most half a millisecond.
 pub(super) const DELIVERIES_PER_TURN: usize = 4096;
@@ -150,6 +151,9 @@ impl Shard {
             let next = self.registry.receivers(topic, from, left, most, &mut receivers);
             let spent = cost.saturating_mul(receivers.len());
             self.deliveries_left = self.deliveries_left.saturating_sub(spent);
+            if *kind == Kind::Shard {
+                self.count_messages(slot_of(name), fanout.frame.len() * receivers.len());
+            }
             for conn in receivers.drain(..) {
                 self.deliver_message(conn, &fanout.frame);
             }

@@ -178,6 +178,7 @@ impl Shard {
                 Why::NeedsMore => break,
                 Why::Inline(consumed, words) => {
                     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                    self.note_inline(consumed);
                     match self.run_alone(conn, &words) {
                         Next::NotYet => break,
                         Next::Done | Next::DoneAndLong | Next::Stop => used += consumed,
@@ -304,10 +305,10 @@ impl Shard {
             (Some(territory), Some((_, key))) => territory.serves(key.slot),
             (Some(_), None) => false,
         };
-        if is_ours && self.askers.is_empty() {
+        if is_ours && !self.looks_closely {
             return self.run_admitted(conn, id, words, key);
         }
-        self.run_as_node(conn, id, words, key)
+        self.run_with_a_look(conn, id, words, key)
     }
 
     /// Runs a command whose keys, if it has some, are this node's.

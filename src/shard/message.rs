@@ -184,8 +184,8 @@ pub enum PartWork {
     Watch(Watcher, Vec<DbKey>),
     /// Count those of these keys that are there.
     CountPresent(Vec<DbKey>),
-    /// Count the keys of each slot.
-    CountBySlot,
+    /// Tell what there is of each slot.
+    FiguresBySlot,
     /// End the busy script, if it is one of this engine.
     KillScript(Engine),
     /// Tell which script is busy.

@@ -40,6 +40,11 @@ impl Couriers {
     pub(super) fn has_keys_of(&self, slot: Slot) -> bool {
         self.away.values().any(|away| away.slots.contains(&slot))
     }
+
+    /// Whether one is away for a script.
+    fn carry_for_script(&self) -> bool {
+        self.away.values().any(|away| matches!(away.due, Due::Script))
+    }
 }
 
 /// A MIGRATE whose keys are held.
@@ -65,13 +70,18 @@ enum Due {
     Transaction(Vec<(ShardId, Wanted)>),
     /// It was a command of a block for which all shards stand still.
     Block(Vec<DbKey>),
+    /// It was a command of a script, which holds them and waits.
+    Script,
 }
 
 impl Shard {
     /// MIGRATE host port key|"" db timeout [COPY] [REPLACE] [AUTH p | AUTH2 u p] [KEYS key …]
     pub(super) fn migrate(&mut self, conn: ConnId, words: &[&[u8]]) {
-        let Some(session) = self.sessions.get(conn) else { return };
-        let db = self.runs.get(&conn).map_or(session.db, WholeRun::db);
+        let of_script = self.scripts.awaited.as_ref().filter(|awaited| awaited.conn == conn);
+        let of_script = of_script.map(|awaited| awaited.db);
+        let of_block = || self.runs.get(&conn).map(WholeRun::db);
+        let of_session = || self.sessions.get(conn).map(|session| session.db);
+        let Some(db) = of_script.or_else(of_block).or_else(of_session) else { return };
         let request = match MigrateRequest::parse(words) {
             Ok(request) => request,
             Err(error) => return self.end_migration(conn, Err(error)),
@@ -79,6 +89,10 @@ impl Shard {
         let keys: Vec<DbKey> =
             words[request.keys.clone()].iter().map(|key| (db, key.to_vec())).collect();
         let migration = Migration { conn, request, keys };
+        if of_script.is_some() {
+            let tx = self.process.tx();
+            return self.send_courier(tx, migration, Due::Script);
+        }
         if self.runs.contains_key(&conn) {
             // The block has borrowed them.
             let borrowed = self.take_borrowed(conn);
@@ -145,8 +159,9 @@ impl Shard {
 
     /// Couriers have come back.
     pub(super) fn take_reports(&mut self) {
-        // A script that waits must find the keys as it left them.
-        while self.scripts.running.is_none()
+        // A script that waits must find the keys as it left them, but for those that it waits for: while one does,
+        // nobody else's are away.
+        while (self.scripts.running.is_none() || self.couriers.carry_for_script())
             && let Some(report) = self.couriers.desk.take()
         {
             self.on_report(report);
@@ -156,6 +171,14 @@ impl Shard {
     fn on_report(&mut self, report: Report) {
         let Report { tx, entries, result } = report;
         let away = self.couriers.away.remove(&tx).expect("who reports was sent");
+        // What is done for a script is done within it.
+        let mut script = match away.due {
+            Due::Script => self.scripts.running.take(),
+            Due::Transaction(_) | Due::Block(_) => None,
+        };
+        if let Some(run) = &mut script {
+            self.enter(run);
+        }
         let mut moved: Vec<DbKey> = Vec::new();
         for (db, entry, has_come) in entries {
             if has_come && !away.copies {
@@ -163,25 +186,37 @@ impl Shard {
             }
             self.engine.keyspace[db].put_back(entry);
         }
-        self.delete_moved(away.conn, &moved);
+        match &mut script {
+            Some(run) => {
+                self.delete_moved(&moved);
+                self.leave(run);
+            }
+            None => self.delete_moved_of(away.conn, &moved),
+        }
+        self.scripts.running = script.or(self.scripts.running.take());
         self.end_errand(tx, away.conn, away.due);
         self.end_migration(away.conn, result);
     }
 
-    /// The other server has these keys: they are deleted here, which is what replicas and files hear of MIGRATE.
-    fn delete_moved(&mut self, conn: ConnId, moved: &[DbKey]) {
-        let Some((db, _)) = moved.first() else { return };
-        let keys: Vec<&[u8]> = moved.iter().map(|(_, key)| key.as_slice()).collect();
+    /// As [`Shard::delete_moved`], for a connection or the block that it runs.
+    fn delete_moved_of(&mut self, conn: ConnId, moved: &[DbKey]) {
         let in_block = self.runs.contains_key(&conn);
         if in_block {
             self.open_unit_of(conn);
         }
         self.set_borrowing(true);
-        self.engine.remove_keys(*db, &keys, Removal { word: b"DEL", is_event: true });
+        self.delete_moved(moved);
         self.set_borrowing(false);
         if in_block {
             self.suspend_unit_of(conn);
         }
+    }
+
+    /// The other server has these keys: they are deleted here, which is what replicas and files hear of MIGRATE.
+    fn delete_moved(&mut self, moved: &[DbKey]) {
+        let Some((db, _)) = moved.first() else { return };
+        let keys: Vec<&[u8]> = moved.iter().map(|(_, key)| key.as_slice()).collect();
+        self.engine.remove_keys(*db, &keys, Removal { word: b"DEL", is_event: true });
     }
 
     fn end_errand(&mut self, tx: TxId, conn: ConnId, due: Due) {
@@ -191,6 +226,8 @@ impl Shard {
                 self.release(tx);
             }
             Due::Block(borrowed) => self.give_back_borrowed_of(conn, borrowed),
+            // What it publishes goes out at its end.
+            Due::Script => return,
         }
         self.send_what_is_published();
     }

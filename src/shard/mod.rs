@@ -159,6 +159,8 @@ pub struct Shard {
     awaited: HashMap<MoveId, subscriptions::Awaited, ahash::RandomState>,
     /// Connections that have said ASKING and no command yet that it is for.
     askers: Vec<ConnId>,
+    /// Some have, or what slots cost is counted: no command is simply let through.
+    looks_closely: bool,
     /// Slots whose keys are to go.
     lost_slots: lost_slots::LostSlots,
     /// Who carries keys to other servers.
@@ -208,6 +210,7 @@ impl Shard {
             sessions: Sessions::default(),
             crossings: (0..shards.len()).map(|_| crossing::Crossing::default()).collect(),
             askers: Vec::new(),
+            looks_closely: false,
             lost_slots: lost_slots::LostSlots::default(),
             couriers: migrate::Couriers::new(Arc::clone(&ports.doorbells[id.index()])),
             ports,
@@ -260,6 +263,7 @@ impl Shard {
             stopping: false,
         };
         shard.journal_settings_changed();
+        shard.settle_looking();
         shard
     }
 

@@ -223,7 +223,7 @@ impl Shard {
                 let present = keys.iter().filter(|key| self.is_there(key)).count();
                 Ok(Part::Count(present as u64))
             }
-            PartWork::CountBySlot => Ok(Part::Other(Box::new(self.slots_with_counts()))),
+            PartWork::FiguresBySlot => Ok(self.figures_by_slot()),
             PartWork::KillScript(engine) => Ok(self.kill_script(*engine)),
             PartWork::BusyScript => Ok(self.busy_script()),
             PartWork::Watch(watcher, keys) => {

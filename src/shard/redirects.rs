@@ -65,6 +65,25 @@ fn names_of<'w>(command: &Command, words: &[&'w [u8]]) -> Vec<&'w [u8]> {
 impl Shard {
     // ---- where the connection lives ----
 
+    /// Whether commands for slots that are served here may be let through without a further look.
+    pub(super) fn settle_looking(&mut self) {
+        self.looks_closely = !self.askers.is_empty() || self.engine.counts_slots;
+    }
+
+    /// Runs a command that is not simply let through.
+    pub(super) fn run_with_a_look(
+        &mut self,
+        conn: ConnId,
+        id: CommandId,
+        words: &[&[u8]],
+        key: Option<(u8, Key<'_>)>,
+    ) -> Next {
+        match self.engine.counts_slots {
+            true => self.run_counted(conn, id, words, key),
+            false => self.run_as_node(conn, id, words, key),
+        }
+    }
+
     /// Runs a command if its keys are this node's, and says where it has to go if not.
     pub(super) fn run_as_node(
         &mut self,
@@ -102,6 +121,7 @@ impl Shard {
         if asks || !self.askers.is_empty() {
             self.askers.retain(|asker| *asker != conn);
             self.askers.extend(asks.then_some(conn));
+            self.settle_looking();
         }
     }
 
@@ -409,6 +429,11 @@ impl Shard {
             before.is_some_and(|owner| territory.owner(slot).map(|now| now.id) != Some(owner.id))
         };
         let leaving = self.channels_in(moved);
+        if let Some(usage) = &mut self.engine.stats.slot_usage {
+            let before = self.engine.territory.as_ref();
+            let owner = |territory: &Territory, slot| territory.owner(slot).map(|owner| owner.id);
+            usage.reset(|slot| before.and_then(|b| owner(b, slot)) != owner(&territory, slot));
+        }
         self.lost_slots.keep_those_of(&territory);
         self.engine.set_territory(territory);
         self.redirect_blocked();

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 
 use super::Shard;
+use super::connection::Start;
 use super::engine::Ran;
 use super::eviction::OUT_OF_MEMORY;
 use super::group::{identify, why_unidentified};
@@ -41,6 +42,8 @@ enum Called {
     TooBig,
     /// All shards have to do their part of it.
     Parts(OwnedCommand),
+    /// Others have to do it: it starts so.
+    Elsewhere(Start),
 }
 
 impl Shard {
@@ -74,6 +77,7 @@ impl Shard {
                 Ok(Answer::Abort(Abort::Again))
             }
             Called::Parts(command) => self.call_in_parts(run, words, command),
+            Called::Elsewhere(start) => self.call_elsewhere(run, words, resp3, start),
         }
     }
 
@@ -137,6 +141,9 @@ impl Shard {
                 self.select_of_script(run, id, words, resp3, out);
                 Called::Replied
             }
+            Run::Session(which) if let Some(start) = Self::operation_of(which) => {
+                self.prepare_call_elsewhere(run, (id, start), words, resp3, out)
+            }
             Run::Session(which) => {
                 match run.client.filter(|client| self.sessions.get(*client).is_some()) {
                     Some(client) => out.extend(self.session_reply(client, which, words)),
@@ -146,7 +153,7 @@ impl Shard {
             }
             Run::Script(_) | Run::Container => unreachable!("not from scripts; resolved"),
         };
-        if matches!(called, Called::Replied | Called::Parts(_)) {
+        if matches!(called, Called::Replied | Called::Parts(_) | Called::Elsewhere(_)) {
             run.has_written |= command.flags.has(WRITE);
         }
         called
@@ -277,8 +284,14 @@ impl Shard {
         let (tx, conn, borrowed) = (*tx, *conn, std::mem::take(borrowed));
         self.engine.reach.keys.clear();
         self.give_back_borrowed(tx, borrowed);
-        self.scripts.awaited = Some(AwaitedParts { conn, resp3: command.resp3, wire: None });
+        let OwnedCommand { db, resp3, .. } = command;
+        self.scripts.awaited = Some(AwaitedParts { conn, db, resp3, wire: None });
         self.start_parts_of(conn, command, Some((tx, false)));
+        self.await_call(run, words)
+    }
+
+    /// The reply of a command that others do, if it is there.
+    fn await_call(&mut self, run: &mut Running, words: Words) -> Result<Answer, Parked> {
         match self.scripts.awaited.take() {
             Some(AwaitedParts { wire: Some(wire), .. }) => Ok(Answer::Replied(words, wire)),
             waiting => {
@@ -287,6 +300,54 @@ impl Shard {
                 Err(Parked)
             }
         }
+    }
+
+    /// A command that others do (CLUSTER, MIGRATE): the script waits for them, and nobody must see what it has done so
+    /// far. Either all shards stand still for it, or there is one, which is free to be held.
+    fn prepare_call_elsewhere(
+        &mut self,
+        run: &mut Running,
+        (id, start): (CommandId, Start),
+        words: &[&[u8]],
+        resp3: bool,
+        out: &mut Vec<u8>,
+    ) -> Called {
+        let command = CommandTable::get().command(id);
+        // MIGRATE moves what is there, in slots on their way as well.
+        if let Err(error) = self.route_of_call(run, command, words) {
+            return self.refuse_call(Some(id), error, resp3, out);
+        }
+        let may_hold = self.engine.shards.len() == 1 && self.engine.locks.is_idle();
+        if matches!(run.scope, Scope::Keys) && !(may_hold && run.client.is_some()) {
+            return Called::NeedsAll;
+        }
+        let lacking = self.out_of_reach(command, words, run.db);
+        if !lacking.is_empty() {
+            return Called::Lacks(lacking);
+        }
+        self.engine.account(id, words, stats::Outcome::Ok);
+        Called::Elsewhere(start)
+    }
+
+    fn call_elsewhere(
+        &mut self,
+        run: &mut Running,
+        words: Words,
+        resp3: bool,
+        start: Start,
+    ) -> Result<Answer, Parked> {
+        let conn = match (&run.scope, run.client) {
+            (Scope::Whole { conn, .. }, _) => *conn,
+            (Scope::Keys, Some(conn)) => conn,
+            (Scope::Keys, None) => unreachable!("such a script has all shards stand still"),
+        };
+        self.scripts.awaited = Some(AwaitedParts { conn, db: run.db, resp3, wire: None });
+        words.with_list(|words| start(self, conn, words));
+        let answer = self.await_call(run, words);
+        if answer.is_err() && matches!(run.scope, Scope::Keys) {
+            self.hold_shard(run, conn);
+        }
+        answer
     }
 
     /// The reply of a command of all shards is made: it is for the script, if that waits for one of `conn`.
@@ -389,9 +450,7 @@ impl Shard {
 impl Running {
     /// Whether the script may run this command (Redis 7.0 `script.c`, scriptCall).
     fn may_run(&self, command: &Command, has_room: bool) -> CommandResult {
-        // What MIGRATE waits for takes longer than a script may.
-        let waits = matches!(command.run, Run::Session(SessionCommand::Migrate));
-        if command.flags.has(NOSCRIPT) || waits {
+        if command.flags.has(NOSCRIPT) {
             return Err(CommandError::text("ERR This Redis command is not allowed from script"));
         }
         let writes = command.flags.has(WRITE) || command.flags.has(MAY_REPLICATE);

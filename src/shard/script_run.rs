@@ -39,7 +39,7 @@ use crate::scripting::{
 use crate::session::Pass;
 use crate::shard_map::ShardId;
 use crate::slot::{Slot, slot_of};
-use crate::transaction::TxId;
+use crate::transaction::{TxId, Verdict as LineVerdict};
 
 const KILLED: Abort = Abort::Killed("Script killed by user with SCRIPT KILL...");
 /// The command that runs a script.
@@ -117,7 +117,7 @@ pub(super) enum WaitsFor {
     Tick,
     /// Keys that so many shards have not sent yet, to run this command.
     Keys { left: usize, words: Words, resp3: bool, wire: Vec<u8> },
-    /// The reply of this command of all shards ([`super::scripts::Scripts::awaited`]).
+    /// The reply of this command, which others do ([`super::scripts::Scripts::awaited`]).
     Parts(Words),
 }
 
@@ -227,7 +227,8 @@ impl Shard {
         let mut reply = Vec::new();
         Reply::new(&mut reply, call.resp3).error(error);
         self.engine.count_error(error);
-        self.engine.account_since(call.id, &call.words, began, stats::Outcome::Failed);
+        let (what, failed) = ((call.id, &*call.words), stats::Outcome::Failed);
+        self.engine.account_since(what, began, failed, reply.len());
         Outcome::Reply(reply)
     }
 
@@ -308,8 +309,21 @@ impl Shard {
 
     /// Says what follows the end of the script that runs on.
     pub(super) fn then(&mut self, then: Then) {
-        let running = self.scripts.running.as_mut();
-        running.expect("a script that is not over is kept").then = Some(then);
+        let running = self.scripts.running.as_mut().expect("a script that is not over is kept");
+        running.then = Some(match (then, &running.scope) {
+            // It has taken its shard while it ran, see `hold_shard`.
+            (Then::Job(request, None), Scope::Whole { tx, .. }) => Then::Job(request, Some(*tx)),
+            (then, _) => then,
+        });
+    }
+
+    /// A script that had keys at hand waits for others: nobody else touches the keys of this shard, which is the only
+    /// one, until it is over. Nobody holds any at the moment.
+    pub(super) fn hold_shard(&mut self, run: &mut Running, conn: ConnId) {
+        let (tx, mut recalled) = (self.process.tx(), Vec::new());
+        let verdict = self.engine.locks.schedule_whole(tx, &mut recalled);
+        assert_eq!(verdict, LineVerdict::Granted, "a shard is held for a script when it is free");
+        run.scope = Scope::Whole { tx, conn, borrowed: Vec::new() };
     }
 
     // ---- while it runs ----
@@ -350,6 +364,7 @@ impl Shard {
         self.engine.journal.set_audience(run.audience);
         run.found_borrowing = self.borrowing;
         self.set_borrowing(run.borrows);
+        self.engine.in_script = true;
     }
 
     /// It waits, or is over. What it publishes is held back until it is over.
@@ -361,6 +376,7 @@ impl Shard {
         self.engine.journal.set_audience(Audience::ALL);
         run.published = self.engine.pubsub.take_outgoing();
         self.set_borrowing(run.found_borrowing);
+        self.engine.in_script = false;
     }
 
     /// What a script waited for is there.
@@ -458,7 +474,8 @@ impl Shard {
                         self.engine.stats.record_error(&error);
                     }
                 }
-                self.engine.account_since(call.id, &call.words, began_ticks, result);
+                let what = (call.id, &*call.words);
+                self.engine.account_since(what, began_ticks, result, ended.reply.len());
                 if matches!(scope, Scope::Keys) && self.engine.shards.len() > 1 {
                     self.scripts.learn(&name, |habit| habit.keeps_to_its_keys = true);
                 }

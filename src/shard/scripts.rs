@@ -37,9 +37,10 @@ pub(super) struct Habit {
     pub(super) keeps_to_its_keys: bool,
 }
 
-/// The reply of a command that all shards do their part of, for a script.
+/// The reply of a command that a script waits for: all shards do their part of it, or others do it.
 pub(super) struct AwaitedParts {
     pub(super) conn: ConnId,
+    pub(super) db: usize,
     pub(super) resp3: bool,
     pub(super) wire: Option<Vec<u8>>,
 }
@@ -72,7 +73,7 @@ pub(super) struct Scripts {
     pub(super) has_room: bool,
     /// It has run for so long that others are told.
     pub(super) is_busy: bool,
-    /// What it waits for, if that is a command of all shards.
+    /// What it waits for, if that is a command that others do.
     pub(super) awaited: Option<AwaitedParts>,
     /// Scripts that wait for the Lua.
     pub(super) queue: VecDeque<JobRequest>,

@@ -276,6 +276,7 @@ impl Shard {
                 self.engine.config = config;
                 self.engine.settings_changed();
                 self.journal_settings_changed();
+                self.settle_looking();
                 self.refresh_room();
                 let control = self.control_core();
                 self.send(control, Message::SettingsDone(self.id()));

@@ -391,8 +391,11 @@ impl Shard {
         }
     }
 
-    /// The protocol that a block, or else the session of `conn`, speaks at the moment.
+    /// The protocol that a script that waits, a block, or else the session of `conn` speaks at the moment.
     pub(super) fn protocol_of(&self, conn: ConnId) -> bool {
+        if let Some(awaited) = self.scripts.awaited.as_ref().filter(|a| a.conn == conn) {
+            return awaited.resp3;
+        }
         let of_session = || self.sessions.get(conn).is_some_and(|session| session.resp3);
         self.runs.get(&conn).map_or_else(of_session, |run| run.resp3)
     }

@@ -52,20 +52,56 @@ def shape(reply, server, name):
     return "PORT" if reply == server.port else reply
 
 
-def replies(server, protocol):
+def by_client(client, protocol, *words):
+    return client("CLUSTER", *words)
+
+
+def in_script(client, protocol, *words):
+    script = f"redis.setresp({protocol}) return redis.call('CLUSTER', unpack(ARGV))"
+    return client("EVAL", script, 0, *words)
+
+
+def in_block(client, protocol, *words):
+    return client.pipeline("MULTI", ("CLUSTER", *words), "EXEC")[1:]
+
+
+def replies(server, protocol, say):
     with server.client(protocol) as client:
         for line in ALONE:
             name = my_id(server)
             words = line.replace("myself", name).split()
-            yield line, shape(client("CLUSTER", *words), server, name)
+            yield line, shape(say(client, protocol, *words), server, name)
 
 
+@pytest.mark.parametrize("say", [by_client, in_script, in_block])
 @pytest.mark.parametrize("kind", [target for target in chosen_targets() if target != "redis"])
-def test_one_node_answers_like_redis(kind):
+def test_one_node_answers_like_redis(kind, say):
     for protocol in (2, 3):
         with nodes("redis", kind) as (theirs, ours):
-            for (line, expected), (_, found) in zip(replies(theirs, protocol), replies(ours, protocol), strict=True):
+            pairs = zip(replies(theirs, protocol, say), replies(ours, protocol, say), strict=True)
+            for (line, expected), (_, found) in pairs:
                 assert found == expected, f"CLUSTER {line}"
+
+
+@pytest.mark.parametrize("kind", chosen_targets())
+def test_a_script_that_has_written_may_ask_the_cluster_and_goes_on(kind):
+    script = """
+        redis.call('SET', '{a}1', 'x')
+        local slots = redis.call('CLUSTER', 'SLOTS')
+        redis.call('INCR', '{a}n')
+        local refused = redis.pcall('CLUSTER', 'ADDSLOTS', 1)
+        redis.call('INCR', '{a}n')
+        return {#slots, refused.err, redis.call('GET', '{a}n'), redis.call('CLUSTER', 'COUNTKEYSINSLOT', 15495)}
+    """
+    with nodes(kind) as (server,), server.client() as client:
+        assert client("CLUSTER", "ADDSLOTSRANGE", 0, 16383) == OK
+        eventually(lambda: client("SET", "{a}n", 0) == OK)
+        for times in range(1, 4):
+            assert client("EVAL", script, 0) == [1, b"ERR Slot 1 is already busy", str(times * 2).encode(), 2]
+        # Between MULTI and EXEC, too.
+        assert client.pipeline("MULTI", ("EVAL", script, 0), "GET {a}n", "EXEC")[3] == [
+            [1, b"ERR Slot 1 is already busy", b"8", 2], b"8",
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", chosen_targets())

@@ -7,6 +7,7 @@ import pytest
 
 from harness import *
 from harness import NIL, OK, Server
+from harness.resp import NoReply
 
 NOKEY = Simple("NOKEY")
 WRITING = Error("IOERR error or timeout writing to target instance")
@@ -71,6 +72,60 @@ def test_what_is_there_stays_unless_it_may_be_replaced(c, target_client, there):
     assert c(*to, "COPY", "REPLACE", "KEYS", "b") == OK
     assert c("GET", "b") == b"new" == target_client("GET", "b")
     assert c(*to, "copy", "KEYS", "b") == replied("BUSYKEY Target key name already exists.")
+
+
+def test_scripts_move_keys(c, target_client, there):
+    move = """
+        redis.call('SET', 'count', 0)
+        local answers = {}
+        for at = 2, #ARGV do
+            local moved = redis.pcall('MIGRATE', '127.0.0.1', ARGV[1], ARGV[at], 0, 10000)
+            answers[#answers + 1] = moved.ok or moved.err
+            answers[#answers + 1] = redis.call('EXISTS', ARGV[at])
+            redis.call('INCR', 'count')
+        end
+        return answers
+    """
+    c.pipeline("MSET a 1 b 2 c 3 d 4")
+    target_client("SET", "b", "old")
+    busy = b"ERR Target instance replied with error: BUSYKEY Target key name already exists."
+    assert c("EVAL", move, 0, there.port, "a", "nothing", "b", "c") == [b"OK", 0, b"NOKEY", 0, busy, 1, b"OK", 0]
+    assert c("MGET", "a", "b", "c", "d", "count") == [NIL, b"2", NIL, b"4", b"4"]
+    assert target_client("MGET", "a", "b", "c") == [b"1", b"old", b"3"]
+    replies = c.pipeline("MULTI", "SET e 5", ("EVAL", move, 0, there.port, "d", "e"), "DBSIZE", "EXEC")
+    assert replies[-1] == [OK, [b"OK", 0, b"OK", 0], 2]
+    assert target_client("MGET", "d", "e") == [b"4", b"5"]
+    every = "return redis.call('MIGRATE', '127.0.0.1', ARGV[1], '', 0, 10000, 'KEYS', unpack(KEYS))"
+    keys = [f"k{n}" for n in range(50)]
+    c("MSET", *[word for key in keys for word in (key, "v")])
+    assert c("EVAL", every, len(keys), *keys, there.port) == OK
+    assert (c("DBSIZE"), target_client("EXISTS", *keys)) == (2, 50)
+    refused = c("EVAL_RO", every, 1, "b", there.port)
+    assert refused.startswith("ERR Write commands are not allowed from read-only scripts."), refused
+
+
+def test_nobody_comes_between_a_script_and_the_keys_that_it_moves(c, server):
+    """The other server takes its time; what the script has written is seen by nobody until the script is over."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    script = """
+        redis.call('SET', 'other', 'half')
+        local moved = redis.pcall('MIGRATE', '127.0.0.1', ARGV[1], 'k', 0, 60000)
+        redis.call('SET', 'other', 'whole')
+        return moved
+    """
+    c.pipeline("SET k v", "SET other old")
+    with server.client() as mover, server.client() as reader:
+        mover.send("EVAL", script, 0, listener.getsockname()[1])
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(65536)
+            reader.send("MGET", "other", "k")
+            with pytest.raises(NoReply):
+                reader.read(timeout=0.2)
+            connection.sendall(b"+OK\r\n+OK\r\n")
+            assert mover.read() == OK
+        assert reader.read() == [b"whole", NIL]
+    listener.close()
 
 
 def test_words_that_make_no_sense_are_refused(c, there):
