@@ -240,6 +240,29 @@ proptest! {
         prop_assert_eq!(&parse_pieces(&stream, &cuts, &limits), &whole);
         let every_byte: Vec<usize> = (0..stream.len()).collect();
         prop_assert_eq!(&parse_pieces(&stream, &every_byte, &limits), &whole);
+        if !unauthenticated {
+            let alike = Some(Opening::default());
+            prop_assert_eq!(&parse_pieces_after(&stream, &cuts, &limits, alike), &whole);
+        }
+    }
+
+    #[test]
+    fn what_begins_as_the_command_before_is_cut_as_if_it_did_not(
+        commands in prop::collection::vec((
+            prop::sample::select(vec!["GET", "get", "SET", "PING", "ZPOPMIN", "a name of many bytes"]),
+            prop::collection::vec(prop::collection::vec(any::<u8>(), 0..12), 0..3),
+            prop::sample::select(vec![0_usize, 0, 1200]),
+        ), 0..30),
+        cuts in prop::collection::vec(any::<usize>(), 0..10),
+    ) {
+        let commands: Vec<Vec<Vec<u8>>> = commands.into_iter().map(|(name, mut args, more)| {
+            args.iter_mut().for_each(|arg| arg.extend(vec![b'x'; more]));
+            std::iter::once(name.as_bytes().to_vec()).chain(args).collect()
+        }).collect();
+        let stream: Vec<u8> = commands.iter().flat_map(|args| encode(args)).collect();
+        let expected: Vec<Parsed> = commands.into_iter().map(Ok).collect();
+        let alike = Some(Opening::default());
+        prop_assert_eq!(parse_pieces_after(&stream, &cuts, &Limits::default(), alike), expected);
     }
 
     #[test]

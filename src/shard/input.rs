@@ -222,7 +222,7 @@ impl Shard {
                 at += ran;
                 start = if ran == 0 { start } else { group[at - 1].end };
             }
-            let Some(parsed) = group.get(at) else { return None };
+            let parsed = group.get(at)?;
             at += 1;
             let words = &args[parsed.first_arg..parsed.end_arg];
             let outcome = match parsed.id {

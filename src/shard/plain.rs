@@ -31,7 +31,7 @@ impl Shard {
             && self.engine.has_no_limit()
             && !self.engine.refusals.any()
             && self.engine.locks.is_idle()
-            && self.askers.is_empty()
+            && !self.looks_closely
     }
 
     /// Runs commands from the start of `group` and returns how many, 0 if the first has to go the long way. The output of

@@ -1,4 +1,6 @@
-"""What CLUSTER SLOT-STATS tells of a slot besides its keys (`cluster-slot-stats-enabled`), byte for byte as Valkey 8 counts."""
+"""What CLUSTER SLOT-STATS tells of a slot besides its keys (`cluster-slot-stats-enabled`).
+
+The rules are those of Valkey 8 as its documentation has them; no Valkey runs beside these tests."""
 
 import contextlib
 
