@@ -38,8 +38,10 @@ impl Familiar {
     /// The command at the start of `input`, whose words are these; `None` where its name and their number do not tell.
     #[inline]
     fn of(table: &CommandTable, id: Option<CommandId>, input: &[u8], words: &[&[u8]]) -> Self {
+        // A subcommand is known by its second word.
         let tells = |id: &CommandId| {
-            !matches!(table.command(*id).run, Run::Container | Run::ContainerOr(_))
+            let command = table.command(*id);
+            !matches!(command.run, Run::ContainerOr(_)) && !command.name.contains('|')
         };
         match id.filter(tells) {
             Some(id) => Self { opening: Opening::of(input, words), id: Some(id) },

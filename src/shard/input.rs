@@ -34,7 +34,7 @@ pub(super) const HELD_INPUT_BYTES_MAX: usize = 256 * 1024;
 
 /// Replies go on in a new buffer from this length on, so looking how much a client has by now costs next to
 /// nothing if it is done when the last one is so long.
-pub(super) const LONG_OUTPUT_BYTES: usize = 64 * 1024;
+const LONG_OUTPUT_BYTES: usize = 64 * 1024;
 
 /// Vectors that are used again for every group.
 #[derive(Default)]
@@ -218,9 +218,14 @@ impl Shard {
         let mut at = 0;
         loop {
             if hard == 0 {
-                let ran = self.run_plain(conn, args, &group[at..]);
+                let (ran, next) = self.run_plain(conn, args, &group[at..]);
                 at += ran;
                 start = if ran == 0 { start } else { group[at - 1].end };
+                match next {
+                    Next::DoneAndLong if self.reads_too_slowly(conn) => return Some(start),
+                    Next::Stop => return Some(start),
+                    Next::Done | Next::DoneAndLong | Next::NotYet => {}
+                }
             }
             let parsed = group.get(at)?;
             at += 1;

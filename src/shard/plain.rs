@@ -10,7 +10,7 @@
 use super::Shard;
 use super::engine::Ran;
 use super::group::Parsed;
-use super::input::LONG_OUTPUT_BYTES;
+use super::input::{Next, after_reply};
 use crate::command::{CommandTable, KeyShape, Request, Run};
 use crate::reactor::ConnId;
 use crate::session::{ReplyMode, Session};
@@ -34,19 +34,19 @@ impl Shard {
             && !self.looks_closely
     }
 
-    /// Runs commands from the start of `group` and returns how many, 0 if the first has to go the long way. The output of
-    /// `conn` has no hard limit.
+    /// Runs commands from the start of `group` and returns how many, 0 if the first has to go the long way; it stops behind
+    /// one with which the output has become long. The output of `conn` has no hard limit.
     pub(super) fn run_plain(
         &mut self,
         conn: ConnId,
         args: &[&[u8]],
         group: &[Parsed<'_>],
-    ) -> usize {
+    ) -> (usize, Next) {
         if !self.is_plain() {
-            return 0;
+            return (0, Next::Done);
         }
         let Some(session) = self.sessions.get_mut(conn).filter(|session| is_plain(session)) else {
-            return 0;
+            return (0, Next::Done);
         };
         let table = CommandTable::get();
         let engine = &mut self.engine;
@@ -54,40 +54,40 @@ impl Shard {
         let state = (session.db, session.resp3);
         let out = session.replies.local();
         for (ran, parsed) in group.iter().enumerate() {
-            let Some(id) = parsed.id else { return ran };
-            let Run::Data(handler) = table.command(id).run else { return ran };
+            let Some(id) = parsed.id else { return (ran, Next::Done) };
+            let Run::Data(handler) = table.command(id).run else { return (ran, Next::Done) };
             let words = &args[parsed.first_arg..parsed.end_arg];
             let request = match parsed.key {
                 Some((at, key)) => {
                     let is_ours = (alone || engine.shards.owner(key.slot) == engine.id)
                         && engine.territory.as_ref().is_none_or(|map| map.serves(key.slot));
                     if !is_ours {
-                        return ran;
+                        return (ran, Next::Done);
                     }
                     Request::with_key(words, usize::from(at), key)
                 }
                 None if engine.territory.is_none() && table.shape(id) == KeyShape::None => {
                     Request::new(words)
                 }
-                None => return ran,
+                None => return (ran, Next::Done),
             };
             let before = out.len();
-            if before >= LONG_OUTPUT_BYTES {
-                return ran;
-            }
             session.commands += 1;
             session.last_command = Some(id);
             if engine.run(id, handler, &request, state, out) == Ran::OutOfReach {
-                self.reach_further(conn, id, words);
-                return ran + 1;
+                return (ran + 1, self.reach_further(conn, id, words));
             }
             engine.publish_notes();
+            let next = after_reply(out.len());
             if engine.pubsub.has_outgoing() || !engine.changes.is_settled() {
                 self.end_plain(conn, before);
-                return ran + 1;
+                return (ran + 1, next);
+            }
+            if matches!(next, Next::DoneAndLong) {
+                return (ran + 1, next);
             }
         }
-        group.len()
+        (group.len(), Next::Done)
     }
 
     /// The reply behind `before` bytes belongs to a command that others hear of.
